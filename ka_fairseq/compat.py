@@ -1,0 +1,124 @@
+"""The only file that knows versions: what fairseq and torch do differently from release to release.
+
+Importing it makes checkpoints of fairseq-train loadable under torch >= 2.6, whose ``torch.load``
+takes nothing but tensors and plain containers (``weights_only=True``), and turns whatever goes
+wrong while a checkpoint is read into one line that names the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq import checkpoint_utils
+from fairseq.file_io import PathManager
+
+from ka_fairseq.errors import UserError
+
+TRUSTED_FILE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"
+
+
+def checkpoint_globals() -> list[Any]:
+    """What fairseq checkpoints hold besides tensors and plain containers.
+
+    ``args`` (an argparse.Namespace in releases up to 0.10) and, in ``extra_state``, meters and
+    best scores that are numpy scalars and arrays.
+    """
+    multiarray = importlib.import_module(
+        "numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray"
+    )
+    dtype_classes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
+    return [
+        argparse.Namespace,
+        np.ndarray,
+        np.dtype,
+        *sorted(dtype_classes, key=lambda cls: cls.__name__),
+        # A file written under numpy 1 names these by their old place, under numpy 2 by the new
+        # one, whichever numpy reads it.
+        *(
+            (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
+            for name in ("_reconstruct", "scalar")
+            for core in ("core", "_core")
+        ),
+    ]
+
+
+def allow_fairseq_checkpoints() -> None:
+    """Allow-list exactly :func:`checkpoint_globals` for ``torch.load(weights_only=True)``."""
+    if hasattr(torch.serialization, "add_safe_globals"):  # torch >= 2.6 asks for it
+        torch.serialization.add_safe_globals(checkpoint_globals())
+
+
+def foreign_globals(path: str, error: Exception) -> list[str]:
+    """The names in a checkpoint's pickle that are not allow-listed; nothing of it is run.
+
+    Args:
+        path: the checkpoint.
+        error: what torch.load said of it; it names the first one where torch cannot list them all
+            (before torch 2.6, or for files in the format that preceded zip).
+    """
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:
+        named = re.search(r"GLOBAL (\S+) (?:was not|whose module)", str(error))
+        return [named.group(1)] if named else []
+
+
+def explain_unreadable(path: str, error: Exception) -> UserError:
+    """One line for a checkpoint that could not be read: foreign contents, or damage."""
+    foreign = foreign_globals(path, error)
+    if foreign:
+        return UserError(
+            f"{path} holds {', '.join(foreign)}, which no fairseq checkpoint needs and which could "
+            f"run code, so it was not loaded; if you trust the file, run again with "
+            f"{TRUSTED_FILE_SWITCH} in the environment"
+        )
+    reason = (str(error).strip() or "no reason given").splitlines()[0]
+    return UserError(
+        f"{path} cannot be read as a fairseq checkpoint ({type(error).__name__}: {reason}); it is "
+        f"truncated, damaged or another kind of file: replace it"
+    )
+
+
+def _one_line_errors(load: Callable[..., dict]) -> Callable[..., dict]:
+    @functools.wraps(load)
+    def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> dict:
+        if not PathManager.isfile(path):
+            raise UserError(f"no checkpoint at {path}: check the path")
+        try:
+            state = load(path, *args, **kwargs)
+        except PermissionError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        except Exception as error:
+            raise explain_unreadable(path, error) from error
+        if not isinstance(state, Mapping) or "model" not in state:
+            raise UserError(
+                f"{path} is not a fairseq checkpoint: it has no entry 'model'; give a file that "
+                f"fairseq-train wrote"
+            )
+        return state
+
+    load_checkpoint_to_cpu.explains_errors = True
+    return load_checkpoint_to_cpu
+
+
+def explain_checkpoint_errors() -> None:
+    """Make fairseq's own loading (--restore-file, --path, …) tell errors in one line.
+
+    fairseq passes torch's many-line message on without the file's name, and calls the function by
+    its module, so replacing it there reaches the trainer, fairseq-generate and this package alike.
+    """
+    if not hasattr(checkpoint_utils.load_checkpoint_to_cpu, "explains_errors"):
+        checkpoint_utils.load_checkpoint_to_cpu = _one_line_errors(
+            checkpoint_utils.load_checkpoint_to_cpu
+        )
+
+
+allow_fairseq_checkpoints()
+explain_checkpoint_errors()

@@ -1,0 +1,184 @@
+"""What a model puts before the softmax: hidden states and a projection, or finished logits.
+
+A plain projection is kept apart from its hidden states, so that the loss can make the
+(tokens × types) logits in chunks. Any other output layer (adaptive softmax, factored or
+architecture-specific ones) gives logits from the model's own forward pass.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from fairseq.models.transformer import TransformerDecoderBase, TransformerModelBase
+from fairseq.modules import AdaptiveSoftmax
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Logits as ``hidden @ weight.T + bias``.
+
+    Attributes:
+        hidden: shape (N, d).
+        weight: shape (V, d).
+        bias: shape (V,), or None.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None
+
+    @property
+    def inputs(self) -> tuple[Tensor | None, ...]:
+        """The tensors that logits are made from."""
+        return self.hidden, self.weight, self.bias
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the number of types."""
+        return self.weight.size(0)
+
+    def wide(self) -> Projection:
+        """The same in float32 or better, outside of any graph.
+
+        Widening comes before the product: logits rounded to half precision and widened afterwards
+        have a gradient that is off by several per cent.
+        """
+        return Projection(*(wide(tensor) for tensor in self.inputs))
+
+    def logits(self, rows: slice) -> Tensor:
+        """Logits of some rows, shape (n, V)."""
+        return F.linear(self.hidden[rows], self.weight, self.bias)
+
+    def add_gradients(self, rows: slice, of_logits: Tensor, into: Sequence[Tensor | None]) -> None:
+        """Carry the gradient of some rows' logits on to :attr:`inputs`; None takes no gradient."""
+        of_hidden, of_weight, of_bias = into
+        if of_hidden is not None:
+            of_hidden[rows] = of_logits @ self.weight
+        if of_weight is not None:
+            of_weight.addmm_(of_logits.T, self.hidden[rows])
+        if of_bias is not None:
+            of_bias += of_logits.sum(0)
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Logits, or log-probabilities (which are logits too), shape (N, V)."""
+
+    values: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor | None, ...]:
+        """The tensors that logits are made from: themselves."""
+        return (self.values,)
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the number of types."""
+        return self.values.size(-1)
+
+    def wide(self) -> Logits:
+        """Itself, outside of any graph: all of it at once would be the memory that chunks save."""
+        return Logits(self.values.detach())
+
+    def logits(self, rows: slice) -> Tensor:
+        """Logits of some rows, shape (n, V), in float32 or better."""
+        return wide(self.values[rows])
+
+    def add_gradients(self, rows: slice, of_logits: Tensor, into: Sequence[Tensor | None]) -> None:
+        """Carry the gradient of some rows' logits on to :attr:`inputs`."""
+        into[0][rows] = of_logits
+
+
+Output = Projection | Logits
+
+
+def run(model: nn.Module, net_input: Mapping[str, Any], keep: Tensor) -> Output:
+    """Run a fairseq encoder–decoder up to what precedes its softmax.
+
+    The model is called as a whole, so a DistributedDataParallel wrapper around it sees the call.
+
+    Args:
+        model: the model, wrapped or not.
+        net_input: a fairseq sample's ``net_input``; not changed.
+        keep: boolean, shape (batch, length); the target positions to keep. Dropping padding here
+            means that nothing behind this call ever meets it.
+
+    Returns:
+        The output of the N positions kept, in row-major order.
+    """
+    bare = unwrap(model)
+    if has_plain_projection(bare):
+        features, _ = model(**net_input, features_only=True)
+        layer = bare.decoder.output_projection
+        return Projection(features[keep], layer.weight, layer.bias)
+    net_output = model(**net_input)
+    adaptive = getattr(bare.decoder, "adaptive_softmax", None)
+    if adaptive is not None:  # then what the model puts out are features
+        return Logits(adaptive_log_probs(adaptive, net_output[0][keep]))
+    # Only the model knows how to normalise what it put out (a copy mechanism, say).
+    return Logits(bare.get_normalized_probs(net_output, log_probs=True)[keep])
+
+
+def has_plain_projection(model: nn.Module) -> bool:
+    """Whether the logits are an ``nn.Linear`` of the decoder's features and nothing more."""
+    decoder = model.decoder
+    return (
+        isinstance(model, TransformerModelBase)
+        and isinstance(decoder, TransformerDecoderBase)
+        and "features_only" in inspect.signature(model.forward).parameters
+        and all(
+            getattr(type(decoder), method) is getattr(TransformerDecoderBase, method)
+            for method in ("forward", "output_layer", "get_normalized_probs")
+        )
+        and type(model).get_normalized_probs is TransformerModelBase.get_normalized_probs
+        and decoder.adaptive_softmax is None
+        and type(decoder.output_projection) is nn.Linear
+    )
+
+
+def adaptive_log_probs(softmax: AdaptiveSoftmax, features: Tensor) -> Tensor:
+    """log p over the whole vocabulary by an adaptive softmax, with a gradient.
+
+    log p(y) = log head(y) for the most frequent types, and log head(cluster of y) +
+    log tail(y | its cluster) for the others (Grave et al. 2017, arXiv 1609.04309).
+    fairseq's own ``get_log_prob`` works in place and cannot be differentiated.
+
+    Args:
+        softmax: the decoder's output layer.
+        features: shape (N, d).
+
+    Returns:
+        Shape (N, V), in float32 or better.
+    """
+    features = softmax.dropout_module(features)
+
+    def normalise(logits: Tensor) -> Tensor:
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+    head = normalise(softmax.head(features))
+    frequent, clusters = head.split([softmax.cutoff[0], len(softmax.tail)], dim=-1)
+    tails = [
+        normalise(tail(features)) + prior.unsqueeze(-1)
+        for tail, prior in zip(softmax.tail, clusters.unbind(-1), strict=True)
+    ]
+    return torch.cat([frequent, *tails], dim=-1)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside fairseq's and torch's distributed wrappers."""
+    while isinstance(getattr(model, "module", None), nn.Module):
+        model = model.module
+    return model
+
+
+def wide(tensor: Tensor | None) -> Tensor | None:
+    """A tensor in float32 or better, outside of any graph."""
+    if tensor is None:
+        return None
+    return tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))
