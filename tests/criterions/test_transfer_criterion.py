@@ -1,0 +1,219 @@
+"""The criterions: wiring, logging, padding, options."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from fairseq.logging import metrics
+
+from ka_fairseq import divergences, output_layer
+from ka_fairseq.errors import UserError
+from tests.support import make_batch, make_model, make_task
+
+CRITERIONS = {
+    "forward_kl": (divergences.forward_kl, {}),
+    "backward_kl": (divergences.backward_kl, {}),
+    "jsd_mixture": (divergences.jsd_mixture, {}),
+    "topk_kl": (divergences.backward_kl, {"top_k": 8}),
+}
+
+
+@pytest.fixture
+def setup(binarized, teacher_file):
+    """Make task, learner and criterion from command-line options."""
+
+    def make(criterion, *arguments):
+        task, cfg = make_task(
+            binarized,
+            *("--task", "translation_with_teacher", "--teacher-path", teacher_file),
+            *("--criterion", criterion, *arguments),
+        )
+        return task, make_model(task, cfg), task.build_criterion(cfg.criterion)
+
+    return make
+
+
+def log_probs(model, batch):
+    return model.get_normalized_probs(model(**batch["net_input"]), log_probs=True)
+
+
+@pytest.mark.parametrize("name", CRITERIONS)
+def test_the_loss_is_the_formula_over_whole_distributions(setup, name):
+    """Sun & Cross, Eq. 12, from the models' own log-probabilities, one sentence at a time."""
+    task, model, criterion = setup(name, "--transfer-weight", 0.3)
+    divergence, restriction = CRITERIONS[name]
+    loss, sample_size, log = criterion(model, make_batch(task))
+    nll = transfer = entropy = 0.0
+    task.load_dataset("valid")
+    for index in range(4):
+        item = task.dataset("valid").collater([task.dataset("valid")[index]])
+        p, q = (log_probs(m, item)[0].double() for m in (model, task.teacher.members[0]))
+        target = item["target"][0]
+        nll -= p[torch.arange(len(target)), target].sum().item()
+        transfer += divergence(p, q, **restriction).sum().item()
+        entropy -= (p.exp() * p).sum().item()
+    assert loss.item() == pytest.approx(0.7 * nll + 0.3 * transfer, rel=1e-5)
+    assert log["nll_loss"].item() == pytest.approx(nll, rel=1e-5)
+    assert log["transfer_loss"].item() == pytest.approx(transfer, rel=1e-4)
+    assert log["entropy"].item() == pytest.approx(entropy, rel=1e-5)
+    assert sample_size == log["ntokens"] == make_batch(task)["ntokens"]
+
+
+@pytest.mark.parametrize("name", CRITERIONS)
+def test_padding_changes_nothing(setup, name):
+    task, model, criterion = setup(name)
+    together, *_ = criterion(model, make_batch(task))
+    task.load_dataset("valid")
+    dataset = task.dataset("valid")
+    alone = [criterion(model, dataset.collater([dataset[index]]))[0].item() for index in range(4)]
+    assert together.item() == pytest.approx(sum(alone), rel=1e-5)
+
+
+def test_an_update_in_two_halves_has_the_gradient_of_the_whole(setup):
+    task, model, criterion = setup("jsd_mixture", "--label-smoothing", 0.1)
+    task.load_dataset("valid")
+    dataset = task.dataset("valid")
+    gradients = []
+    for parts in ([[0, 1, 2, 3]], [[0, 1], [2, 3]]):
+        model.zero_grad()
+        for part in parts:
+            criterion(model, dataset.collater([dataset[index] for index in part]))[0].backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--label-smoothing", 0.1, "--report-accuracy")])
+@pytest.mark.parametrize("name", CRITERIONS)
+def test_lambda_zero_is_fairseqs_own_criterion_to_the_last_bit(binarized, setup, name, arguments):
+    task, model, ours = setup(name, "--transfer-weight", 0, *arguments)
+    plain, cfg = make_task(binarized, "--criterion", "label_smoothed_cross_entropy", *arguments)
+    theirs = plain.build_criterion(cfg.criterion)
+    results = []
+    for criterion in (ours, theirs):
+        model.zero_grad()
+        loss, size, log = criterion(model, make_batch(task))
+        loss.backward()
+        results.append((loss, size, log, [p.grad.clone() for p in model.parameters()]))
+    (loss, size, log, gradient), (their_loss, their_size, their_log, their_gradient) = results
+    assert torch.equal(loss, their_loss) and size == their_size and log == their_log
+    assert all(torch.equal(a, b) for a, b in zip(gradient, their_gradient, strict=True))
+    assert task.teacher is None
+
+
+def test_nearly_lambda_zero_agrees_with_fairseqs_own_criterion(binarized, setup):
+    """The package's own label smoothing, accuracy and prefix options are fairseq's."""
+    options = ("--label-smoothing", 0.2, "--report-accuracy", "--ignore-prefix-size", 2)
+    task, model, ours = setup("forward_kl", "--transfer-weight", 1e-12, *options)
+    plain, cfg = make_task(binarized, "--criterion", "label_smoothed_cross_entropy", *options)
+    loss, _, log = ours(model, make_batch(task))
+    their_loss, _, their_log = plain.build_criterion(cfg.criterion)(model, make_batch(task))
+    assert loss.item() == pytest.approx(their_loss.item(), rel=1e-6)
+    assert log["nll_loss"].item() == pytest.approx(their_log["nll_loss"].item(), rel=1e-6)
+    assert (log["n_correct"], log["total"]) == (their_log["n_correct"], their_log["total"])
+
+
+def test_a_learner_that_is_its_teacher_transfers_nothing(setup):
+    task, _, criterion = setup("backward_kl", "--transfer-weight", 1)
+    learner = task.teacher.members[0]
+    loss, _, log = criterion(learner, make_batch(task))
+    assert loss.item() == 0
+    torch.testing.assert_close(log["entropy"], log["teacher_entropy"])
+
+
+def test_an_output_layer_that_is_no_projection(setup):
+    """Adaptive softmax: the loss goes over log-probabilities, and says the same as the formula."""
+    task, model, criterion = setup(
+        "backward_kl", "--adaptive-softmax-cutoff", "20,60", "--transfer-weight", 0.5
+    )
+    batch = make_batch(task)
+    loss, *_ = criterion(model, batch)
+    loss.backward()
+    keep = batch["target"].ne(task.target_dictionary.pad())
+    with torch.no_grad():
+        theirs = log_probs(model, batch)[keep]  # fairseq's own, which has no gradient
+    p = output_layer.run(model, batch["net_input"], keep).values
+    torch.testing.assert_close(p, theirs)
+    q = log_probs(task.teacher.members[0], batch)[keep]
+    nll = -p.gather(-1, batch["target"][keep].unsqueeze(-1)).sum()
+    expected = 0.5 * nll + 0.5 * divergences.backward_kl(p, q).sum()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    expected.backward()
+    for gradient, parameter in zip(gradients, model.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_the_sample_is_left_as_it_was(setup):
+    task, model, criterion = setup("forward_kl")
+    batch, again = make_batch(task), make_batch(task)
+    criterion(model, batch)
+    assert batch["net_input"].keys() == again["net_input"].keys()
+    assert all(
+        torch.equal(batch["net_input"][k], again["net_input"][k]) for k in again["net_input"]
+    )
+    assert torch.equal(batch["target"], again["target"])
+
+
+def test_logs_of_workers_add_up_to_bits_per_token(setup):
+    _, _, criterion = setup("forward_kl")
+    logs = [
+        {"loss": 8.0, "nll_loss": 4.0, "transfer_loss": 2.0, "entropy": 6.0}
+        | {"teacher_entropy": 3.0, "ntokens": 3, "nsentences": 1, "sample_size": 3},
+        {"loss": 1.0, "nll_loss": 1.0, "transfer_loss": 1.0, "entropy": 1.0}
+        | {"teacher_entropy": 1.0, "ntokens": 1, "nsentences": 1, "sample_size": 1},
+    ]
+    assert criterion.logging_outputs_can_be_summed()
+    with metrics.aggregate(new_root=True) as aggregate:
+        criterion.reduce_metrics(logs)
+    values = aggregate.get_smoothed_values()
+    bit = math.log(2)
+    for name, total in (("transfer_loss", 3), ("entropy", 7), ("teacher_entropy", 4), ("loss", 9)):
+        assert values[name] == pytest.approx(total / 4 / bit, abs=1e-3)
+    assert values["ppl"] == pytest.approx(np.exp(5 / 4), abs=1e-2)
+
+
+def test_a_sum_is_all_there_is(setup):
+    task, model, criterion = setup("forward_kl")
+    with pytest.raises(NotImplementedError, match="reduce=True"):
+        criterion(model, make_batch(task), reduce=False)
+
+
+# -- options ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["backward", "forward", "mixture"])
+def test_the_order_of_topk_kl(setup, order):
+    full = {"backward": "backward_kl", "forward": "forward_kl", "mixture": "jsd_mixture"}[order]
+    task, model, restricted = setup("topk_kl", "--order", order, "--top-k", 5)
+    _, _, whole = setup(full, "--top-k", 5)
+    whole.task = task
+    batch = make_batch(task)
+    assert torch.equal(restricted(model, batch)[0], whole(model, batch)[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--transfer-weight", 1.5), "between 0 and 1, not 1.5"),
+        (("--transfer-weight", -0.1), "between 0 and 1, not -0.1"),
+        (("--transfer-weight", "nan"), "between 0 and 1, not nan"),
+        (("--label-smoothing", 1), "label-smoothing must lie"),
+        (("--top-k", -1), "top_k must lie between 0"),
+        (("--top-k", 10**6), "top_k must lie between 0"),
+        (("--top-k-form", "tails"), "choose from generalized, tail, partial"),
+        (("--order", "sideways"), "choose from backward, forward, mixture"),
+        (("--teacher-dtype", "int8"), "choose from fp32, fp16, bf16"),
+    ],
+)
+def test_options_out_of_range(setup, arguments, says):
+    with pytest.raises(UserError, match=says) as error:
+        setup("topk_kl", *arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_a_task_without_a_teacher(binarized):
+    task, cfg = make_task(binarized, "--task", "translation", "--criterion", "forward_kl")
+    with pytest.raises(UserError, match="use --task translation_with_teacher"):
+        task.build_criterion(cfg.criterion)
