@@ -34,7 +34,7 @@ class TransferLoss(NamedTuple):
         transfer_loss: Σ D, the divergence alone.
         entropy: Σ H(p), the learner's.
         teacher_entropy: Σ H(q).
-        n_correct: how often the learner's best token is the target.
+        n_correct: how often the learner's best token is the target; 0 unless asked for.
     """
 
     loss: Tensor
@@ -53,11 +53,13 @@ class Objective:
         divergence: D(log p, log q), one value a row, see :mod:`ka_fairseq.divergences`.
         transfer_weight: λ in [0, 1].
         label_smoothing: ε of the NLL part, as in fairseq's label_smoothed_cross_entropy.
+        accuracy: whether to find each row's best token.
     """
 
     divergence: Divergence
     transfer_weight: float
     label_smoothing: float = 0.0
+    accuracy: bool = False
 
 
 def transfer_loss(
@@ -127,7 +129,7 @@ def row_losses(
             divergence,
             divergences.entropy(lprobs),
             divergences.entropy(teacher_lprobs),
-            lprobs.argmax(-1).eq(targets),
+            lprobs.argmax(-1).eq(targets) if objective.accuracy else torch.zeros_like(nll),
         )
 
 

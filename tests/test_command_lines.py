@@ -87,6 +87,19 @@ def test_the_transfer_loss_falls_and_is_logged_in_training_and_validation(fine_t
     assert float(valid["valid_loss"]) == pytest.approx(loss, abs=2e-3)
 
 
+def test_finetune_from_model_starts_the_same_training(
+    binarized, teacher_file, learner_file, fine_tuned, tmp_path
+):
+    folder, _ = fine_tuned["forward_kl"]
+    train(
+        binarized,
+        tmp_path,
+        *("--task", "translation_with_teacher", "--teacher-path", teacher_file),
+        *("--criterion", "forward_kl", "--finetune-from-model", learner_file, "--max-update", 20),
+    )
+    assert same_weights(weights(tmp_path), weights(folder))
+
+
 @pytest.mark.parametrize("criterion", CRITERIONS)
 def test_checkpoints_hold_the_learner_alone(fine_tuned, learner_file, criterion):
     folder, _ = fine_tuned[criterion]

@@ -65,7 +65,8 @@ def test_value_and_gradients_equal_the_plain_path(divergence, smoothing, chunk_r
 
 def test_the_other_parts_by_numpy():
     learner, teacher = projection(1), projection(2)
-    result = transfer_loss(learner, [teacher], targets(), Objective(forward_kl, 0.5))
+    objective = Objective(forward_kl, 0.5, accuracy=True)
+    result = transfer_loss(learner, [teacher], targets(), objective)
     for name, model in (("entropy", learner), ("teacher_entropy", teacher)):
         logits = model.logits(slice(None)).detach().numpy()
         p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)

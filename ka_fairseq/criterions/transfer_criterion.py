@@ -62,6 +62,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             ),
             cfg.transfer_weight,
             cfg.label_smoothing,
+            cfg.report_accuracy,
         )
         if cfg.transfer_weight > 0:
             require_teacher(task)
