@@ -1,0 +1,73 @@
+"""Exported checkpoints, in a fairseq that knows nothing of this package."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ka_fairseq.errors import UserError
+from ka_fairseq.export import export
+from tests.support import USER_DIR, run, train
+
+
+@pytest.fixture(scope="module")
+def files(binarized, teacher_file, tmp_path_factory):
+    """A learner of fairseq-train --user-dir, before and after export."""
+    folder = tmp_path_factory.mktemp("export")
+    train(
+        binarized,
+        folder,
+        *("--task", "translation_with_teacher", "--teacher-path", teacher_file),
+        *("--criterion", "topk_kl", "--label-smoothing", 0.1, "--max-update", 5),
+    )
+    command = (sys.executable, "-m", "ka_fairseq.export")
+    target = folder / "exported.pt"
+    subprocess.run(
+        [*command, str(folder / "checkpoint_last.pt"), str(target)],
+        check=True,
+        cwd=USER_DIR.parent,
+    )
+    return folder / "checkpoint_last.pt", target
+
+
+def test_the_weights_stay_and_the_rest_goes(files):
+    before, after = (torch.load(file, weights_only=True) for file in files)
+    assert all(torch.equal(before["model"][key], after["model"][key]) for key in before["model"])
+    assert before["model"].keys() == after["model"].keys()
+    assert files[1].stat().st_size < 0.5 * files[0].stat().st_size
+    assert "teacher" not in str(after["cfg"])
+    assert after["cfg"]["criterion"]["label_smoothing"] == 0.1
+
+
+@pytest.mark.slow
+def test_plain_generate_translates_the_same(files, binarized):
+    common = ("--gen-subset", "valid", "--cpu", "--beam", 2, "--max-len-b", 3)
+    before = run("fairseq-generate", binarized, "--user-dir", USER_DIR, "--path", files[0], *common)
+    after = run("fairseq-generate", binarized, "--path", files[1], *common)
+    hypotheses = [re.findall(r"^H-.*", printed.stdout, re.M) for printed in (before, after)]
+    assert hypotheses[0] and hypotheses[0] == hypotheses[1]
+
+
+@pytest.mark.slow
+def test_plain_validate_and_train_take_it(files, binarized, tmp_path):
+    run(
+        "fairseq-validate",
+        binarized,
+        *("--task", "translation", "--path", files[1], "--cpu", "--max-tokens", 1000),
+    )
+    run(
+        "fairseq-train",
+        binarized,
+        *("--save-dir", tmp_path, "--cpu", "--arch", "transformer_tiny", "--max-tokens", 1000),
+        *("--optimizer", "adam", "--lr", 0.001, "--max-update", 2),
+        *("--finetune-from-model", files[1]),
+    )
+
+
+def test_what_cannot_be_exported(files, tmp_path):
+    with pytest.raises(UserError, match="no checkpoint at"):
+        export(tmp_path / "missing.pt", tmp_path / "out.pt")
+    with pytest.raises(UserError, match="cannot be written"):
+        export(files[0], tmp_path / "no" / "such" / "folder" / "out.pt")
