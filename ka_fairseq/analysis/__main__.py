@@ -1,0 +1,52 @@
+"""``python -m ka_fairseq.analysis COMMAND``: the paper's figures from one's own checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import warnings
+from collections.abc import Sequence
+
+from ka_fairseq.analysis import (
+    agreement,
+    derivatives,
+    entropy,
+    novel_tokens,
+    sweep,
+    top_tokens,
+    toy,
+)
+
+DESCRIPTION = """\
+The figures and tables of Sun & Cross (2020), "Learn to Talk via Proactive Knowledge Transfer",
+drawn from your own checkpoints. Every command writes its numbers as CSV and its figure as PNG and
+SVG; COMMAND --help lists its options.
+"""
+EXAMPLE = """\
+example:
+  python -m ka_fairseq.analysis entropy --data data-bin --split valid \\
+      --run KD=runs/kd --run KA=runs/ka --start runs/learner/checkpoint_best.pt
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse a command line and do what it says."""
+    # fairseq turns the root logger to DEBUG when it is imported.
+    logging.getLogger().setLevel(logging.WARNING)
+    # fairseq's encoder in evaluation mode, which no user of it can change.
+    warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+    parser = argparse.ArgumentParser(
+        prog="python -m ka_fairseq.analysis",
+        description=DESCRIPTION,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    for module in (derivatives, toy, entropy, novel_tokens, top_tokens, sweep, agreement):
+        module.add_command(commands)
+    args = parser.parse_args(argv)
+    args.call(args)
+
+
+if __name__ == "__main__":
+    main()

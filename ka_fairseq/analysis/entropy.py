@@ -1,0 +1,93 @@
+"""Fig. 5: how sure the learner is of the next token, epoch by epoch."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ka_fairseq import divergences
+from ka_fairseq.analysis import options, plotting
+from ka_fairseq.analysis.forced import Corpus
+from ka_fairseq.analysis.runs import Run
+from ka_fairseq.teacher import FrozenTeacher
+
+TEACHER = "teacher"
+
+
+def mean_entropy(corpus: Corpus, model: FrozenTeacher, label: str = "") -> float:
+    """The mean over all target positions t of H(p(·|y_<t, x)) = −Σ_y p·log2 p, in bits."""
+    total, positions = 0.0, 0
+    for chunk in corpus.walk([model], corpus.all_sentences(), label):
+        total += divergences.entropy(chunk.lprobs[0]).double().sum().item()
+        positions += len(chunk.rows)
+    return total / positions / math.log(2)
+
+
+def entropy(
+    corpus: Corpus,
+    runs: Sequence[Run],
+    teacher_path: str | None = None,
+    teacher_data: Path | None = None,
+) -> pd.DataFrame:
+    """Each run's mean entropy after each epoch, and the teacher's.
+
+    Args:
+        corpus: the split.
+        runs: one line each.
+        teacher_path: the teacher's checkpoints, separated by colons; None leaves it out.
+        teacher_data: see :meth:`Corpus.load`.
+
+    Returns:
+        Columns run, epoch, entropy_bits. The teacher is the run "teacher", without an epoch.
+    """
+    rows = [
+        (run.name, epoch, mean_entropy(corpus, corpus.load(file), f"{run.name}, epoch {epoch}"))
+        for run in runs
+        for epoch, file in run.checkpoints.items()
+    ]
+    if teacher_path:
+        teacher = corpus.load(teacher_path, teacher_data)
+        rows.append((TEACHER, None, mean_entropy(corpus, teacher, TEACHER)))
+    frame = pd.DataFrame(rows, columns=["run", "epoch", "entropy_bits"])
+    return frame.astype({"epoch": "Int64"})
+
+
+def plot_entropy(frame: pd.DataFrame, path: Path) -> None:
+    """Draw :func:`entropy`: a line for each run, the teacher dashed."""
+    with plotting.figure(path) as drawing:
+        axes = drawing.subplots()
+        learners = frame[frame.epoch.notna()]
+        plotting.draw_epochs(axes, learners, "entropy_bits")
+        for value in frame[frame.epoch.isna()].entropy_bits:
+            axes.axhline(value, color=plotting.BLACK, linestyle="--", label=TEACHER)
+        axes.set_ylabel("mean entropy (bits per token)")
+        plotting.legend_above(drawing)
+
+
+def command(args: argparse.Namespace) -> None:
+    """Run the command."""
+    runs = options.open_runs(args)
+    corpus = options.open_corpus(args, like=runs[0].last)
+    frame = entropy(corpus, runs, args.teacher_path, args.teacher_data)
+    options.write_table(frame, args.out)
+    plot_entropy(frame, args.out)
+    options.show(frame, args.out)
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    """Add ``entropy``."""
+    parser = options.add_command(
+        commands,
+        "entropy",
+        command,
+        "Fig. 5: the learner's entropy per epoch",
+        "The mean entropy of the next-token distribution over a split, teacher-forced, from every "
+        "epoch checkpoint of every run. The paper: it rises for KA and falls for KD.",
+    )
+    options.add_run_options(parser)
+    options.add_teacher_options(parser, required=False)
+    options.add_corpus_options(parser)

@@ -1,0 +1,217 @@
+"""What models predict after every prefix of the reference: teacher forcing over a split.
+
+The positions of a split are walked in batches of sentences and, within a batch, in chunks of rows.
+No (positions × types) tensor lives longer than its chunk, whatever the size of the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from fairseq import checkpoint_utils, tasks, utils
+from fairseq.data import LanguagePairDataset, data_utils
+from torch import Tensor
+from tqdm import tqdm
+
+import ka_fairseq  # noqa: F401  registers the tasks that checkpoints name
+from ka_fairseq.errors import UserError
+from ka_fairseq.teacher import FrozenTeacher
+from ka_fairseq.transfer_loss import CHUNK_ELEMENTS, teacher_log_probs
+
+
+class Chunk(NamedTuple):
+    """Some target positions of the sentences walked; n of them.
+
+    Attributes:
+        rows: number of each position, counted from 0 through the sentences in the order in which
+            they were asked for; shape (n,).
+        sentences: index of each position's sentence in the split; shape (n,).
+        positions: place of each position in its sentence, from 0; shape (n,).
+        targets: the reference's token; shape (n,).
+        lprobs: log-probabilities of each model, float32, in nats; shape (n, V) each.
+    """
+
+    rows: Tensor
+    sentences: Tensor
+    positions: Tensor
+    targets: Tensor
+    lprobs: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A binarized split, and how to walk it.
+
+    Attributes:
+        task: fairseq's task, with the dictionaries.
+        split: its name.
+        folder: where it was read from.
+        device: where models run.
+        max_tokens: tokens in a batch, padding included; changes memory and speed, not the numbers.
+    """
+
+    task: Any
+    split: str
+    folder: Path
+    device: torch.device
+    max_tokens: int = 4000
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        split: str,
+        like: Path,
+        languages: tuple[str | None, str | None] = (None, None),
+        device: torch.device | None = None,
+        max_tokens: int = 4000,
+    ) -> Corpus:
+        """Read what fairseq-preprocess wrote.
+
+        Args:
+            folder: its ``--destdir``.
+            split: train, valid, test, …
+            like: a checkpoint; the task is set up as it was when this was trained.
+            languages: source and target; None means those of the checkpoint.
+            device: None means CUDA where there is one.
+            max_tokens: see :class:`Corpus`.
+
+        Raises:
+            UserError: no such split or dictionaries, no reference in it, or no fairseq checkpoint.
+        """
+        overrides = {"data": str(folder)}
+        for side, language in zip(("source_lang", "target_lang"), languages, strict=True):
+            if language:
+                overrides[side] = language
+        cfg = checkpoint_utils.load_checkpoint_to_cpu(str(like), overrides).get("cfg")
+        if cfg is None:
+            raise UserError(f"{like} has no configuration: give a file that fairseq-train wrote")
+        try:
+            if data_utils.infer_language_pair(str(folder))[0] is None:
+                raise FileNotFoundError("no binarized text at all")
+            task = tasks.setup_task(cfg.task)
+            task.load_dataset(split)
+        except FileNotFoundError as error:
+            there = sorted({file.name.split(".")[0] for file in folder.glob("*-*.idx")})
+            pair = f"{cfg.task.source_lang or '?'}-{cfg.task.target_lang or '?'}"
+            raise UserError(
+                f"no split {split!r} for {pair} in {folder} (there: {', '.join(there) or 'none'}; "
+                f"{error}): check --data, --split, --source-lang and --target-lang"
+            ) from error
+        if getattr(task.dataset(split), "tgt", None) is None:
+            raise UserError(
+                f"{split!r} in {folder} has no references: give a split with both sides"
+            )
+        if device is None:
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(task, split, folder, device, max_tokens)
+
+    @property
+    def dataset(self) -> LanguagePairDataset:
+        """The sentence pairs."""
+        return self.task.dataset(self.split)
+
+    def load(self, paths: str | Path, dictionaries: Path | None = None) -> FrozenTeacher:
+        """A trained model, frozen, in float32, on the corpus's device.
+
+        Args:
+            paths: its checkpoint; several, separated by colons, form an ensemble.
+            dictionaries: folder with the dictionaries it was trained with, which must be the
+                corpus's; None trusts, as fairseq-generate does, that they are.
+
+        Raises:
+            UserError: see :meth:`FrozenTeacher.load`.
+        """
+        folder = str(dictionaries or self.folder)
+        model = FrozenTeacher.load(str(paths), self.task, dtype="fp32", data=folder)
+        return model.to(torch.empty(0, device=self.device))
+
+    def all_sentences(self) -> np.ndarray:
+        """Indices of the sentences that are not longer than the task allows, in their order."""
+        everything = np.arange(len(self.dataset))
+        return self.task.filter_indices_by_size(
+            everything, self.dataset, self.task.max_positions(), ignore_invalid_inputs=True
+        )
+
+    def sample(self, size: int, seed: int) -> np.ndarray:
+        """Indices of ``size`` sentences drawn without replacement; all, where there are fewer."""
+        sentences = self.all_sentences()
+        if size >= len(sentences):
+            return sentences
+        return np.sort(np.random.default_rng(seed).choice(sentences, size, replace=False))
+
+    def count_positions(self, sentences: np.ndarray) -> int:
+        """How many target positions sentences have, end-of-sentence included."""
+        return int(self.dataset.tgt_sizes[sentences].sum())
+
+    def check_sentence(self, sentence: int, position: int = 0) -> None:
+        """Check that there is such a place.
+
+        Raises:
+            UserError: there is none.
+        """
+        if not 0 <= sentence < len(self.dataset):
+            raise UserError(
+                f"--sentence must lie between 0 and {len(self.dataset) - 1} in {self.split}, "
+                f"not {sentence}"
+            )
+        length = int(self.dataset.tgt_sizes[sentence])
+        if not 0 <= position < length:
+            raise UserError(
+                f"--position must lie between 0 and {length - 1} (the end of sentence {sentence}), "
+                f"not {position}"
+            )
+
+    @torch.inference_mode()
+    def walk(
+        self, models: Sequence[FrozenTeacher], sentences: np.ndarray, label: str = ""
+    ) -> Iterator[Chunk]:
+        """What each model predicts at every target position of some sentences.
+
+        Args:
+            models: one or more; run on the same batches.
+            sentences: indices in the split.
+            label: what the progress bar says.
+
+        Yields:
+            Every position once. Sentences come sorted by length, not in the order asked for.
+        """
+        first_row = np.zeros(len(self.dataset), dtype=np.int64)
+        first_row[sentences] = np.cumsum(self.dataset.tgt_sizes[sentences])
+        first_row[sentences] -= self.dataset.tgt_sizes[sentences]
+        first_row = torch.from_numpy(first_row).to(self.device)
+        step = max(1, CHUNK_ELEMENTS // len(self.task.target_dictionary))
+        for batch in tqdm(self._batches(sentences), label, unit="batch", leave=False, disable=None):
+            sample = self.dataset.collater([self.dataset[index] for index in batch])
+            sample = utils.apply_to_sample(lambda tensor: tensor.to(self.device), sample)
+            keep = sample["target"].ne(self.task.target_dictionary.pad())
+            outputs = [
+                [output.wide() for output in model(sample["net_input"], keep)] for model in models
+            ]
+            sentence = sample["id"].unsqueeze(1).expand_as(keep)[keep]
+            position = (keep.cumsum(1) - 1)[keep]
+            target = sample["target"][keep]
+            for start in range(0, len(target), step):
+                rows = slice(start, start + step)
+                yield Chunk(
+                    first_row[sentence[rows]] + position[rows],
+                    sentence[rows],
+                    position[rows],
+                    target[rows],
+                    [teacher_log_probs(output, rows) for output in outputs],
+                )
+
+    def _batches(self, sentences: np.ndarray) -> list[np.ndarray]:
+        lengths = self.dataset.num_tokens_vec(sentences).astype(np.int64)
+        order = np.argsort(lengths, kind="stable")
+        return data_utils.batch_by_size(
+            sentences[order],
+            num_tokens_fn=self.dataset.num_tokens,
+            num_tokens_vec=lengths[order],
+            max_tokens=max(self.max_tokens, int(lengths.max(initial=0))),
+        )

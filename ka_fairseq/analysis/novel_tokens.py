@@ -1,0 +1,147 @@
+"""Fig. 4b: how many tokens enter the learner's top k that never stood there before."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ka_fairseq.analysis import options, plotting
+from ka_fairseq.analysis.forced import Corpus
+from ka_fairseq.analysis.runs import Run
+from ka_fairseq.errors import UserError
+from ka_fairseq.teacher import FrozenTeacher
+
+SENTENCES, TOP_K, SEED = 2000, 16, 1
+NOTHING = np.empty(0, dtype=np.int64)
+
+
+def top_k_sets(
+    corpus: Corpus, model: FrozenTeacher, sentences: np.ndarray, top_k: int, label: str = ""
+) -> tuple[np.ndarray, float]:
+    """The k most probable tokens at every target position of some sentences.
+
+    Args:
+        corpus: where the sentences are.
+        model: the learner.
+        sentences: their indices.
+        top_k: k.
+        label: what the progress bar says.
+
+    Returns:
+        Token indices, int32, shape (positions, k), and the mean probability mass on them.
+    """
+    best = np.empty((corpus.count_positions(sentences), top_k), dtype=np.int32)
+    mass = 0.0
+    for chunk in corpus.walk([model], sentences, label):
+        lprobs, tokens = chunk.lprobs[0].topk(top_k, dim=-1)
+        best[chunk.rows.cpu().numpy()] = tokens.to(torch.int32).cpu().numpy()
+        mass += lprobs.double().exp().sum().item()
+    return best, mass / len(best)
+
+
+def count_novel(best: np.ndarray, seen: np.ndarray) -> tuple[int, np.ndarray]:
+    """How many tokens stand in an epoch's sets that stood there in no earlier epoch.
+
+    For epoch i, Σ_t |{y : y ∈ Top-k p_i(·|h_t), y ∉ Top-k p_j(·|h_t) for all j < i}| (Sun & Cross,
+    §5.3). The first epoch has none before it, so that all of its tokens count.
+
+    Args:
+        best: the epoch's token indices, shape (positions, k).
+        seen: what this function returned for the epoch before; :data:`NOTHING` for the first.
+
+    Returns:
+        The count, and all that was seen up to now.
+    """
+    # A token at a position as one number: no vocabulary has 2^32 types.
+    position = np.arange(len(best), dtype=np.int64)[:, np.newaxis] << 32
+    novel = np.setdiff1d(position + best, seen)
+    return len(novel), np.concatenate([seen, novel])
+
+
+def novel_tokens(
+    corpus: Corpus,
+    runs: Sequence[Run],
+    sentences: int = SENTENCES,
+    top_k: int = TOP_K,
+    seed: int = SEED,
+) -> pd.DataFrame:
+    """Novel tokens of each run in each epoch, and the probability mass on its top k.
+
+    Args:
+        corpus: the split; the paper takes the training pairs.
+        runs: one line each; all see the same sentences.
+        sentences: how many pairs are drawn.
+        top_k: k.
+        seed: of the drawing.
+
+    Returns:
+        Columns run, epoch, novel, novel_per_position, top_k_mass (in [0, 1]) and positions. The
+        first epoch of a run counts all its tokens as novel, see :func:`count_novel`.
+
+    Raises:
+        UserError: ``top_k`` is not in [1, vocabulary], or no sentence is asked for.
+    """
+    types = len(corpus.task.target_dictionary)
+    if not 1 <= top_k <= types:
+        raise UserError(f"--top-k must lie between 1 and {types} (the vocabulary), not {top_k}")
+    if sentences < 1:
+        raise UserError(f"--sentences must be at least 1, not {sentences}")
+    drawn = corpus.sample(sentences, seed)
+    rows = []
+    for run in runs:
+        seen = NOTHING
+        for epoch, file in run.checkpoints.items():
+            label = f"{run.name}, epoch {epoch}"
+            best, mass = top_k_sets(corpus, corpus.load(file), drawn, top_k, label)
+            novel, seen = count_novel(best, seen)
+            rows.append((run.name, epoch, novel, mass))
+    frame = pd.DataFrame(rows, columns=["run", "epoch", "novel", "top_k_mass"])
+    frame["positions"] = corpus.count_positions(drawn)
+    frame.insert(3, "novel_per_position", frame.novel / frame.positions)
+    return frame
+
+
+def plot_novel_tokens(frame: pd.DataFrame, path: Path, top_k: int = TOP_K) -> None:
+    """Draw :func:`novel_tokens`; the first epoch, in which all tokens are new, is left out."""
+    with plotting.figure(path, plotting.FULL_PAGE, 3.6) as drawing:
+        counts, mass = drawing.subplots(1, 2)
+        later = frame[frame.epoch > frame.groupby("run").epoch.transform("min")]
+        plotting.draw_epochs(counts, later, "novel")
+        counts.set_ylim(bottom=0)
+        counts.set_ylabel(f"novel tokens in the top {top_k}")
+        plotting.draw_epochs(mass, frame.assign(percent=100 * frame.top_k_mass), "percent")
+        mass.set_ylabel(f"probability on the top {top_k} (%)")
+        plotting.legend_above(drawing)
+
+
+def command(args: argparse.Namespace) -> None:
+    """Run the command."""
+    runs = options.open_runs(args)
+    corpus = options.open_corpus(args, like=runs[0].last)
+    frame = novel_tokens(corpus, runs, args.sentences, args.top_k, args.seed)
+    options.write_table(frame, args.out)
+    plot_novel_tokens(frame, args.out, args.top_k)
+    options.show(frame, args.out)
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    """Add ``novel-tokens``."""
+    parser = options.add_command(
+        commands,
+        "novel-tokens",
+        command,
+        "Fig. 4b: tokens that are new in the learner's top k, per epoch",
+        "Per epoch, how many tokens stand in the learner's top k that stood there in no earlier "
+        "epoch, summed over the positions of some random sentence pairs; and how much probability "
+        "the top k holds. With --start, tokens of the pre-trained learner's top k are not novel.",
+    )
+    parser.add_argument("--sentences", type=int, default=SENTENCES, metavar="N", help="pairs drawn")
+    parser.add_argument("--top-k", type=int, default=TOP_K, metavar="K", help="k")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the drawing")
+    options.add_run_options(parser)
+    options.add_corpus_options(parser, split="train")

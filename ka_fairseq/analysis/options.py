@@ -1,0 +1,150 @@
+"""Command-line options that several commands share, and what is made of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+from fairseq import utils
+
+from ka_fairseq.analysis.forced import Corpus
+from ka_fairseq.analysis.runs import Run, find_run, parse_named_paths
+from ka_fairseq.errors import UserError
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that tells the defaults where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def add_command(
+    commands: argparse._SubParsersAction, name: str, call: Callable, summary: str, description: str
+) -> argparse.ArgumentParser:
+    """A subcommand with its ``--out``; ``call`` gets the parsed arguments."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        formatter_class=HelpFormatter,
+    )
+    parser.set_defaults(call=call)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("figures") / name,
+        metavar="PATH",
+        help="where to write, without a suffix: PATH.csv, PATH.png, PATH.svg",
+    )
+    return parser
+
+
+def add_corpus_options(parser: argparse.ArgumentParser, split: str = "valid") -> None:
+    """Which binarized text the models are run on, and how."""
+    group = parser.add_argument_group("text")
+    group.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="what fairseq-preprocess wrote, with the dictionaries that the runs were trained with",
+    )
+    group.add_argument("--split", default=split, help="train, valid, test, …")
+    for side in ("source", "target"):
+        group.add_argument(
+            f"--{side}-lang",
+            metavar="LANG",
+            help=f"{side} language (default: as in the checkpoints)",
+        )
+    group = parser.add_argument_group("machine")
+    group.add_argument(
+        "--max-tokens",
+        type=int,
+        default=4000,
+        metavar="N",
+        help="tokens in a batch; changes memory and speed, not the numbers",
+    )
+    group.add_argument("--cpu", action="store_true", help="leave the GPU alone")
+    group.add_argument(
+        "--user-dir",
+        metavar="DIR",
+        help="a fairseq --user-dir with the architecture of the checkpoints, if they need one",
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Which runs are compared, by their epoch checkpoints."""
+    group = parser.add_argument_group("runs")
+    group.add_argument(
+        "--run",
+        action="append",
+        required=True,
+        metavar="NAME=DIR",
+        help="a run's name in the figure and its --save-dir with checkpoint1.pt, checkpoint2.pt, "
+        "…; once for each run",
+    )
+    group.add_argument(
+        "--start",
+        type=Path,
+        metavar="FILE",
+        help="the pre-trained learner that all runs start from, drawn as epoch 0",
+    )
+
+
+def add_teacher_options(parser: argparse.ArgumentParser, required: bool) -> None:
+    """The teacher; options and their meaning are those of training."""
+    group = parser.add_argument_group("teacher")
+    group.add_argument(
+        "--teacher-path",
+        required=required,
+        metavar="FILE[:FILE…]",
+        help="the teacher's checkpoint; several form an ensemble",
+    )
+    group.add_argument(
+        "--teacher-data",
+        type=Path,
+        metavar="DIR",
+        help="folder with the teacher's dict.LANG.txt (default: --data)",
+    )
+
+
+def open_runs(args: argparse.Namespace) -> list[Run]:
+    """The runs of :func:`add_run_options`."""
+    if args.start is not None and not args.start.is_file():
+        raise UserError(f"no checkpoint at {args.start}: check --start")
+    return [find_run(name, path, args.start) for name, path in parse_named_paths(args.run).items()]
+
+
+def open_corpus(args: argparse.Namespace, like: Path) -> Corpus:
+    """The text of :func:`add_corpus_options`, read by the task that a checkpoint was trained on."""
+    if args.max_tokens < 1:
+        raise UserError(f"--max-tokens must be at least 1, not {args.max_tokens}")
+    if args.user_dir is not None:
+        utils.import_user_module(args)
+    return Corpus.open(
+        args.data,
+        args.split,
+        like,
+        (args.source_lang, args.target_lang),
+        torch.device("cpu") if args.cpu else None,
+        args.max_tokens,
+    )
+
+
+def write_table(frame: pd.DataFrame, out: Path, part: str = "") -> None:
+    """Write ``out``.csv, or ``out``_``part``.csv, and make the folder if there is none."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(f"{out}_{part}.csv" if part else f"{out}.csv", index=False, float_format="%.8g")
+
+
+def show(frame: pd.DataFrame, *paths: Path) -> None:
+    """Print a table, and what was written."""
+    print(frame.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    for path in paths:
+        print(f"wrote {path}.csv, {path}.png, {path}.svg")
