@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The whole project at work on real text: sets up .venv, trains a teacher and a learner, fine-tunes
+# the learner with each criterion, and prints the table.
+#
+#   scripts/demo.sh              about 15 minutes on two CPU cores; the output is in runs/demo
+#   scripts/demo.sh --quick      about 2 minutes: everything runs, nothing is learnt
+#   PYTHON=python3.12 scripts/demo.sh
+#
+# Options of scripts/pipeline.sh may follow.
+set -euo pipefail
+
+scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+"$scripts/setup.sh"
+exec "$scripts/pipeline.sh" demo "$@"

@@ -1,0 +1,132 @@
+"""The command line of the pipeline."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline import cli, settings, state
+from pipeline.errors import PipelineError
+from pipeline.stages import STAGES
+
+_USAGE = """\
+scripts/pipeline.sh PAIR [STAGE ...] [--quick] [--force] [--runs DIR] [--archives DIR]
+       scripts/pipeline.sh --data DIR --src LANG --tgt LANG --config DIR [STAGE ...]"""
+
+_EPILOG = f"""\
+stages, in their order (all of them where none is named):
+  {" ".join(STAGES)}
+
+A stage that is done is skipped, one that was cut off goes on from where it was. Each training
+stage runs fairseq-hydra-train with the config of its name. All output goes to runs/PAIR/: the
+table is in report.md, what each stage printed is in logs/.
+
+In the environment: GPUS, how many to train on (by default as many as divide the config's
+update_freq, which they share, so that the batch stays the same); UPDATE_FREQ, each GPU's, for
+another batch; LAUNCHER, what starts a training on several nodes (examples/slurm/).
+
+examples:
+  scripts/pipeline.sh demo
+  scripts/pipeline.sh demo ka evaluate report --force
+  scripts/pipeline.sh --data ~/corpus --src de --tgt en --config configs/demo
+
+DIR holds train, valid and test, each as .LANG or .LANG.gz, a sentence a line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stages that the command line names; return the exit code."""
+    arguments = _parser().parse_intermixed_args(argv)
+    return cli.run(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    pair, wanted = _pair_and_stages(arguments)
+    with state.locked(pair.run_dir):
+        for name, execute in STAGES.items():
+            if name in wanted:
+                execute(pair, arguments.force)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/pipeline.sh",
+        usage=_USAGE,
+        description="From text to a table of scores: a teacher, a learner, and the learner "
+        "fine-tuned with each criterion.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="PAIR [STAGE ...]",
+        help=f"pair ({', '.join(settings.names())}), then stages; with --data stages only",
+    )
+    parser.add_argument("--force", action="store_true", help="redo the named stages")
+    cli.add_run_options(
+        parser,
+        quick="a few steps on little text, to see that all works; the run is named PAIR-quick",
+    )
+    parser.add_argument(
+        "--archives",
+        type=Path,
+        metavar="DIR",
+        help="folder with the release's archives, fetched by hand: nothing is downloaded",
+    )
+    own = parser.add_argument_group("your own corpus")
+    own.add_argument("--data", type=Path, metavar="DIR", help="folder with the text")
+    own.add_argument("--src", metavar="LANG", help="source language, the ending of its files")
+    own.add_argument("--tgt", metavar="LANG", help="target language, likewise")
+    own.add_argument("--config", type=Path, metavar="DIR", help="folder with the configs")
+    own.add_argument("--name", metavar="NAME", help="name of the run (default: that of the folder)")
+    return parser
+
+
+def _pair_and_stages(arguments: argparse.Namespace) -> tuple[settings.Pair, set[str]]:
+    words = list(arguments.words)
+    if arguments.data is not None:
+        pair = _own_pair(arguments)
+    else:
+        if arguments.src or arguments.tgt or arguments.config or arguments.name:
+            raise PipelineError("--src, --tgt, --config and --name go with --data")
+        if not words:
+            known = ", ".join(settings.names())
+            raise PipelineError(f"which pair? One of: {known} (or --data DIR)")
+        pair = cli.load_pair(words.pop(0), arguments)
+        pair = _with_archives(pair, arguments.archives)
+    if unknown := [word for word in words if word not in STAGES]:
+        raise PipelineError(f"unknown stage {unknown[0]}: choose from {', '.join(STAGES)}")
+    return pair, set(words or STAGES)
+
+
+def _with_archives(pair: settings.Pair, folder: Path | None) -> settings.Pair:
+    if folder is None:
+        return pair
+    if "archives" not in pair.text:
+        raise PipelineError(f"{pair.name} is made from no archives: leave --archives out")
+    if not folder.is_dir():
+        raise PipelineError(f"--archives {folder} is no folder")
+    return replace(pair, archives_dir=folder.resolve())
+
+
+def _own_pair(arguments: argparse.Namespace) -> settings.Pair:
+    needed = {"--src": arguments.src, "--tgt": arguments.tgt, "--config": arguments.config}
+    if missing := [option for option, value in needed.items() if not value]:
+        raise PipelineError(f"--data needs {', '.join(missing)} too")
+    if arguments.src == arguments.tgt:
+        raise PipelineError("--src and --tgt are the same language")
+    name = arguments.name or arguments.data.resolve().name
+    return settings.load(
+        arguments.config,
+        arguments.runs,
+        name=name,
+        quick=arguments.quick,
+        own=(arguments.data, arguments.src, arguments.tgt),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""What the fine-tunings did besides their scores: the figures and tables of ka_fairseq.analysis."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ka_fairseq.analysis import agreement, entropy, novel_tokens, top_tokens
+from ka_fairseq.analysis.forced import Corpus
+from ka_fairseq.analysis.runs import Run, find_run
+from pipeline import files, state
+from pipeline.settings import Pair
+
+# Compared with each other token by token: what the paper's Table 3 sets side by side.
+COMPARED = ("kd", "ka")
+EXAMPLES = 3
+# The paper takes 2,000 pairs; a quarter of them shows the same in a quarter of the time, and
+# `python -m ka_fairseq.analysis novel-tokens` takes as many as one likes.
+NOVEL_TOKENS = {"sentences": 500, "top_k": 16}
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Where the figures are, and the numbers behind them.
+
+    Attributes:
+        folder: holds entropy.svg, novel_tokens.svg and their CSV files.
+        entropy: see `ka_fairseq.analysis.entropy.entropy`.
+        novel: see `ka_fairseq.analysis.novel_tokens.novel_tokens`.
+        agreement: the summary of `ka_fairseq.analysis.agreement.agreement`.
+        examples: for each place: source, target, and the runs' best tokens by epoch.
+    """
+
+    folder: Path
+    entropy: pd.DataFrame
+    novel: pd.DataFrame
+    agreement: pd.DataFrame
+    examples: list[dict[str, Any]]
+
+
+def analyse(pair: Pair, names: dict[str, str]) -> Analysis | None:
+    """Analyse all fine-tunings that are done, unless that is done already.
+
+    Args:
+        pair: its runs.
+        names: the fine-tunings, and what the figures call them.
+
+    Returns:
+        None where the teacher, the learner or all fine-tunings are missing.
+    """
+    bases = ("teacher", "learner")
+    trained = {
+        name
+        for name in (*bases, *names)
+        if state.is_done(pair.run_dir, name) and pair.best_checkpoint(name).exists()
+    }
+    done = {name: title for name, title in names.items() if name in trained}
+    if not done or not trained.issuperset(bases):
+        return None
+    logging.getLogger().setLevel(logging.WARNING)  # fairseq sets it to DEBUG when imported
+    folder = pair.run_dir / "analysis"
+    inputs = state.canonical(
+        {**NOVEL_TOKENS, "names": done}
+        | {name: state.fingerprint(pair.run_dir, name) for name in (*bases, *done)}
+    )
+    record = state.read(pair.run_dir, "analysis")
+    if record is None or not record.done or record.inputs != inputs:
+        _compute(pair, done, folder)
+        state.write(pair.run_dir, "analysis", state.Record(inputs, done=True))
+    return Analysis(
+        folder,
+        *(pd.read_csv(folder / f"{name}.csv") for name in ("entropy", "novel_tokens", "agreement")),
+        json.loads((folder / "examples.json").read_text(encoding="utf-8")),
+    )
+
+
+def _compute(pair: Pair, names: dict[str, str], target: Path) -> None:
+    with files.written_whole(target) as folder:
+        folder.mkdir()
+        start = pair.best_checkpoint("learner")
+        runs = {name: find_run(names[name], pair.model_dir(name), start) for name in names}
+        teacher = str(pair.best_checkpoint("teacher"))
+        valid = Corpus.open(pair.bin_dir, "valid", start, pair.languages)
+        frame = entropy.entropy(valid, list(runs.values()), teacher)
+        _keep(frame, folder / "entropy")
+        entropy.plot_entropy(frame, folder / "entropy")
+
+        train = Corpus.open(pair.bin_dir, "train", start, pair.languages)
+        frame = novel_tokens.novel_tokens(train, list(runs.values()), **NOVEL_TOKENS)
+        _keep(frame, folder / "novel_tokens")
+        novel_tokens.plot_novel_tokens(frame, folder / "novel_tokens", NOVEL_TOKENS["top_k"])
+
+        learners = {names[name]: pair.best_checkpoint(name) for name in names}
+        learners = {"learner": start, **learners}
+        _keep(agreement.agreement(valid, learners, teacher).summary, folder / "agreement")
+        compared = [runs[name] for name in COMPARED if name in runs]
+        files.write_json(folder / "examples.json", _examples(valid, compared))
+
+
+def _keep(frame: pd.DataFrame, path: Path) -> None:
+    frame.to_csv(f"{path}.csv", index=False, float_format="%.8g")
+
+
+def _examples(corpus: Corpus, runs: list[Run]) -> list[dict[str, Any]]:
+    """The places where the runs differ most, with their best tokens by epoch."""
+    if len(runs) < 2:
+        return []
+    found = top_tokens.find_places(corpus, runs, EXAMPLES)
+    examples = []
+    for sentence, position in zip(found.sentence, found.position, strict=True):
+        place = top_tokens.describe_place(corpus, sentence, position)
+        shown = [top_tokens.spread(run, top_tokens.EPOCHS) for run in runs]
+        frame = top_tokens.top_tokens(corpus, shown, sentence, position)
+        lists = [
+            {
+                "run": run,
+                "epoch": int(epoch),
+                "tokens": rows[["token", "only_here"]].values.tolist(),
+            }
+            for (run, epoch), rows in frame.groupby(["run", "epoch"], sort=False)
+        ]
+        examples.append({"source": place.source, "target": place.target, "lists": lists})
+    return examples

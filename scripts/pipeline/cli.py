@@ -1,0 +1,52 @@
+"""What the command lines of the pipeline share."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline import settings
+from pipeline.errors import PipelineError
+
+# Before fairseq is imported, which sets logging up to show everything.
+logging.basicConfig(level=logging.WARNING)
+
+
+def add_run_options(parser: argparse.ArgumentParser, quick: str) -> None:
+    """Add ``--quick``, with its help, and ``--runs``."""
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=settings.REPOSITORY / "runs",
+        metavar="DIR",
+        help="output (default: runs)",
+    )
+
+
+def load_pair(name: str, arguments: argparse.Namespace) -> settings.Pair:
+    """Return the pair of this name.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    known = settings.names()
+    if name not in known:
+        raise PipelineError(f"unknown pair {name}: choose one of {', '.join(known)}")
+    return settings.load(settings.CONFIGS / name, arguments.runs, quick=arguments.quick)
+
+
+def run(action: Callable[[], None]) -> int:
+    """Run a command; an error that the user can mend is one line. Return the exit code."""
+    try:
+        action()
+    except PipelineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0

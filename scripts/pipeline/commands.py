@@ -1,0 +1,96 @@
+"""Running fairseq's commands: everything into a log, lines handed on as they come."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+
+# How Python ends a traceback: the exception's class, then its message.
+_EXCEPTION = re.compile(r"^[\w.]*(Error|Exception|Interrupt|Exit)(:|$)")
+
+
+def python_module(name: str) -> list[str]:
+    """Return the start of a command that runs a module with this interpreter."""
+    return [sys.executable, "-m", name]
+
+
+def run(
+    command: list[str],
+    log: Path,
+    on_line: Callable[[str], None] = lambda line: None,
+    *,
+    append: bool = False,
+    folder: Path | None = None,
+) -> None:
+    """Run a command to its end.
+
+    Args:
+        command: what to run; it never sees a shell.
+        log: gets the command and all that it prints.
+        on_line: gets each line without its end.
+        folder: where to run it.
+        append: keep what is in the log (of a run that was cut off).
+
+    Raises:
+        PipelineError: it failed; the text holds its last error line.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a" if append else "w", encoding="utf-8") as file:
+        file.write(f"$ {' '.join(command)}\n")
+        file.flush()
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            cwd=folder,
+            close_fds=False,  # hands on the lock of the run folder; Python's other files stay here
+            env=_environment(),
+        ) as process:
+            try:
+                for line in process.stdout or ():
+                    file.write(line)
+                    file.flush()
+                    on_line(line.rstrip("\n"))
+            except BaseException:
+                process.kill()
+                raise
+    if process.returncode != 0:
+        raise PipelineError(_reason(process.returncode, log))
+
+
+def _environment() -> dict[str, str]:
+    return {
+        # Threads that spin while they wait slow each other down many times over where another
+        # program is at work on the same cores.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        # glibc hands each large tensor back to the system when it is freed; fetching its pages anew
+        # for the next one was a quarter of a small model's training time on a CPU.
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+        "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8",
+    }
+
+
+def _reason(returncode: int, log: Path) -> str:
+    """Return the last line of the log that tells of an error."""
+    if returncode < 0:
+        name = signal.Signals(-returncode).name
+        hint = " (too little memory?)" if name == "SIGKILL" else ""
+        return f"killed by {name}{hint}"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+    errors = [line for line in lines if _EXCEPTION.match(line)]
+    errors = errors or [line for line in lines if "error" in line.lower()] or lines
+    return errors[-1]

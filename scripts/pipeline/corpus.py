@@ -1,0 +1,98 @@
+"""Reading and checking parallel text files, plain or gzipped."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+
+Pair = tuple[str, str]
+SPLITS = ("train", "valid", "test")
+
+
+def read(folder: Path, languages: tuple[str, str]) -> dict[str, list[Pair]]:
+    """Read ``{train,valid,test}.{src,tgt}`` or the same with ``.gz``.
+
+    Pairs with an empty side are dropped from train; in valid and test they stay, as scores of
+    different systems compare only over the same lines.
+
+    Args:
+        folder: where the files are.
+        languages: endings of source and target files.
+
+    Returns:
+        The pairs of each split.
+
+    Raises:
+        PipelineError: a file is missing, empty or no valid UTF-8 (or gzip), or two files that
+            belong together have different numbers of lines.
+    """
+    if not folder.is_dir():
+        raise PipelineError(f"{folder} is no folder")
+    paths = {split: [find(folder, split, language) for language in languages] for split in SPLITS}
+    corpus = {split: _read_pairs(source, target) for split, (source, target) in paths.items()}
+    corpus["train"] = [pair for pair in corpus["train"] if all(pair)]
+    if not corpus["train"]:
+        raise PipelineError(f"{paths['train'][0]}: no line has text on both sides")
+    return corpus
+
+
+def find(folder: Path, split: str, language: str) -> Path:
+    """Return the file of a split in a language.
+
+    Raises:
+        PipelineError: it is not there, plain or gzipped.
+    """
+    plain = folder / f"{split}.{language}"
+    for path in (plain, plain.with_name(plain.name + ".gz")):
+        if path.is_file():
+            return path
+    raise PipelineError(f"{plain} (or {plain.name}.gz) is missing")
+
+
+def _read_pairs(source: Path, target: Path) -> list[Pair]:
+    sources, targets = read_sentences(source), read_sentences(target)
+    if len(sources) != len(targets):
+        raise PipelineError(
+            f"{source} has {len(sources)} lines but {target.name} has {len(targets)}: "
+            "line n of both must be a pair"
+        )
+    return list(zip(sources, targets, strict=True))
+
+
+def read_sentences(path: Path) -> list[str]:
+    """Read one sentence a line, with every run of white space made one space.
+
+    Unicode knows more line ends than ``\\n``; left inside a sentence, tools downstream would
+    disagree on the number of lines.
+
+    Raises:
+        PipelineError: the file is empty, no valid UTF-8, or a broken gzip file.
+    """
+    lines = _read_bytes(path).split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    sentences = [_decode(line, path, number) for number, line in enumerate(lines, start=1)]
+    if not any(sentences):
+        raise PipelineError(f"{path} is empty")
+    return sentences
+
+
+def _read_bytes(path: Path) -> bytes:
+    if path.suffix != ".gz":
+        return path.read_bytes()
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise PipelineError(f"{path} is no whole gzip file: {error}") from None
+
+
+def _decode(line: bytes, path: Path, number: int) -> str:
+    # A byte order mark is no part of the first sentence.
+    encoding = "utf-8-sig" if number == 1 else "utf-8"
+    try:
+        return " ".join(line.decode(encoding).split())
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path}, line {number}: no valid UTF-8 ({error.reason})") from None

@@ -1,0 +1,64 @@
+"""Hydra configs: what is in one, and overrides that survive any path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from pipeline.errors import PipelineError
+
+
+def resolve(config_dir: Path, name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a config with all that it builds on, as ``{dotted key: value}``.
+
+    Raises:
+        PipelineError: it is missing, or no valid config.
+    """
+    try:
+        with initialize_config_dir(config_dir=str(config_dir), version_base=None):
+            config = compose(config_name=name)
+    except HydraException as error:
+        reason = " ".join(str(error).split())
+        raise PipelineError(f"{config_dir / name}.yaml: {reason}") from None
+    settings = _flatten(OmegaConf.to_container(config))
+    return {**settings, **overrides}
+
+
+def arguments(overrides: Mapping[str, Any]) -> list[str]:
+    """Return overrides as Hydra's command line reads them."""
+    return [f"{key}={literal(value)}" for key, value in overrides.items()]
+
+
+def literal(value: Any) -> str:
+    """Write a value in Hydra's grammar for overrides.
+
+    Strings are always quoted, as a path may hold spaces, commas, brackets or quotes.
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(literal(item) for item in value) + "]"
+    # A backslash counts as one except before a quote, where it escapes; OmegaConf reads ${...}.
+    text = re.sub(r"(\\*)(\$\{)", r"\1\1\\\2", str(value))
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    text = re.sub(r"(\\+)$", r"\1\1", text)
+    return f"'{text}'"
+
+
+def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict):
+        return {prefix: node}
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

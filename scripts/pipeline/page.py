@@ -1,0 +1,130 @@
+"""``report.html``: the whole report as one page that needs no network."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sacrebleu.metrics import CHRF
+
+from pipeline import analyse, evaluate, files, state
+from pipeline.analyse import Analysis
+from pipeline.settings import Pair
+
+TEMPLATE = "report.html.jinja"
+SAMPLES = 5
+SHOWN = ("teacher", "learner", "kd", "ka")
+NO_SETTINGS = ("from ", "common.", "task.eval", "checkpoint.")
+
+
+def write(pair: Pair, content: dict[str, Any], names: dict[str, str]) -> Path:
+    """Write the page.
+
+    Args:
+        pair: its runs.
+        content: what ``report.json`` holds.
+        names: what the models are called.
+
+    Returns:
+        The file.
+    """
+    fine_tuned = {name: names[name] for name in names if name not in ("teacher", "learner")}
+    analysis = analyse.analyse(pair, fine_tuned)
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = templates.get_template(TEMPLATE).render(
+        content,
+        names=names,
+        best=_best(content["models"]),
+        curves=_image(pair.run_dir / "validation_bleu.svg"),
+        transfer=_image(pair.run_dir / "transfer_loss.svg"),
+        analysis=analysis,
+        analysis_settings=analyse.NOVEL_TOKENS,
+        entropy=_image(analysis.folder / "entropy.svg") if analysis else None,
+        novel=_image(analysis.folder / "novel_tokens.svg") if analysis else None,
+        entropy_change=_change(analysis, "entropy_bits") if analysis else {},
+        samples=samples(pair),
+        shown=SHOWN,
+        settings=_settings(pair, list(names)),
+    )
+    path = pair.run_dir / "report.html"
+    files.write_text(path, text)
+    return path
+
+
+def samples(pair: Pair) -> dict[str, list[dict[str, Any]]]:
+    """The test sentences on which KA gains and loses most against KD, by sentence-level chrF.
+
+    Returns:
+        ``wins`` and ``losses`` of KA, the largest first, each with its source, reference, the
+        models' translations and the difference; empty where one of the two was not evaluated.
+    """
+    evaluated = [name for name in SHOWN if evaluate.scores(pair, name)]
+    if not {"kd", "ka"} <= set(evaluated):
+        return {"wins": [], "losses": []}
+    sources = files.read_lines(pair.text_dir / f"test.{pair.source_lang}")
+    references = evaluate.references(pair)
+    translations = {name: evaluate.hypotheses(pair, name) for name in evaluated}
+    chrf = CHRF()
+
+    def gain(index: int) -> float:
+        kd, ka = (
+            chrf.sentence_score(translations[name][index], [references[index]]).score
+            for name in ("kd", "ka")
+        )
+        return ka - kd
+
+    gains = sorted(((gain(index), index) for index in range(len(references))), reverse=True)
+
+    def row(difference: float, index: int) -> dict[str, Any]:
+        return {
+            "difference": difference,
+            "source": sources[index],
+            "reference": references[index],
+            "translations": {name: translations[name][index] for name in evaluated},
+        }
+
+    return {
+        "wins": [row(*found) for found in gains[:SAMPLES] if found[0] > 0],
+        "losses": [row(*found) for found in reversed(gains[-SAMPLES:]) if found[0] < 0],
+    }
+
+
+def _best(rows: list[dict[str, Any]]) -> str | None:
+    """The fine-tuned model with the best BLEU."""
+    tuned = [row for row in rows if row["model"] not in ("teacher", "learner")]
+    return max(tuned, key=lambda row: row["bleu"])["model"] if tuned else None
+
+
+def _image(path: Path) -> str | None:
+    """An SVG as a data address: a document of its own, so that no two share names."""
+    if not path.exists():
+        return None
+    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _change(analysis: Analysis, column: str) -> dict[str, float]:
+    """How much a quantity changed from the learner to each run's last epoch."""
+    learners = analysis.entropy.dropna(subset="epoch").groupby("run", sort=False)[column]
+    return {str(run): values.iloc[-1] - values.iloc[0] for run, values in learners}
+
+
+def _settings(pair: Pair, models: list[str]) -> dict[str, dict[str, str]]:
+    """Each training's settings, as far as it was done."""
+    records = {model: state.read(pair.run_dir, model) for model in models}
+    return {
+        model: {
+            key: str(value)
+            for key, value in sorted(record.inputs.items())
+            if not key.startswith(NO_SETTINGS)
+        }
+        for model, record in records.items()
+        if record is not None
+    }

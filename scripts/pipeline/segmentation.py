@@ -1,0 +1,75 @@
+"""Words to subwords: one model for both languages, by the method that the pair names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import parallel, sentence_pieces, subword_bpe
+from pipeline.errors import PipelineError
+from pipeline.progress import bar
+
+_METHODS = {"sentencepiece": sentence_pieces, "subword-nmt": subword_bpe}
+_CHUNK = 2000
+
+_segment: sentence_pieces.Segmenter | subword_bpe.Segmenter
+
+
+def train(text: Mapping[str, Path], folder: Path, settings: Mapping[str, Any]) -> None:
+    """Train the model of a pair.
+
+    Args:
+        text: a file of sentences for each language, one a line.
+        folder: gets the model.
+        settings: ``method`` (sentencepiece by default), and what it is to do.
+
+    Raises:
+        PipelineError: an unknown method, or it refuses.
+    """
+    module, settings = _method(settings)
+    module.train(text, folder, settings)
+
+
+def encode(
+    folder: Path, language: str, settings: Mapping[str, Any], source: Path, target: Path
+) -> None:
+    """Write the file `source` as subwords, with spaces between them, to `target`.
+
+    Args:
+        folder: where `train` wrote the model.
+        language: of the file.
+        settings: as for `train`.
+        source: sentences, one a line.
+        target: likewise.
+    """
+    with (
+        source.open(encoding="utf-8", newline="\n") as lines,
+        target.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        chunks = parallel.chunks(bar(lines, f"segmenting {source.name}", unit_scale=True), _CHUNK)
+        file.writelines(
+            parallel.ordered_map(
+                _encode, chunks, initializer=_start, initargs=(folder, language, settings)
+            )
+        )
+
+
+def _method(settings: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    others = dict(settings)
+    name = others.pop("method", "sentencepiece")
+    if name not in _METHODS:
+        raise PipelineError(
+            f"segmentation.method {name} in pair.yaml: choose from {', '.join(_METHODS)}"
+        )
+    return _METHODS[name], others
+
+
+def _start(folder: Path, language: str, settings: Mapping[str, Any]) -> None:
+    global _segment
+    module, settings = _method(settings)
+    _segment = module.Segmenter(folder, language, settings)
+
+
+def _encode(lines: list[str]) -> str:
+    return "".join(f"{_segment(line.rstrip())}\n" for line in lines)

@@ -1,0 +1,152 @@
+"""What the pipeline knows of a language pair: ``configs/PAIR/pair.yaml`` and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import PipelineError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = REPOSITORY / "configs"
+USER_DIR = REPOSITORY / "ka_fairseq"
+SETTINGS_FILE = "pair.yaml"
+
+_SECTIONS = ("source_lang", "target_lang", "text", "segmentation", "decoding")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A language pair, with where its files are.
+
+    Attributes:
+        name: names the folder of the run.
+        config_dir: holds `SETTINGS_FILE` and the Hydra configs.
+        run_dir: where all output goes.
+        source_lang: language code of the source, the ending of its files.
+        target_lang: likewise of the target.
+        data_dir: the user's own corpus, or None for the text that `text` names.
+        archives_dir: the user's folder with a release's archives, or None to download them.
+        text: which sentence pairs to use; see `pipeline.prepare`.
+        segmentation: how words become subwords; see `pipeline.segmentation`.
+        decoding: beam and length penalty of `evaluate`.
+        training: overrides for every Hydra config.
+    """
+
+    name: str
+    config_dir: Path
+    run_dir: Path
+    source_lang: str
+    target_lang: str
+    text: Mapping[str, Any]
+    segmentation: Mapping[str, Any]
+    decoding: Mapping[str, Any]
+    training: Mapping[str, Any]
+    data_dir: Path | None = None
+    archives_dir: Path | None = None
+
+    @property
+    def languages(self) -> tuple[str, str]:
+        """Source and target."""
+        return self.source_lang, self.target_lang
+
+    @property
+    def text_dir(self) -> Path:
+        """Plain text, made by `prepare`."""
+        return self.run_dir / "text"
+
+    @property
+    def reference(self) -> Path:
+        """The test set's target side as it was before tokenization."""
+        kind = "raw." if "cleaning" in self.text else ""
+        return self.text_dir / f"test.{kind}{self.target_lang}"
+
+    @property
+    def bin_dir(self) -> Path:
+        """What fairseq reads, made by `binarize`."""
+        return self.run_dir / "bin"
+
+    @property
+    def evaluate_dir(self) -> Path:
+        """Translations of the test set and their scores."""
+        return self.run_dir / "evaluate"
+
+    def model_dir(self, training: str) -> Path:
+        """The checkpoints of a training."""
+        return self.run_dir / training
+
+    def best_checkpoint(self, training: str) -> Path:
+        """The checkpoint that validation chose."""
+        return self.model_dir(training) / "checkpoint_best.pt"
+
+    def model(self, training: str) -> Path:
+        """That checkpoint, reduced to what translating needs."""
+        return self.model_dir(training) / "model.pt"
+
+    def log(self, stage: str) -> Path:
+        """All that the commands of a stage printed."""
+        return self.run_dir / "logs" / f"{stage}.log"
+
+
+def names() -> list[str]:
+    """Return the pairs that have a folder in ``configs/``."""
+    return sorted(path.parent.name for path in CONFIGS.glob(f"*/{SETTINGS_FILE}"))
+
+
+def load(
+    config_dir: Path,
+    runs: Path,
+    *,
+    name: str = "",
+    quick: bool = False,
+    own: tuple[Path, str, str] | None = None,
+) -> Pair:
+    """Read a pair's settings.
+
+    Args:
+        config_dir: folder with `SETTINGS_FILE`.
+        runs: where the folders of the runs are.
+        name: the run's name; the folder's own by default.
+        quick: apply the section `quick`; its runs are kept apart by the name.
+        own: the user's corpus instead of the pair's text: folder, source and target language.
+
+    Raises:
+        PipelineError: the file is missing, or a section of it.
+    """
+    path = config_dir / SETTINGS_FILE
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PipelineError(f"{config_dir} has no {SETTINGS_FILE}") from None
+    except yaml.YAMLError as error:
+        raise PipelineError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+    missing = [section for section in _SECTIONS if section not in (content or {})]
+    if missing:
+        raise PipelineError(f"{path} lacks {', '.join(missing)}")
+    name = (name or config_dir.resolve().name) + ("-quick" if quick else "")
+    run_dir = runs.resolve() / name
+    if ":" in str(run_dir):
+        raise PipelineError(f"{run_dir}: fairseq splits paths at colons; choose another folder")
+    pair = Pair(
+        name=name,
+        config_dir=config_dir.resolve(),
+        run_dir=run_dir,
+        training={},
+        **{section: content[section] for section in _SECTIONS},
+    )
+    if own is not None:
+        data_dir, source, target = own
+        pair = replace(pair, data_dir=data_dir, source_lang=source, target_lang=target)
+    if not quick:
+        return pair
+    less = content.get("quick", {})
+    return replace(
+        pair,
+        text={**pair.text, **less.get("text", {})},
+        segmentation={**pair.segmentation, **less.get("segmentation", {})},
+        training=less.get("training", {}),
+    )

@@ -1,0 +1,1 @@
+"""Where `prepare` gets text for a pair that has no files of its own."""

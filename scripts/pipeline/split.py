@@ -1,0 +1,58 @@
+"""From a list of sentence pairs to train, valid and test."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+Pair = tuple[str, str]
+
+_BUCKETS = 1000
+
+
+def clean(pairs: Iterable[Pair], min_words: int, max_words: int) -> list[Pair]:
+    """Keep each pair once, of a length in bounds on both sides, and really translated."""
+    kept = {}
+    for source, target in pairs:
+        lengths = (len(source.split()), len(target.split()))
+        if source != target and min_words <= min(lengths) and max(lengths) <= max_words:
+            kept[source, target] = None
+    return list(kept)
+
+
+def split(
+    pairs: Iterable[Pair], held_out_per_mille: int, held_out_min_words: int
+) -> dict[str, list[Pair]]:
+    """Split by a hash of the target sentence, so that no target of valid or test is trained on.
+
+    Only the words' letters count: sentences that differ in digits, case or punctuation stay
+    together.
+
+    Args:
+        pairs: what to split.
+        held_out_per_mille: share of the target sentences that goes to valid, and the same to test.
+        held_out_min_words: shorter ones are always trained on: titles of one or two words say
+            little about a translation model.
+
+    Returns:
+        The pairs of "train", "valid" and "test", in the given order.
+    """
+    splits: dict[str, list[Pair]] = {"train": [], "valid": [], "test": []}
+    for source, target in pairs:
+        words = _letters(target)
+        bucket = _bucket(words)
+        if len(words) < held_out_min_words or bucket >= 2 * held_out_per_mille:
+            splits["train"].append((source, target))
+        else:
+            splits["valid" if bucket < held_out_per_mille else "test"].append((source, target))
+    return splits
+
+
+def _letters(sentence: str) -> list[str]:
+    words = ("".join(filter(str.isalpha, word)) for word in sentence.casefold().split())
+    return [word for word in words if word]
+
+
+def _bucket(words: list[str]) -> int:
+    digest = hashlib.sha256(" ".join(words).encode()).digest()
+    return int.from_bytes(digest[:8], "big") % _BUCKETS

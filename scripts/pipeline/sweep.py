@@ -1,0 +1,190 @@
+"""The weight of the divergence and k, tuned on the validation set: a table and Fig. 4a."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline import cli, files, settings, state, training_log
+from pipeline.settings import Pair
+from pipeline.stages import training_stage
+from pipeline.train import Training
+
+# What is tuned, by the config that it starts from.
+CRITERIONS = {"kd": "forward_kl", "ka": "backward_kl"}
+WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
+WHOLE = 0  # as --top-k has it
+SIZES = (2, 4, 8, 16, WHOLE)
+
+_EPILOG = """\
+Each point is a fine-tuning of the pair's learner, kept under runs/PAIR/sweep/. Points that are
+done are skipped, one that was cut off goes on. The score is the best BLEU on the validation set.
+Needs the stages binarize, teacher and learner of scripts/pipeline.sh. Writes results.csv after
+each point, and best.csv, best.png and best.svg (Fig. 4a) at the end.
+
+example:
+  scripts/sweep.sh iwslt15_th_en --criterions ka --weights 0.5"""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One fine-tuning: what it starts from, λ, and k (0: the whole vocabulary)."""
+
+    config: str
+    weight: float
+    size: int
+
+    @property
+    def training(self) -> Training:
+        """The training that finds its score."""
+        return Training(
+            f"sweep/{self.config}-weight{self.weight:g}-k{self.size or 'V'}",
+            start="learner",
+            teacher="teacher",
+            config=self.config,
+            varied={
+                "criterion.transfer_weight": self.weight,
+                "criterion.top_k": self.size,
+                "checkpoint.no_epoch_checkpoints": True,
+            },
+        )
+
+
+def run(pair: Pair, points: Sequence[Point]) -> pd.DataFrame:
+    """Train what is not trained yet.
+
+    Args:
+        pair: its teacher and learner are done.
+        points: what to try.
+
+    Returns:
+        One row for each point: criterion, transfer_weight, top_k, bleu.
+
+    Raises:
+        PipelineError: a stage before is not done, or a training failed.
+    """
+    rows = []
+    for point in points:
+        training = point.training
+        training_stage(training).execute(pair, force=False)
+        row = {
+            "criterion": CRITERIONS[point.config],
+            "transfer_weight": point.weight,
+            "top_k": point.size,
+            "bleu": best_bleu(pair, training),
+        }
+        rows.append(row)
+        files.write_text(results_file(pair), pd.DataFrame(rows).to_csv(index=False))
+    return pd.DataFrame(rows)
+
+
+def results_file(pair: Pair) -> Path:
+    """Return where the table of all points is."""
+    return pair.run_dir / "sweep" / "results.csv"
+
+
+def best_bleu(pair: Pair, training: Training) -> float:
+    """Return the validation BLEU of the checkpoint that was chosen."""
+    records = training_log.read(pair.log(training.name))
+    return max(float(record["valid_bleu"]) for record in records if "valid_bleu" in record)
+
+
+def draw(pair: Pair) -> pd.DataFrame:
+    """Draw Fig. 4a from the table; return its rows: the best weight for each k."""
+    from ka_fairseq.analysis import sweep  # imports all of fairseq, which takes seconds
+
+    results = sweep.read_results(results_file(pair))
+    best = sweep.sweep(results)
+    path = results_file(pair).with_name("best")
+    files.write_text(path.with_suffix(".csv"), best.to_csv(index=False))
+    sweep.plot_sweep(best, path, others=results)
+    return best
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the sweep that the command line describes; return the exit code."""
+    arguments = _parser().parse_args(argv)
+    return cli.run(lambda: _sweep(arguments))
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    pair = cli.load_pair(arguments.pair, arguments)
+    grid = itertools.product(arguments.criterions, arguments.weights, arguments.top_k)
+    with state.locked(pair.run_dir):
+        run(pair, [Point(*values) for values in grid])
+        best = draw(pair)
+    print(f"\n{best.to_markdown(index=False)}\n\nsweep: {results_file(pair)}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/sweep.sh",
+        description="Tune λ and k of KD and KA on the validation set.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("pair", metavar="PAIR", help=", ".join(settings.names()))
+    parser.add_argument(
+        "--criterions",
+        type=_listed(_criterion),
+        default=tuple(CRITERIONS),
+        metavar="LIST",
+        help=f"of {','.join(CRITERIONS)} (default: all)",
+    )
+    parser.add_argument(
+        "--weights",
+        type=_listed(_weight),
+        default=WEIGHTS,
+        metavar="LIST",
+        help=f"λ (default: {','.join(map(str, WEIGHTS))})",
+    )
+    parser.add_argument(
+        "--top-k",
+        type=_listed(_size),
+        default=SIZES,
+        metavar="LIST",
+        help="k, V for the whole vocabulary (default: 2,4,8,16,V)",
+    )
+    cli.add_run_options(parser, quick="tune the run PAIR-quick")
+    return parser
+
+
+def _listed(read: Callable[[str], object]) -> Callable[[str], tuple]:
+    def values(text: str) -> Iterator[object]:
+        for part in text.split(","):
+            try:
+                yield read(part)
+            except ValueError as error:
+                raise argparse.ArgumentTypeError(f"{part}: {error}") from None
+
+    return lambda text: tuple(values(text))
+
+
+def _criterion(text: str) -> str:
+    if text not in CRITERIONS:
+        raise ValueError(f"choose from {', '.join(CRITERIONS)}")
+    return text
+
+
+def _weight(text: str) -> float:
+    weight = float(text)
+    if not 0 <= weight <= 1:
+        raise ValueError("λ is from 0 to 1")
+    return weight
+
+
+def _size(text: str) -> int:
+    size = WHOLE if text == "V" else int(text)
+    if size < 0 or (size == WHOLE and text != "V"):
+        raise ValueError("k is 1 or more, or V")
+    return size
+
+
+if __name__ == "__main__":
+    sys.exit(main())

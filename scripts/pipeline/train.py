@@ -1,0 +1,175 @@
+"""The training stages: each runs ``fairseq-hydra-train`` with the config of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import checkpoints, commands, files, hydra_configs, state, training_log
+from pipeline.devices import Devices
+from pipeline.errors import PipelineError
+from pipeline.progress import bar
+from pipeline.settings import USER_DIR, Pair
+
+# What the pipeline sets itself, or what leaves the trained model as it is.
+_NO_INPUTS = (
+    "hydra.",
+    "common.user_dir",
+    "common.log_",
+    "task.data",
+    "task.teacher_path",
+    "checkpoint.save_dir",
+    "checkpoint.finetune_from_model",
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One model to train.
+
+    Attributes:
+        name: of the stage, of its config and of its folder.
+        start: the training whose model this one goes on from, or None.
+        teacher: the training whose model is the frozen teacher, or None.
+        config: the config's name, where it is not that of the stage.
+        varied: settings that differ from the config's.
+    """
+
+    name: str
+    start: str | None = None
+    teacher: str | None = None
+    config: str = ""
+    varied: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The stages that must be done before."""
+        return ("binarize", *(name for name in (self.start, self.teacher) if name))
+
+    def inputs(self, pair: Pair) -> dict[str, Any]:
+        """Return what the model depends on."""
+        settings = self._settings(pair)
+        if (batches := Devices.choose(settings).batches) > 1:
+            settings["optimization.update_freq"] = [batches]
+        kept = {key: value for key, value in settings.items() if not key.startswith(_NO_INPUTS)}
+        upstream = {f"from {need}": state.fingerprint(pair.run_dir, need) for need in self.needs}
+        return {**kept, **upstream}
+
+    def run(self, pair: Pair) -> dict[str, Any]:
+        """Train, or go on with a training that was cut off.
+
+        Raises:
+            PipelineError: fairseq-hydra-train failed.
+        """
+        settings = self._settings(pair)
+        devices = Devices.choose(settings)
+        log = pair.log(self.name)
+        last = checkpoints.mend_last(pair.model_dir(self.name))
+        if last is None or not _at_end(last, settings):
+            if last is not None:
+                print(f"{self.name}: going on from its last checkpoint")
+            command = [*devices.launcher, *commands.python_module("fairseq_cli.hydra_train")]
+            command += ["--config-dir", str(pair.config_dir)]
+            command += ["--config-name", self.config or self.name]
+            overrides = {**self._overrides(pair), **devices.overrides()}
+            command += hydra_configs.arguments(overrides)
+            # ++: also what the config leaves at fairseq's default.
+            command += [f"++{argument}" for argument in hydra_configs.arguments(self.varied)]
+            with _Progress(self.name, settings) as progress:
+                commands.run(command, log, progress.on_line, append=last is not None)
+        best = pair.best_checkpoint(self.name)
+        if not best.exists():
+            raise PipelineError("no checkpoint was written: is max_epoch or max_update too small?")
+        checkpoints.export_model(best, pair.model(self.name))
+        seconds = training_log.by_epoch(training_log.read(log), "train_train_wall")
+        return {
+            "parameters": training_log.parameters(log),
+            "train_seconds": sum(seconds.values()),
+        }
+
+    def begun(self, pair: Pair) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any(pair.model_dir(self.name).glob("checkpoint*.pt"))
+
+    def clear(self, pair: Pair) -> None:
+        """Remove all that the training wrote."""
+        files.remove(pair.model_dir(self.name))
+        files.remove(pair.log(self.name))
+
+    def _overrides(self, pair: Pair) -> dict[str, Any]:
+        folder = str(pair.model_dir(self.name))
+        overrides: dict[str, Any] = {
+            "hydra.run.dir": folder,
+            "common.user_dir": str(USER_DIR),
+            "common.fp16": torch.cuda.is_available(),
+            "task.data": str(pair.bin_dir),
+            "task.source_lang": pair.source_lang,
+            "task.target_lang": pair.target_lang,
+            "checkpoint.save_dir": folder,
+        }
+        if self.start:
+            # Read only where save_dir has no checkpoint_last.pt, so a start after a kill goes on.
+            start = pair.best_checkpoint(self.start)
+            overrides["checkpoint.finetune_from_model"] = str(start)
+        if self.teacher:
+            overrides["task.teacher_path"] = str(pair.best_checkpoint(self.teacher))
+        return {**overrides, **pair.training}
+
+    def _settings(self, pair: Pair) -> dict[str, Any]:
+        varied = {**pair.training, **self.varied}
+        return hydra_configs.resolve(pair.config_dir, self.config or self.name, varied)
+
+
+def _at_end(last: Path, settings: dict[str, Any]) -> bool:
+    """Whether a training that was cut off had made its last update already.
+
+    fairseq itself would make one more.
+    """
+    updates = settings.get("optimization.max_update")
+    return bool(updates) and checkpoints.count_updates(last) >= updates
+
+
+class _Progress:
+    """One bar for a whole training, driven by fairseq's records."""
+
+    def __init__(self, name: str, settings: dict[str, Any]) -> None:
+        epochs = settings.get("optimization.max_epoch")
+        updates = settings.get("optimization.max_update")
+        self._by_updates = bool(updates)
+        self._bar = bar(
+            title=name,
+            total=updates or epochs,
+            miniters=0,  # redrawn by time alone
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.4g}/{total:g} "
+            + ("updates" if updates else "epochs")
+            + " [{elapsed}<{remaining}{postfix}]",
+        )
+        self._shown: dict[str, str] = {}
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def on_line(self, line: str) -> None:
+        """Move the bar where the line of the log holds a record."""
+        record = training_log.parse(line)
+        if record is None:
+            return
+        if "loss" in record:
+            self._shown["loss"] = record["loss"]
+            done = float(record["num_updates"] if self._by_updates else record["update"])
+        elif "valid_bleu" in record:
+            self._shown["valid BLEU"] = record["valid_bleu"]
+            done = float(record["valid_num_updates"] if self._by_updates else record["epoch"])
+        else:
+            return
+        if not self._bar.n:
+            self._bar.initial = done  # after a resumption, the rest of the time is judged anew
+        self._bar.set_postfix(self._shown, refresh=False)
+        self._bar.update(min(done, self._bar.total or done) - self._bar.n)

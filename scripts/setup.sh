@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Makes .venv with everything that the scripts need; does nothing where that is there already.
+#
+#   scripts/setup.sh             to train and translate
+#   scripts/setup.sh dev         and to test
+#   PYTHON=python3.12 scripts/setup.sh
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+extra=${1:-}
+venv=.venv
+stamp=$venv/installed
+
+python=${PYTHON:-}
+if [[ -z $python ]]; then
+    python=python3
+    [[ -x $venv/bin/python ]] && python=$venv/bin/python
+fi
+command -v "$python" >/dev/null || fail "$python not found: install Python 3.10, 3.11 or 3.12, or set PYTHON"
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+case $version in
+    3.10 | 3.11 | 3.12) ;;
+    *) fail "Python $version is not supported: set PYTHON to a Python 3.10, 3.11 or 3.12" ;;
+esac
+
+constraints="constraints.txt"
+if [[ $version == 3.10 && -f constraints-py310.txt ]]; then
+    constraints="constraints-py310.txt"
+fi
+
+# First line: what was asked for; second: the extras that came with it.
+wanted="Python $version, $(cat pyproject.toml "$constraints" | cksum), $PWD"
+installed=
+extras=
+if [[ -f $stamp ]]; then
+    { read -r installed && read -r extras; } <"$stamp" || true
+fi
+if [[ $installed == "$wanted" && (-z $extra || " $extras " == *" $extra "*) ]]; then
+    exit 0
+fi
+
+echo "setup: installing into $venv (Python $version, $constraints)"
+if [[ $installed != "$wanted" && $python != "$venv/bin/python" ]]; then
+    rm -rf "$venv"
+    "$python" -m venv "$venv" || fail "$python -m venv failed (on Debian: apt-get install python3-venv)"
+fi
+rm -f "$stamp"
+install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$constraints")
+# torch on its own first: left to a dependency, pip may choose another build before it reads ours.
+"${install[@]}" torch || fail "pip could not install torch"
+"${install[@]}" -e ".${extra:+[$extra]}" || fail "pip could not install what pyproject.toml asks for"
+printf '%s\n%s\n' "$wanted" "$extra" >"$stamp"

@@ -1,0 +1,73 @@
+"""What users see who mistype, through the real command."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from pipeline import settings
+from pipeline.__main__ import main
+
+from tests.pipeline.conftest import ROOT
+
+
+def pipeline(*arguments):
+    command = [str(ROOT / "scripts" / "pipeline.sh"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "which pair? One of: demo"),
+        (["klingon"], "unknown pair klingon: choose one of demo"),
+        (["demo", "distil"], "unknown stage distil: choose from prepare, binarize, teacher"),
+        (["demo", "kd"], "kd needs binarize, which is not done"),
+        (["--data", "DATA"], "--data needs --src, --tgt, --config too"),
+        (["demo", "--src", "de"], "--src, --tgt, --config and --name go with --data"),
+        (["--data", "DATA", "--src", "de", "--tgt", "de", "--config", "x"], "the same language"),
+        (["--data", "DATA", "--src", "de", "--tgt", "en", "--config", "DATA"], "has no pair.yaml"),
+        (["--data", "DATA", "--src", "de", "--tgt", "en", "--config", "DEMO"], "is missing"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, capsys, arguments, says):
+    places = {"DATA": tmp_path, "DEMO": ROOT / "configs" / "demo"}
+    words = [str(places.get(word, word)) for word in arguments]
+    assert main([*words, "--runs", str(tmp_path / "runs")]) != 0
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_the_script_gives_the_error_and_its_exit_code(tmp_path):
+    result = pipeline("klingon")
+    assert result.returncode == 1
+    known = ", ".join(settings.names())
+    assert result.stderr == f"error: unknown pair klingon: choose one of {known}\n"
+
+
+def test_help_lists_stages_and_pairs():
+    result = pipeline("--help")
+    assert result.returncode == 0
+    assert "prepare binarize teacher learner control kd ka mixture topk evaluate report" in (
+        result.stdout
+    )
+    assert "pair (demo" in result.stdout
+
+
+def test_demo_on_an_unsupported_python(tmp_path):
+    old = tmp_path / "python3.9"
+    old.write_text("#!/bin/sh\necho 3.9\n")
+    old.chmod(0o755)
+    result = subprocess.run(
+        [str(ROOT / "scripts" / "demo.sh")],
+        env={"PYTHON": str(old), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode != 0
+    assert result.stderr == (
+        "error: Python 3.9 is not supported: set PYTHON to a Python 3.10, 3.11 or 3.12\n"
+    )

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import example, given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from pipeline import hydra_configs, settings, stages
+from pipeline.errors import PipelineError
+
+CONFIGS = [(pair, t.name) for pair in settings.names() for t in stages.TRAININGS]
+
+
+def parsed(value):
+    argument = hydra_configs.arguments({"a.b": value})[0]
+    [override] = OverridesParser.create().parse_overrides([argument])
+    return OmegaConf.to_container(OmegaConf.create({"a": override.value()}), resolve=True)["a"]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"])))
+@example("/home/Jörg Müller/my runs (2)/a,b=[c]{d}:e'f\"g")
+@example("back\\slash\\")
+@example("\\'")
+@example("${oc.env:HOME} \\${x}")
+def test_any_path_survives(text):
+    assert parsed(text) == text
+
+
+@pytest.mark.parametrize("value", [None, True, False, 3, 0.5, [0.001], ["a b", "c'd"], []])
+def test_other_values_survive(value):
+    assert parsed(value) == value
+
+
+@pytest.mark.parametrize(("pair", "name"), CONFIGS)
+def test_every_config_begins_with_its_command(pair, name):
+    lines = (settings.CONFIGS / pair / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    command = f"# fairseq-hydra-train --config-dir configs/{pair} --config-name {name}"
+    assert command in lines[:2]
+
+
+@pytest.mark.parametrize(("pair", "name"), CONFIGS)
+def test_every_config_stands_alone(pair, name):
+    """Run as its header says, a config reads and writes where the pipeline does."""
+    found = hydra_configs.resolve(settings.CONFIGS / pair, name, {})
+    training = next(training for training in stages.TRAININGS if training.name == name)
+    run = f"runs/{pair}"
+    assert found["checkpoint.save_dir"] == f"{run}/{name}"
+    assert found["task.data"] == f"{run}/bin"
+    start = training.start and f"{run}/{training.start}/checkpoint_best.pt"
+    assert found.get("checkpoint.finetune_from_model") == start
+    teacher = training.teacher and f"{run}/{training.teacher}/checkpoint_best.pt"
+    assert found.get("task.teacher_path") == teacher
+
+
+@pytest.mark.parametrize("pair", settings.names())
+def test_fine_tunings_differ_in_task_and_criterion_alone(pair):
+    def shared(name):
+        found = hydra_configs.resolve(settings.CONFIGS / pair, name, {})
+        own = ("criterion.", "task.", "checkpoint.save_dir")
+        return {key: value for key, value in found.items() if not key.startswith(own)}
+
+    fine_tunings = [training.name for training in stages.TRAININGS if training.start]
+    assert len(fine_tunings) == 5
+    assert all(shared(name) == shared("control") for name in fine_tunings)
+
+
+def test_missing_config_is_one_line(tmp_path):
+    with pytest.raises(PipelineError, match=r"kd\.yaml") as error:
+        hydra_configs.resolve(tmp_path, "kd", {})
+    assert "\n" not in str(error.value)

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from pipeline import checkpoints, commands, evaluate, files, settings, stages, state, train
+from pipeline.errors import PipelineError
+
+SCRIPTS = str(settings.REPOSITORY / "scripts")
+# Locks a folder, and runs a command that says its process id and waits.
+HOLD_LOCK = """
+import pathlib, sys
+from pipeline import commands, state
+folder = pathlib.Path(sys.argv[1])
+child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+with state.locked(folder):
+    commands.run([sys.executable, "-c", child], folder / "log", lambda l: print(l, flush=True))
+"""
+
+
+class Spy:
+    """A stage that counts what happens to it."""
+
+    def __init__(self, fails=False, begun=True):
+        self.settings = {"size": 1}
+        self.runs = 0
+        self.clears = 0
+        self.fails = fails
+        self.stage = stages.Stage(
+            "spy", (), lambda pair: self.settings, self.run, self.clear, lambda pair: begun
+        )
+
+    def run(self, pair):
+        self.runs += 1
+        if self.fails:
+            raise PipelineError("the disk is full")
+        return {"found": self.runs}
+
+    def clear(self, pair):
+        self.clears += 1
+
+
+def test_a_stage_runs_once(pair, capsys):
+    spy = Spy()
+    spy.stage.execute(pair, False)
+    spy.stage.execute(pair, False)
+    assert spy.runs == 1
+    assert capsys.readouterr().out == "spy: done already\n"
+    record = state.read(pair.run_dir, "spy")
+    assert record.done
+    assert record.facts == {"found": 1}
+
+
+def test_force_redoes_it(pair):
+    spy = Spy()
+    spy.stage.execute(pair, False)
+    spy.stage.execute(pair, True)
+    assert (spy.runs, spy.clears) == (2, 1)
+
+
+def test_a_failure_says_which_stage_and_why_and_is_tried_again(pair):
+    spy = Spy(fails=True)
+    pair.log("spy").parent.mkdir(parents=True)
+    pair.log("spy").touch()
+    with pytest.raises(PipelineError) as error:
+        spy.stage.execute(pair, False)
+    assert str(error.value) == f"stage spy failed: the disk is full (log: {pair.log('spy')})"
+    spy.fails = False
+    spy.stage.execute(pair, False)
+    assert (spy.runs, spy.clears) == (2, 0)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_other_settings_are_neither_mixed_in_nor_a_reason_to_throw_work_away(pair, fails):
+    spy = Spy(fails)
+    if fails:
+        with pytest.raises(PipelineError):
+            spy.stage.execute(pair, False)
+    else:
+        spy.stage.execute(pair, False)
+    spy.settings = {"size": 2}
+    with pytest.raises(PipelineError, match=r"size: 1 -> 2.*--force spy") as error:
+        spy.stage.execute(pair, False)
+    assert ("begun" if fails else "made") in str(error.value)
+    assert spy.runs == 1
+
+
+def test_a_failure_that_left_nothing_allows_other_settings(pair):
+    spy = Spy(fails=True, begun=False)
+    with pytest.raises(PipelineError):
+        spy.stage.execute(pair, False)
+    spy.fails, spy.settings = False, {"size": 2}
+    spy.stage.execute(pair, False)
+    assert state.read(pair.run_dir, "spy").inputs == {"size": 2}
+
+
+def test_a_stage_needs_the_ones_before(pair):
+    with pytest.raises(PipelineError, match=r"^kd needs binarize, which is not done$"):
+        stages.STAGES["kd"](pair, False)
+    with pytest.raises(PipelineError, match=r"^evaluate needs a trained model"):
+        stages.STAGES["evaluate"](pair, False)
+    with pytest.raises(PipelineError, match=r"^report needs evaluate"):
+        stages.STAGES["report"](pair, False)
+
+
+def test_another_teacher_makes_a_done_fine_tuning_stale(pair):
+    for name in ("binarize", "learner", "teacher"):
+        state.write(pair.run_dir, name, state.Record({"lr": 1}, done=True))
+    training = next(training for training in stages.TRAININGS if training.name == "kd")
+    inputs = state.canonical(training.inputs(pair))
+    state.write(pair.run_dir, "kd", state.Record(inputs, done=True))
+    stages.STAGES["kd"](pair, False)
+    state.write(pair.run_dir, "teacher", state.Record({"lr": 2}, done=True))
+    with pytest.raises(PipelineError, match="from teacher"):
+        stages.STAGES["kd"](pair, False)
+
+
+def test_paths_and_logging_are_no_inputs(pair):
+    inputs = stages.TRAININGS[3].inputs(pair)
+    assert inputs["criterion._name"] == "forward_kl"
+    assert not any(key.startswith(("hydra", "checkpoint.save_dir", "task.data")) for key in inputs)
+
+
+def test_a_kill_leaves_the_old_file(tmp_path):
+    path = tmp_path / "report.md"
+    files.write_text(path, "old")
+    with pytest.raises(KeyboardInterrupt), files.written_whole(path) as temporary:
+        temporary.write_text("half of the n")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    for name in ("old", "new"):
+        with files.written_whole(tmp_path / "bin") as folder:
+            folder.mkdir()
+            (folder / name).touch()
+    assert [path.name for path in (tmp_path / "bin").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+
+
+def test_a_second_pipeline_is_kept_out(tmp_path):
+    with state.locked(tmp_path):
+        command = [sys.executable, "-c", HOLD_LOCK, str(tmp_path)]
+        result = subprocess.run(
+            command, capture_output=True, text=True, env={"PYTHONPATH": SCRIPTS}, check=False
+        )
+    assert "another pipeline, or a training that it left behind, is at work" in result.stderr
+    with state.locked(tmp_path):
+        pass
+
+
+def test_a_training_that_outlives_its_pipeline_keeps_the_next_one_out(tmp_path):
+    command = [sys.executable, "-c", HOLD_LOCK, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={"PYTHONPATH": SCRIPTS})
+    left_behind = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    try:
+        with pytest.raises(PipelineError, match="is at work"), state.locked(tmp_path):
+            pass
+    finally:
+        os.kill(left_behind, signal.SIGKILL)
+
+
+def test_half_a_last_checkpoint_is_replaced_by_the_newest_whole_one(tmp_path):
+    assert checkpoints.mend_last(tmp_path) is None
+    whole, last = tmp_path / "checkpoint2.pt", tmp_path / "checkpoint_last.pt"
+    torch.save({"epoch": 2}, whole)
+    last.write_bytes(whole.read_bytes()[:-50])
+    assert checkpoints.mend_last(tmp_path) == last
+    assert torch.load(last) == {"epoch": 2}
+    whole.unlink()
+    last.write_bytes(b"PK half")
+    assert checkpoints.mend_last(tmp_path) is None
+    assert not last.exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("print('fine'); raise ValueError('the teacher is too large')", "the teacher is too large"),
+        ("import os; os.kill(os.getpid(), 9)", "SIGKILL (too little memory?)"),
+        ("print('error: no such file'); raise SystemExit(2)", "error: no such file"),
+    ],
+)
+def test_a_failing_command_says_why(tmp_path, code, says):
+    lines = []
+    log = tmp_path / "logs" / "kd.log"
+    with pytest.raises(PipelineError) as error:
+        commands.run([sys.executable, "-c", code], log, lines.append)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+    assert log.read_text().splitlines()[1:] == lines
+
+
+def test_progress_reads_fairseqs_records(capsys):
+    with train._Progress("kd", {"optimization.max_update": 40}) as progress:
+        progress.on_line("[2026-11-21][fairseq_cli.train][INFO] - Start iterating over samples")
+        record = {"epoch": 1, "update": 0.5, "loss": "4.2", "num_updates": "20"}
+        progress.on_line("[2026-11-21][train_inner][INFO] - " + json.dumps(record))
+        record = {"epoch": 1, "valid_bleu": "7.5", "valid_num_updates": "40"}
+        progress.on_line("[2026-11-21][valid][INFO] - " + json.dumps(record))
+        progress.on_line('[2026-11-21][valid][INFO] - {"epoch": 1, "valid_bl')
+    last = capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
+    assert "40/40 updates" in last
+    assert "valid BLEU=7.5" in last
+
+
+def test_a_translation_left_out_is_an_error(pair, monkeypatch):
+    files.write_lines(pair.model("kd"), ["weights"])
+    files.write_lines(pair.text_dir / "test.en", ["one", "two", "three"])
+    monkeypatch.setattr(
+        commands, "run", lambda command, log, on_line: [on_line(f"D-{n}\t-1\tx") for n in (2, 0)]
+    )
+    with pytest.raises(PipelineError, match=r"kd translated 2 of 3 sentences.*line 2 of the test"):
+        evaluate.evaluate_model(pair, "kd")
