@@ -1,4 +1,4 @@
-"""FrozenTeacher: load, check, freeze, cast and run one teacher or an ensemble of them."""
+"""FrozenTeacher: load, check, freeze, cast and run one model or an ensemble of them."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class FrozenTeacher:
         if dtype is not None and dtype not in DTYPES:
             raise UserError(f"unknown --teacher-dtype {dtype!r}; choose from {', '.join(DTYPES)}")
         self.dtype = DTYPES[dtype] if dtype else None
+        self._place: tuple[torch.device, torch.dtype] | None = None
         self.members = [member.eval().requires_grad_(False) for member in members]
 
     @classmethod
@@ -72,8 +73,11 @@ class FrozenTeacher:
 
     def to(self, like: Tensor) -> FrozenTeacher:
         """Move to the learner's device, and to its precision unless another was asked for."""
-        for member in self.members:
-            member.to(device=like.device, dtype=self.dtype or like.dtype)
+        place = (like.device, self.dtype or like.dtype)
+        if place != self._place:  # asked at every step, and walking all parameters takes its time
+            for member in self.members:
+                member.to(*place)
+            self._place = place
         return self
 
     @torch.no_grad()

@@ -12,5 +12,5 @@ export PATH="$PWD/.venv/bin:$PATH"
 
 ruff check .
 ruff format --check .
-shellcheck scripts/*.sh .ci/run
+shellcheck scripts/*.sh examples/*.sh examples/slurm/*.sbatch .ci/run
 pytest "$@"

@@ -101,6 +101,9 @@ def test_precision(task, teacher_file, asked, learners, gets):
     teacher = FrozenTeacher.load(str(teacher_file), task, dtype=asked)
     teacher.to(torch.zeros(1, dtype=learners))
     assert {parameter.dtype for parameter in teacher.members[0].parameters()} == {gets}
+    teacher.to(torch.zeros(1, dtype=torch.float64))
+    then = gets if asked else torch.float64
+    assert {parameter.dtype for parameter in teacher.members[0].parameters()} == {then}
 
 
 # -- bad input -------------------------------------------------------------------------------------

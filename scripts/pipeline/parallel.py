@@ -9,7 +9,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+from pipeline.errors import PipelineError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,6 +47,9 @@ def ordered_map(
         initializer: called once in each process.
         initargs: its arguments.
         processes: as many as there are cores by default.
+
+    Raises:
+        PipelineError: a process was killed.
     """
     processes = processes or cores()
     items = iter(items)
@@ -58,6 +64,8 @@ def ordered_map(
                 yield waiting.popleft().result()
                 for item in itertools.islice(items, 1):
                     waiting.append(pool.submit(function, item))
+        except BrokenProcessPool:
+            raise PipelineError("a process was killed (too little memory?)") from None
         finally:
             for future in waiting:
                 future.cancel()

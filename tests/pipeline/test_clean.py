@@ -33,13 +33,14 @@ def cleaned(tmp_path, pairs, **recipe):
     return list(zip(*sides, strict=True)), counts
 
 
+ABBREVIATIONS = r"\A((z\. ?B|e\.g|Nr|No|1|[A-zß]|ab)\.[ ,]?([a-z]|[A-Z]|9)? ){1,4}\Z"
 SPECIAL = "„“”–—´‘‚’…«»\u00a0()%:;,.!?`'\"0 ºcmn \r"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@given(text=st.text(st.sampled_from(SPECIAL + "aBß1")))
+@given(text=st.text(st.sampled_from(SPECIAL + "aBß1")) | st.from_regex(ABBREVIATIONS))
 def test_tokens_are_sacremoses_own(language, text):
-    """The short cut past the normalizer changes nothing."""
+    """The short cuts change nothing."""
     normalized = MosesPunctNormalizer(language).normalize(text)
     tokenizer = MosesTokenizer(language)
     expected = tokenizer.tokenize(normalized, aggressive_dash_splits=True, return_str=True)
@@ -146,6 +147,11 @@ def test_the_order_stays_and_little_is_read_ahead():
     assert list(itertools.islice(results, 3)) == [0, 2, 4]
     assert len(read) < 12
     assert list(results) == list(range(6, 2000, 2))
+
+
+def test_a_killed_worker_is_one_line():
+    with pytest.raises(PipelineError, match=r"killed \(too little memory\?\)"):
+        list(parallel.ordered_map(os._exit, [1], processes=1))
 
 
 def test_a_killed_pipeline_leaves_no_process_behind(tmp_path):
