@@ -99,5 +99,5 @@ def draw_epochs(axes: Axes, frame: pd.DataFrame, column: str) -> None:
     styles = series_styles(frame.run)
     for name, run in frame.groupby("run", sort=False):
         axes.plot(run.epoch.to_numpy(dtype=int), run[column], label=name, **styles[name])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sacrebleu.metrics import CHRF
 
-from pipeline import analyse, evaluate, files, state
+from pipeline import analyse, evaluate, files, plots, state
 from pipeline.analyse import Analysis
 from pipeline.settings import Pair
 
@@ -30,8 +30,7 @@ def write(pair: Pair, content: dict[str, Any], names: dict[str, str]) -> Path:
     Returns:
         The file.
     """
-    fine_tuned = {name: names[name] for name in names if name not in ("teacher", "learner")}
-    analysis = analyse.analyse(pair, fine_tuned)
+    analysis = analyse.analyse(pair, {name: names[name] for name in plots.FINE_TUNED})
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -12,16 +12,14 @@ from ka_fairseq.analysis import plotting
 
 Curves = Mapping[str, Mapping[int, float]]
 
-_STYLES = {
-    "teacher": (plotting.BLACK, "s"),
-    "learner": (plotting.GREY, "o"),
-    "control": (plotting.SKY, "v"),
-    "kd": (plotting.BLUE, "D"),
-    "ka": (plotting.ORANGE, "^"),
-    "mixture": (plotting.GREEN, "P"),
-    "topk": (plotting.PINK, "X"),
+# In the order in which ka_fairseq.analysis colours its runs, so that a model has one colour on the
+# whole page.
+FINE_TUNED = ("kd", "ka", "mixture", "topk", "control")
+_BASES = {
+    "teacher": {"color": plotting.BLACK, "marker": "s"},
+    "learner": {"color": plotting.GREY, "marker": "o"},
 }
-_BASES = ("teacher", "learner")
+_STYLES = {**_BASES, **plotting.series_styles(FINE_TUNED)}
 
 
 def plot_validation_bleu(curves: Curves, names: Mapping[str, str], path: Path) -> None:
@@ -62,13 +60,6 @@ def plot_transfer_loss(curves: Curves, names: Mapping[str, str], path: Path) -> 
 def _draw(axes: Axes, curves: Curves, names: Mapping[str, str]) -> None:
     for model, curve in curves.items():
         if curve:
-            colour, marker = _STYLES[model]
-            axes.plot(
-                *(list(curve), list(curve.values())),
-                color=colour,
-                marker=marker,
-                markersize=4,
-                label=names[model],
-            )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.plot(list(curve), list(curve.values()), label=names[model], **_STYLES[model])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")

@@ -33,6 +33,7 @@ def project(tmp_path_factory):
         "segmentation": {"vocab_size": 400},
         "training": {
             "optimization.max_update": 40,
+            "optimization.max_epoch": 9,
             "common.log_interval": 5,
             "dataset.max_tokens": 600,
         },
