@@ -21,7 +21,9 @@ def resolve(config_dir: Path, name: str, overrides: Mapping[str, Any]) -> dict[s
         PipelineError: it is missing, or no valid config.
     """
     try:
-        with initialize_config_dir(config_dir=str(config_dir), version_base=None):
+        # 1.1 is what fairseq is written for; the setting is the whole process's, and with a later
+        # one fairseq's own parser stops working in it.
+        with initialize_config_dir(config_dir=str(config_dir), version_base="1.1"):
             config = compose(config_name=name)
     except HydraException as error:
         reason = " ".join(str(error).split())
