@@ -126,9 +126,11 @@ def test_every_translation_has_its_line(run):
 @pytest.mark.parametrize("model", ["kd", "ka", "mixture", "topk"])
 def test_the_learner_comes_nearer_to_the_teacher(run, model):
     records = training_log.read(run / "logs" / f"{model}.log")
-    distances = list(training_log.by_epoch(records, "valid_transfer_loss").values())
-    assert len(distances) >= 2
-    assert distances[-1] < distances[0]
+    distances = [float(r["transfer_loss"]) for r in records if "transfer_loss" in r]
+    assert len(distances) >= 8  # the mean of every five updates
+    assert distances[-1] < 0.7 * distances[0]
+    validated = training_log.by_epoch(records, "valid_transfer_loss")
+    assert max(validated.values()) < distances[0]
 
 
 def test_a_killed_training_makes_all_its_updates(run):
