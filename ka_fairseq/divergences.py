@@ -2,7 +2,9 @@
 
 Pure functions of log-probabilities: p is the learner's distribution, q the teacher's, both of
 shape ``(N, V)``; every result has shape ``(N,)``, in nats, one value a row, nothing averaged.
-Results are float32 or better and are differentiable in the learner's log-probabilities.
+Results are float32 or better and are differentiable in the learner's log-probabilities, by
+derivatives in closed form: :meth:`Divergence.terms` gives values and derivatives at once, which is
+what the training loss is made of.
 
 Restricting a divergence to a set S of k tokens can be done in three forms (``top_k_form``).
 With d = log p − log q:
@@ -23,19 +25,32 @@ three are the divergence itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ka_fairseq.distribution import LOG_ZERO, Distribution
+
+__all__ = [
+    "BACKWARD_KL",
+    "FORWARD_KL",
+    "JSD_MIXTURE",
+    "LOG_ZERO",
+    "TOP_K_FORMS",
+    "Divergence",
+    "Term",
+    "backward_kl",
+    "check_top_k",
+    "entropy",
+    "forward_kl",
+    "jsd_mixture",
+]
 
 TOP_K_FORMS = ("generalized", "tail", "partial")
-
-# A log-probability below this counts as this. It keeps the divergence from a distribution that
-# gives probability 0 to a token finite, and 0·log 0 at 0; log-softmax of logits within ±4e4 never
-# comes near it.
-LOG_ZERO = -1e5
-
-Divergence = Callable[..., Tensor]
 
 
 def check_top_k(top_k: int, top_k_form: str, vocabulary: int) -> None:
@@ -51,6 +66,78 @@ def check_top_k(top_k: int, top_k_form: str, vocabulary: int) -> None:
         )
     if top_k_form not in TOP_K_FORMS:
         raise ValueError(f"unknown top_k_form {top_k_form!r}; choose from {', '.join(TOP_K_FORMS)}")
+
+
+class Term(NamedTuple):
+    """The KL of n rows in one order, and its derivatives by the learner's log-probabilities.
+
+    ∂D/∂log p(y) = sign·slope(y) + along·p(y), where log p(y) is a free variable. A softmax before
+    it removes whatever is along p, so that with logits z
+
+        ∂D/∂z(y) = sign·slope(y) − p(y)·Σ_v sign·slope(v).
+
+    Attributes:
+        value: D, shape (n,), in nats.
+        slope: shape (n, V), or (n, k) for the k tokens of ``support``; 0 for all others.
+        slope_sum: Σ_v slope(v), shape (n,).
+        support: tokens, shape (n, k), or None for the whole vocabulary.
+        sign: 1 or −1.
+        along: a number, or shape (n, 1).
+    """
+
+    value: Tensor
+    slope: Tensor
+    slope_sum: Tensor
+    support: Tensor | None = None
+    sign: int = 1
+    along: Tensor | float = 0.0
+
+    def add_to(self, gradient: Tensor, scale: float) -> None:
+        """Add scale·sign·slope to a gradient of shape (n, V), in place."""
+        if self.support is None:
+            gradient.add_(self.slope, alpha=scale * self.sign)
+        else:
+            gradient.scatter_add_(-1, self.support, self.slope * (scale * self.sign))
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """forward·KL(q‖p) + backward·KL(p‖q), each restricted to its own k best tokens.
+
+    Attributes:
+        forward: the share of the forward KL.
+        backward: the share of the backward KL.
+        top_k: sum over this many tokens only; 0 means the whole vocabulary.
+        top_k_form: what becomes of the rest, see the module's table.
+    """
+
+    forward: float
+    backward: float
+    top_k: int = 0
+    top_k_form: str = "generalized"
+
+    def restricted(self, top_k: int, top_k_form: str) -> Divergence:
+        """The same over the k best tokens."""
+        return replace(self, top_k=top_k, top_k_form=top_k_form)
+
+    def needs_whole_teacher(self, vocabulary: int) -> bool:
+        """Whether more is asked of q than its log-probabilities at the learner's k best."""
+        restricted = 0 < self.top_k < vocabulary and self.top_k_form != "tail"
+        return bool(self.forward) or not restricted
+
+    def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
+        """The orders of the KL that have a share: (share, value and derivatives)."""
+        vocabulary = p.lprobs.size(-1)
+        check_top_k(self.top_k, self.top_k_form, vocabulary)
+        form = "whole" if self.top_k in (0, vocabulary) else self.top_k_form
+        for share, order in ((self.forward, _FORWARD), (self.backward, _BACKWARD)):
+            if share:
+                yield share, order[form](p, q, self.top_k)
+
+
+FORWARD_KL = Divergence(1.0, 0.0)
+BACKWARD_KL = Divergence(0.0, 1.0)
+JSD_MIXTURE = Divergence(0.5, 0.5)
 
 
 def forward_kl(
@@ -74,7 +161,7 @@ def forward_kl(
     Raises:
         ValueError: shapes differ, or ``top_k`` or ``top_k_form`` is not valid.
     """
-    return _kl(teacher_lprobs, learner_lprobs, top_k, top_k_form)
+    return _values(FORWARD_KL.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
 
 
 def backward_kl(
@@ -89,7 +176,7 @@ def backward_kl(
     The arguments, result and errors are those of :func:`forward_kl`, but the top-k set is the
     learner's own (§3.3).
     """
-    return _kl(learner_lprobs, teacher_lprobs, top_k, top_k_form)
+    return _values(BACKWARD_KL.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
 
 
 def jsd_mixture(
@@ -105,61 +192,143 @@ def jsd_mixture(
     divergence. Each half takes its own top-k set. Arguments, result and errors are those of
     :func:`forward_kl`.
     """
-    forward = forward_kl(learner_lprobs, teacher_lprobs, top_k=top_k, top_k_form=top_k_form)
-    backward = backward_kl(learner_lprobs, teacher_lprobs, top_k=top_k, top_k_form=top_k_form)
-    return 0.5 * (forward + backward)
+    return _values(JSD_MIXTURE.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
 
 
 def entropy(lprobs: Tensor) -> Tensor:
     """H = −Σ_y p(y)·log p(y), shape (N, V) → (N,), in nats."""
-    lprobs = _prepare(lprobs)
-    return -(lprobs.exp() * lprobs).sum(-1)
+    return Distribution(lprobs).entropy
 
 
-def _kl(a_lprobs: Tensor, b_lprobs: Tensor, top_k: int, top_k_form: str) -> Tensor:
-    """KL(a‖b), restricted to the k best of a: both orders are this, with a and b exchanged."""
-    if a_lprobs.shape != b_lprobs.shape or a_lprobs.dim() != 2:
-        raise ValueError(
-            "learner and teacher log-probabilities must both have the shape (N, V), "
-            f"not {tuple(a_lprobs.shape)} and {tuple(b_lprobs.shape)}"
-        )
-    vocabulary = a_lprobs.size(-1)
-    check_top_k(top_k, top_k_form, vocabulary)
-    la, lb = _prepare(a_lprobs), _prepare(b_lprobs)
-    if top_k in (0, vocabulary):
-        return _not_negative(_kl_terms(la, lb).sum(-1))
-
-    best = la.detach().topk(top_k, dim=-1).indices
-    la_best, lb_best = la.gather(-1, best), lb.gather(-1, best)
-    if top_k_form == "partial":
-        return _kl_terms(la_best, lb_best).sum(-1)
-    if top_k_form == "tail":
-        la_best = torch.cat([la_best, _log_rest(la, best)], dim=-1)
-        lb_best = torch.cat([lb_best, _log_rest(lb, best)], dim=-1)
-        return _not_negative(_kl_terms(la_best, lb_best).sum(-1))
-    deficit = lb_best.exp() - la_best.exp()
-    return _not_negative((_kl_terms(la_best, lb_best) + deficit).sum(-1))
+# -- values and derivatives of each form -----------------------------------------------------------
+#
+# p is the learner's distribution, q the teacher's; d = log p − log q. Names with `_s` are on the
+# support S, shape (n, k).
 
 
-def _kl_terms(la: Tensor, lb: Tensor) -> Tensor:
-    """a·(log a − log b), elementwise."""
-    return la.exp() * (la - lb)
+def _forward_whole(p: Distribution, q: Distribution, _: int) -> Term:
+    """Σ q·(log q − log p); ∂/∂log p = −q."""
+    value = (q.lprobs - p.lprobs).mul_(q.probs).sum(-1)
+    return Term(_not_negative(value), q.probs, q.probs.sum(-1), sign=-1)
 
 
-def _log_rest(lprobs: Tensor, best: Tensor) -> Tensor:
-    """The log of the probability outside ``best``, shape (N, 1).
+def _backward_whole(p: Distribution, q: Distribution, _: int) -> Term:
+    """Σ p·d; ∂/∂log p = p·d + p."""
+    slope = (p.lprobs - q.lprobs).mul_(p.probs)
+    value = slope.sum(-1)
+    return Term(_not_negative(value), slope, value, along=1.0)
 
-    A logsumexp over the rest, not log(1 − Σ): that difference has no correct digit once the k
-    best hold nearly all of the mass, which is the usual case.
+
+def _forward_generalized(p: Distribution, q: Distribution, k: int) -> Term:
+    """Σ_S [−q·d + p − q]; ∂/∂log p = p − q on S."""
+    support, p_s, q_s, d_s = _on_support(q.best(k), p, q)
+    slope = p_s - q_s
+    return _on(support, _not_negative((slope - q_s * d_s).sum(-1)), slope)
+
+
+def _backward_generalized(p: Distribution, q: Distribution, k: int) -> Term:
+    """Σ_S [p·d − p + q]; ∂/∂log p = p·d on S."""
+    support, p_s, q_s, d_s = _on_support(p.best(k), p, q)
+    slope = p_s * d_s
+    return _on(support, _not_negative((slope + (q_s - p_s)).sum(-1)), slope)
+
+
+def _forward_partial(p: Distribution, q: Distribution, k: int) -> Term:
+    """Σ_S −q·d; ∂/∂log p = −q on S."""
+    support, _, q_s, d_s = _on_support(q.best(k), p, q)
+    return _on(support, -(q_s * d_s).sum(-1), -q_s)
+
+
+def _backward_partial(p: Distribution, q: Distribution, k: int) -> Term:
+    """Σ_S p·d; ∂/∂log p = p·d + p on S."""
+    support, p_s, _, d_s = _on_support(p.best(k), p, q)
+    return _on(support, (p_s * d_s).sum(-1), p_s * d_s + p_s)
+
+
+def _forward_tail(p: Distribution, q: Distribution, k: int) -> Term:
+    """Σ_S −q·d + Q·(log Q − log P), with P, Q the mass of the rest.
+
+    ∂/∂log p = −q on S and −Q·p/P on the rest; p/P by its logarithm, as P may underflow.
     """
-    rest = lprobs.scatter(-1, best, -torch.inf)
-    return rest.logsumexp(-1, keepdim=True)
+    support, _, q_s, d_s = _on_support(q.best(k), p, q)
+    log_p_rest, log_q_rest = p.log_rest(support), q.log_rest(support)
+    q_rest = log_q_rest.exp()
+    value = (q_rest * (log_q_rest - log_p_rest)).squeeze(-1) - (q_s * d_s).sum(-1)
+    slope = (p.lprobs - log_p_rest).clamp_(max=0).exp_().mul_(q_rest).scatter_(-1, support, q_s)
+    return Term(_not_negative(value), slope, slope.sum(-1), sign=-1)
 
 
-def _prepare(lprobs: Tensor) -> Tensor:
-    return lprobs.to(torch.promote_types(lprobs.dtype, torch.float32)).clamp(min=LOG_ZERO)
+def _backward_tail(p: Distribution, q: Distribution, k: int) -> Term:
+    """Σ_S p·d + P·ρ, with P, Q the mass of the rest and ρ = log P − log Q.
+
+    ∂/∂log p = p·(d + 1) on S and p·(ρ + 1) on the rest.
+    """
+    support, p_s, _, d_s = _on_support(p.best(k), p, q)
+    log_p_rest = p.log_rest(support)
+    ratio = log_p_rest - q.log_rest(support)
+    value = (log_p_rest.exp() * ratio).squeeze(-1) + (p_s * d_s).sum(-1)
+    return _on(support, _not_negative(value), p_s * (d_s - ratio), ratio + 1)
+
+
+_FORWARD = {
+    "whole": _forward_whole,
+    "generalized": _forward_generalized,
+    "partial": _forward_partial,
+    "tail": _forward_tail,
+}
+_BACKWARD = {
+    "whole": _backward_whole,
+    "generalized": _backward_generalized,
+    "partial": _backward_partial,
+    "tail": _backward_tail,
+}
+
+
+def _on_support(
+    support: Tensor, p: Distribution, q: Distribution
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """S, and p, q and d on S."""
+    lp_s, lq_s = p.at(support), q.at(support)
+    return support, lp_s.exp(), lq_s.exp(), lp_s - lq_s
+
+
+def _on(support: Tensor, value: Tensor, slope: Tensor, along: Tensor | float = 0.0) -> Term:
+    return Term(value, slope, slope.sum(-1), support, along=along)
 
 
 def _not_negative(values: Tensor) -> Tensor:
-    """Lift values that rounding took below zero, with the gradient left as it is."""
-    return values + (values.detach().clamp(min=0) - values.detach())
+    """Lift values that rounding took below zero."""
+    return values.clamp(min=0)
+
+
+# -- for autograd ----------------------------------------------------------------------------------
+
+
+def _values(divergence: Divergence, learner_lprobs: Tensor, teacher_lprobs: Tensor) -> Tensor:
+    if learner_lprobs.shape != teacher_lprobs.shape or learner_lprobs.dim() != 2:
+        raise ValueError(
+            "learner and teacher log-probabilities must both have the shape (N, V), "
+            f"not {tuple(learner_lprobs.shape)} and {tuple(teacher_lprobs.shape)}"
+        )
+    return _OfLogProbs.apply(learner_lprobs, teacher_lprobs.detach(), divergence)
+
+
+class _OfLogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, learner: Tensor, teacher: Tensor, divergence: Divergence) -> Tensor:
+        p, q = Distribution(learner), Distribution(teacher)
+        values = torch.zeros_like(p.lprobs[:, 0])
+        gradient = torch.zeros_like(p.lprobs)
+        for share, term in divergence.terms(p, q):
+            values += share * term.value
+            term.add_to(gradient, share)
+            gradient += share * term.along * p.probs
+        ctx.save_for_backward(gradient)
+        ctx.dtype = learner.dtype
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_values: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * of_values.unsqueeze(-1)).to(ctx.dtype), None, None

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from fairseq.models.transformer import TransformerDecoderBase, TransformerModelBase
 from fairseq.modules import AdaptiveSoftmax
 from torch import Tensor, nn
+
+from ka_fairseq.matmul import add_product, factor, gradient_factor, product
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,14 @@ class Projection:
         hidden: shape (N, d).
         weight: shape (V, d).
         bias: shape (V,), or None.
+        log_normalizer: log Σ_y exp(logit of y) of each position where it is known beforehand,
+            shape (N,).
     """
 
     hidden: Tensor
     weight: Tensor
     bias: Tensor | None
+    log_normalizer: Tensor | None = None
 
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:
@@ -43,27 +47,46 @@ class Projection:
         """V, the number of types."""
         return self.weight.size(0)
 
-    def wide(self) -> Projection:
-        """The same in float32 or better, outside of any graph.
-
-        Widening comes before the product: logits rounded to half precision and widened afterwards
-        have a gradient that is off by several per cent.
-        """
-        return Projection(*(wide(tensor) for tensor in self.inputs))
+    def prepare(self) -> Projection:
+        """The same outside of any graph, as :mod:`ka_fairseq.matmul` takes it."""
+        # Of two precisions, as autocast leaves them, neither is a factor for the other.
+        as_factor = factor if self.hidden.dtype == self.weight.dtype else wide
+        return Projection(
+            as_factor(self.hidden), as_factor(self.weight), wide(self.bias), self.log_normalizer
+        )
 
     def logits(self, rows: slice) -> Tensor:
-        """Logits of some rows, shape (n, V)."""
-        return F.linear(self.hidden[rows], self.weight, self.bias)
+        """Logits of some rows, shape (n, V), in float32 or better, the caller's to write over."""
+        logits = product(self.hidden[rows], self.weight.T)
+        return logits if self.bias is None else logits.add_(self.bias)
+
+    def log_probs_at(self, rows: slice, tokens: Tensor) -> Tensor:
+        """Log-probabilities of some tokens of each row, (n, k) → (n, k), by the normalizer."""
+        hidden, weight = wide(self.hidden[rows]), wide(self.weight[tokens])
+        logits = torch.bmm(weight, hidden.unsqueeze(-1)).squeeze(-1)
+        if self.bias is not None:
+            logits += self.bias[tokens]
+        return logits - self.log_normalizer[rows].to(logits.dtype).unsqueeze(-1)
 
     def add_gradients(self, rows: slice, of_logits: Tensor, into: Sequence[Tensor | None]) -> None:
-        """Carry the gradient of some rows' logits on to :attr:`inputs`; None takes no gradient."""
+        """Carry the gradient of some rows' logits on to :attr:`inputs`.
+
+        Args:
+            rows: from first to last; the first rows find nothing in ``into`` that counts.
+            of_logits: shape (n, V).
+            into: for each of :attr:`inputs` its gradient, or None where none is wanted.
+        """
         of_hidden, of_weight, of_bias = into
-        if of_hidden is not None:
-            of_hidden[rows] = of_logits @ self.weight
-        if of_weight is not None:
-            of_weight.addmm_(of_logits.T, self.hidden[rows])
+        keep = rows.start > 0
         if of_bias is not None:
-            of_bias += of_logits.sum(0)
+            of_bias.copy_(of_bias + of_logits.sum(0) if keep else of_logits.sum(0))
+        if of_hidden is None and of_weight is None:
+            return
+        of_logits, unscale = gradient_factor(of_logits, self.weight.dtype)
+        if of_hidden is not None:
+            of_hidden[rows] = product(of_logits, self.weight).mul_(unscale)
+        if of_weight is not None:
+            add_product(of_weight, of_logits.T, self.hidden[rows], unscale, keep=keep)
 
 
 @dataclass(frozen=True)
@@ -82,13 +105,13 @@ class Logits:
         """V, the number of types."""
         return self.values.size(-1)
 
-    def wide(self) -> Logits:
-        """Itself, outside of any graph: all of it at once would be the memory that chunks save."""
+    def prepare(self) -> Logits:
+        """Itself, outside of any graph: all of it widened would be the memory that chunks save."""
         return Logits(self.values.detach())
 
     def logits(self, rows: slice) -> Tensor:
-        """Logits of some rows, shape (n, V), in float32 or better."""
-        return wide(self.values[rows])
+        """A copy of some rows, shape (n, V), in float32 or better."""
+        return wide(self.values[rows]).clone()
 
     def add_gradients(self, rows: slice, of_logits: Tensor, into: Sequence[Tensor | None]) -> None:
         """Carry the gradient of some rows' logits on to :attr:`inputs`."""

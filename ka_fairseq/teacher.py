@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import ka_fairseq.compat  # noqa: F401  checkpoints are loaded here
 from ka_fairseq import output_layer
 from ka_fairseq.errors import UserError
-from ka_fairseq.output_layer import Output
+from ka_fairseq.teacher_output import TeacherOutput
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +81,9 @@ class FrozenTeacher:
         return self
 
     @torch.no_grad()
-    def __call__(self, net_input: Mapping[str, Any], keep: Tensor) -> list[Output]:
+    def __call__(self, net_input: Mapping[str, Any], keep: Tensor) -> TeacherOutput:
         """Each member's output for the target positions kept, see :func:`output_layer.run`."""
-        return [output_layer.run(member, net_input, keep) for member in self.members]
+        return TeacherOutput([output_layer.run(member, net_input, keep) for member in self.members])
 
 
 def _load_member(path: str, task: Any, data: str | None) -> BaseFairseqModel:

@@ -1,15 +1,15 @@
 """From hidden states and output projections to (1 − λ)·NLL + λ·D, with its gradient, in chunks.
 
-The loss walks the N target positions in chunks of rows. A chunk's logits, log-probabilities and
-their gradient are (rows × V) tensors that are gone before the next chunk begins, so memory does not
-grow with N·V; what is kept for the backward pass is the gradient of the hidden states and of the
-output projection. Nothing is computed a second time in the backward pass.
+The loss walks the N target positions in chunks of rows. A chunk's logits become their own gradient
+and are gone before the next chunk begins, so memory does not grow with N·V; what is kept for the
+backward pass is the gradient of the hidden states and of the output projection. Nothing is computed
+a second time. Inside a chunk the softmaxes and the divergence go over blocks of rows that fit into
+a CPU's cache: all passes but the first find them there.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ka_fairseq import divergences
-from ka_fairseq.divergences import Divergence
-from ka_fairseq.output_layer import Output, wide
-
-# Elements of one (rows × types) chunk: 16 MB in float32. Larger chunks were no faster on a CPU.
-CHUNK_ELEMENTS = 2**22
+from ka_fairseq.chunking import block_rows, chunk_rows, slices
+from ka_fairseq.distribution import Distribution
+from ka_fairseq.divergences import Divergence, Term
+from ka_fairseq.output_layer import Output
+from ka_fairseq.teacher_output import GatheredDistribution, TeacherOutput, averaged_softmax
 
 
 class TransferLoss(NamedTuple):
@@ -50,7 +49,7 @@ class Objective:
     """What is minimised (Sun & Cross 2020, Eq. 12).
 
     Attributes:
-        divergence: D(log p, log q), one value a row, see :mod:`ka_fairseq.divergences`.
+        divergence: D, see :mod:`ka_fairseq.divergences`.
         transfer_weight: λ in [0, 1].
         label_smoothing: ε of the NLL part, as in fairseq's label_smoothed_cross_entropy.
         accuracy: whether to find each row's best token.
@@ -64,73 +63,99 @@ class Objective:
 
 def transfer_loss(
     learner: Output,
-    teachers: Sequence[Output],
+    teacher: TeacherOutput,
     targets: Tensor,
     objective: Objective,
-    chunk_rows: int | None = None,
+    rows_per_chunk: int = 0,
 ) -> TransferLoss:
     """(1 − λ)·NLL + λ·D, summed over all positions, and its parts.
 
     Args:
         learner: N positions.
-        teachers: the same N positions of each teacher; several are averaged as probabilities.
+        teacher: the same N positions of the teacher.
         targets: the reference tokens, shape (N,). No padding: drop it before.
         objective: divergence, λ and label smoothing.
-        chunk_rows: how many positions are worked on at a time; chosen from V when None. It changes
-            memory and speed, not the result.
+        rows_per_chunk: how many positions are worked on at a time; 0 chooses by the memory at
+            hand, see :mod:`ka_fairseq.chunking`. It changes memory and speed, not the result.
 
     Returns:
         Sums in nats. With N = 0 the loss is 0 and still belongs to the learner's graph.
     """
+    vocabulary = learner.vocabulary
+    tensors = 1 + len(teacher.members)
     work = _Work(
-        learner=learner.wide(),
-        teachers=[teacher.wide() for teacher in teachers],
+        learner=learner.prepare(),
+        teacher=teacher.prepare(),
         targets=targets,
         objective=objective,
-        chunk_rows=chunk_rows or max(1, CHUNK_ELEMENTS // learner.vocabulary),
+        rows_per_chunk=rows_per_chunk or chunk_rows(vocabulary, tensors, targets.device),
+        whole_teacher=not teacher.has_normalizers
+        or objective.divergence.needs_whole_teacher(vocabulary),
         gradient=torch.is_grad_enabled(),
     )
     return TransferLoss(*_ChunkedLoss.apply(work, *learner.inputs))
 
 
-def teacher_log_probs(teachers: Sequence[Output], rows: slice) -> Tensor:
-    """log q of some rows, shape (n, V): log of the mean of the teachers' probabilities."""
-    lprobs = [torch.log_softmax(teacher.logits(rows), dim=-1) for teacher in teachers]
-    if len(lprobs) == 1:
-        return lprobs[0]
-    return torch.stack(lprobs).logsumexp(0) - math.log(len(lprobs))
-
-
-def label_smoothed_nll(lprobs: Tensor, targets: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """The smoothed and the plain −log p(target), each of shape (N,), in nats.
+def label_smoothed_nll(p: Distribution, targets: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """The smoothed and the plain −log p(target), each of shape (n,), in nats.
 
     As fairseq's ``label_smoothed_nll_loss``: (1 − ε − ε/(V−1))·NLL + ε/(V−1)·Σ_y −log p(y).
     """
-    nll = -lprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    nll = -p.at(targets.unsqueeze(-1)).squeeze(-1)
     if not epsilon:
         return nll, nll
-    each = epsilon / (lprobs.size(-1) - 1)
-    return (1.0 - epsilon - each) * nll - each * lprobs.sum(-1), nll
+    at_target, each = _smoothing(epsilon, p.lprobs.size(-1))
+    return at_target * nll - each * p.lprobs.sum(-1), nll
 
 
 def row_losses(
-    lprobs: Tensor, teacher_lprobs: Tensor, targets: Tensor, objective: Objective
+    p: Distribution,
+    terms: list[tuple[float, Term]],
+    teacher_entropy: Tensor,
+    targets: Tensor,
+    objective: Objective,
 ) -> TransferLoss:
-    """The loss of every row and its parts, each of shape (N,), in nats; the plain formula."""
-    smoothed, nll = label_smoothed_nll(lprobs, targets, objective.label_smoothing)
-    divergence = objective.divergence(lprobs, teacher_lprobs)
+    """The loss of every row and its parts, each of shape (n,), in nats."""
+    smoothed, nll = label_smoothed_nll(p, targets, objective.label_smoothing)
+    divergence = sum(share * term.value for share, term in terms)
     weight = objective.transfer_weight
     # λ = 1 leaves the NLL out, rather than adding 0 · NLL, which is NaN where p(target) is 0.
     loss = divergence if weight == 1 else (1 - weight) * smoothed + weight * divergence
-    with torch.no_grad():
-        return TransferLoss(
-            loss,
-            nll,
-            divergence,
-            divergences.entropy(lprobs),
-            divergences.entropy(teacher_lprobs),
-            lprobs.argmax(-1).eq(targets) if objective.accuracy else torch.zeros_like(nll),
-        )
+    correct = p.lprobs.argmax(-1).eq(targets) if objective.accuracy else torch.zeros_like(nll)
+    return TransferLoss(loss, nll, divergence, p.entropy, teacher_entropy, correct.to(nll))
+
+
+def logit_gradient(
+    p: Distribution,
+    terms: list[tuple[float, Term]],
+    targets: Tensor,
+    objective: Objective,
+    out: Tensor,
+) -> None:
+    """Write the gradient of the rows' losses by the learner's logits, shape (n, V), to ``out``.
+
+    For s = ∂D/∂log p, target t and smoothing ε with e = ε/(V−1):
+
+        (1 − λ)·[p(y) − (1 − ε − e)·1(y = t) − e] + λ·[s(y) − p(y)·Σ_v s(v)].
+    """
+    weight, epsilon = objective.transfer_weight, objective.label_smoothing
+    slope_sum = sum(share * term.sign * term.slope_sum for share, term in terms)
+    torch.mul(p.probs, ((1 - weight) - weight * slope_sum).unsqueeze(-1), out=out)
+    for share, term in terms:
+        term.add_to(out, weight * share)
+    if weight == 1:
+        return
+    at_target, each = _smoothing(epsilon, out.size(-1))
+    if epsilon:
+        out.sub_((1 - weight) * each)
+    rows = torch.arange(len(targets), device=out.device)
+    out[rows, targets] -= (1 - weight) * at_target
+
+
+def _smoothing(epsilon: float, vocabulary: int) -> tuple[float, float]:
+    """What the smoothed target distribution gives to the target beside ``each``, and to each."""
+    each = epsilon / (vocabulary - 1)
+    return 1.0 - epsilon - each, each
 
 
 # -- the walk over the chunks ----------------------------------------------------------------------
@@ -139,55 +164,86 @@ def row_losses(
 @dataclass(frozen=True)
 class _Work:
     learner: Output
-    teachers: list[Output]
+    teacher: TeacherOutput
     targets: Tensor
     objective: Objective
-    chunk_rows: int
+    rows_per_chunk: int
+    whole_teacher: bool
     gradient: bool
 
-    def walk(self, sums: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Add every chunk's sums to ``sums``; yield its rows and the gradient of its logits.
+    def walk(self, values: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Write every row's losses to ``values``, shape (N, parts); yield the chunks.
 
-        Autocast is off inside: it would round the logits to half precision.
+        With gradients wanted, a chunk is its rows and the gradient of their logits.
         """
-        for start in range(0, len(self.targets), self.chunk_rows):
-            rows = slice(start, start + self.chunk_rows)
-            with torch.autocast(self.targets.device.type, enabled=False):
-                teacher = teacher_log_probs(self.teachers, rows)
-                logits = self.learner.logits(rows).requires_grad_(self.gradient)
-                with torch.set_grad_enabled(self.gradient):
-                    lprobs = torch.log_softmax(logits, dim=-1)
-                    losses = row_losses(lprobs, teacher, self.targets[rows], self.objective)
-                    loss = losses.loss.sum()
-                sums += torch.stack([part.detach().sum(dtype=sums.dtype) for part in losses])
-                if self.gradient:
-                    yield rows, torch.autograd.grad(loss, logits)[0]
+        for rows in slices(len(self.targets), self.rows_per_chunk):
+            logits = self.learner.logits(rows)
+            teacher_logits = self.teacher.logits(rows) if self.whole_teacher else []
+            for block in slices(len(logits), block_rows(logits)):
+                here = slice(rows.start + block.start, rows.start + block.stop)
+                q = (
+                    averaged_softmax([of_member[block] for of_member in teacher_logits])
+                    if self.whole_teacher
+                    else GatheredDistribution(self.teacher, here)
+                )
+                self.block(logits[block], q, here, values)
+            del teacher_logits  # before the gradients' products need room
+            if self.gradient:
+                yield rows, logits
+
+    def block(
+        self, logits: Tensor, q: Distribution | GatheredDistribution, rows: slice, values: Tensor
+    ) -> None:
+        """The losses of some rows to ``values``, and their gradient over their own logits."""
+        p = Distribution.of_logits(logits)
+        targets = self.targets[rows]
+        terms = list(self.objective.divergence.terms(p, q))
+        known = self.teacher.entropy
+        teacher_entropy = q.entropy if known is None else known[rows].to(logits.dtype)
+        losses = row_losses(p, terms, teacher_entropy, targets, self.objective)
+        torch.stack(losses, dim=-1, out=values[rows])
+        if self.gradient:
+            logit_gradient(p, terms, targets, self.objective, out=logits)
 
 
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, work: _Work, *inputs: Tensor | None) -> tuple[Tensor, ...]:
-        sums = torch.zeros(
-            len(TransferLoss._fields), dtype=torch.float64, device=work.targets.device
-        )
         # In float32 or better, whatever the model's precision: this gradient has not been through
         # the loss scaler yet, and small values would be lost in half precision.
+        dtype = torch.promote_types(inputs[0].dtype, torch.float32)
+        make = torch.empty_like if len(work.targets) else torch.zeros_like
         gradients = [
-            torch.zeros_like(wide(tensor)) if work.gradient and needed else None
+            make(tensor, dtype=dtype) if work.gradient and needed else None
             for tensor, needed in zip(inputs, ctx.needs_input_grad[1:], strict=True)
         ]
-        for rows, of_logits in work.walk(sums):
-            work.learner.add_gradients(rows, of_logits, gradients)
+        shape = (len(work.targets), len(TransferLoss._fields))
+        values = torch.empty(shape, dtype=dtype, device=work.targets.device)
+        # Autocast would round the logits to half precision.
+        with torch.autocast(work.targets.device.type, enabled=False):
+            for rows, of_logits in work.walk(values):
+                work.learner.add_gradients(rows, of_logits, gradients)
         ctx.gradients = gradients
         ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in inputs]
-        loss, *parts = (part.clone() for part in sums)
+        loss, *parts = (part.clone() for part in values.sum(0, dtype=torch.float64))
         ctx.mark_non_differentiable(*parts)
         return (loss, *parts)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.gradients is None:
+            raise RuntimeError("the loss's gradients were handed out by an earlier backward pass")
+        gradients, ctx.gradients = ctx.gradients, None
         return None, *(
-            None if gradient is None else (gradient * of_loss).to(dtype)
-            for gradient, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
+            None if gradient is None else _scaled(gradient, of_loss).to(dtype)
+            for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
         )
+
+
+def _scaled(gradient: Tensor, scale: Tensor) -> Tensor:
+    """gradient · scale, in place; nothing to do in the usual case on a CPU, where scale is 1.
+
+    On a GPU the comparison would have to wait for it.
+    """
+    return gradient if scale.device.type == "cpu" and scale == 1 else gradient.mul_(scale)

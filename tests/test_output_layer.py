@@ -31,9 +31,9 @@ def test_it_says_what_the_model_says(binarized, arguments, kind):
         lprobs = model.get_normalized_probs(model(**batch["net_input"]), log_probs=True)[keep]
     assert type(output) is kind
     assert output.vocabulary == len(task.target_dictionary)
-    ours = output.wide().logits(slice(None)).log_softmax(-1)
+    ours = output.prepare().logits(slice(None)).log_softmax(-1)
     torch.testing.assert_close(ours, lprobs, rtol=1e-4, atol=1e-5)
-    part = output.wide().logits(slice(3, 7)).log_softmax(-1)
+    part = output.prepare().logits(slice(3, 7)).log_softmax(-1)
     torch.testing.assert_close(part, lprobs[3:7], rtol=1e-4, atol=1e-5)
 
 

@@ -8,7 +8,6 @@ from ka_fairseq import teacher as teacher_module
 from ka_fairseq.errors import UserError
 from ka_fairseq.output_layer import Logits, Projection
 from ka_fairseq.teacher import FrozenTeacher
-from ka_fairseq.transfer_loss import teacher_log_probs
 from tests.support import make_batch, make_task, train
 
 ALL = slice(None)
@@ -34,12 +33,13 @@ def refused(task, paths, **options) -> str:
 def test_it_answers_as_the_model_does(task, teacher_file):
     teacher = FrozenTeacher.load(str(teacher_file), task)
     batch = make_batch(task)
-    (output,) = teacher(batch["net_input"], keep_of(task, batch))
-    assert isinstance(output, Projection) and not output.hidden.requires_grad
+    output = teacher(batch["net_input"], keep_of(task, batch))
+    (member,) = output.members
+    assert isinstance(member, Projection) and not member.hidden.requires_grad
     model = teacher.members[0]
     expected = model.get_normalized_probs(model(**batch["net_input"]), log_probs=True)
     torch.testing.assert_close(
-        teacher_log_probs([output], ALL), expected[keep_of(task, batch)], rtol=1e-5, atol=1e-5
+        output.distribution(ALL).lprobs, expected[keep_of(task, batch)], rtol=1e-5, atol=1e-5
     )
 
 
@@ -56,8 +56,8 @@ def test_several_teachers_average_their_probabilities(task, teacher_file, binari
     keep = keep_of(task, batch)
     ensemble = FrozenTeacher.load(f"{teacher_file}:{second}", task)
     single = [FrozenTeacher.load(str(path), task) for path in (teacher_file, second)]
-    probs = [teacher_log_probs(one(batch["net_input"], keep), ALL).exp() for one in single]
-    together = teacher_log_probs(ensemble(batch["net_input"], keep), ALL).exp()
+    probs = [one(batch["net_input"], keep).distribution(ALL).lprobs.exp() for one in single]
+    together = ensemble(batch["net_input"], keep).distribution(ALL).lprobs.exp()
     torch.testing.assert_close(together, (probs[0] + probs[1]) / 2)
 
 
@@ -81,9 +81,9 @@ def test_other_architectures(binarized, tmp_path, arch):
     teacher = FrozenTeacher.load(str(tmp_path / "checkpoint_best.pt"), task)
     batch = make_batch(task)
     keep = keep_of(task, batch)
-    (output,) = teacher(batch["net_input"], keep)
-    assert isinstance(output, Logits)
-    probs = teacher_log_probs([output], ALL).exp()
+    output = teacher(batch["net_input"], keep)
+    assert isinstance(output.members[0], Logits)
+    probs = output.distribution(ALL).lprobs.exp()
     assert probs.shape == (keep.sum(), len(task.target_dictionary))
     torch.testing.assert_close(probs.sum(-1), torch.ones(len(probs)))
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ka_fairseq  # noqa: F401  registers the tasks that checkpoints name
+from ka_fairseq.chunking import chunk_rows, slices
 from ka_fairseq.errors import UserError
 from ka_fairseq.teacher import FrozenTeacher
-from ka_fairseq.transfer_loss import CHUNK_ELEMENTS, teacher_log_probs
 
 
 class Chunk(NamedTuple):
@@ -185,25 +185,22 @@ class Corpus:
         first_row[sentences] = np.cumsum(self.dataset.tgt_sizes[sentences])
         first_row[sentences] -= self.dataset.tgt_sizes[sentences]
         first_row = torch.from_numpy(first_row).to(self.device)
-        step = max(1, CHUNK_ELEMENTS // len(self.task.target_dictionary))
+        step = chunk_rows(len(self.task.target_dictionary), 2 * len(models), self.device)
         for batch in tqdm(self._batches(sentences), label, unit="batch", leave=False, disable=None):
             sample = self.dataset.collater([self.dataset[index] for index in batch])
             sample = utils.apply_to_sample(lambda tensor: tensor.to(self.device), sample)
             keep = sample["target"].ne(self.task.target_dictionary.pad())
-            outputs = [
-                [output.wide() for output in model(sample["net_input"], keep)] for model in models
-            ]
+            outputs = [model(sample["net_input"], keep).prepare() for model in models]
             sentence = sample["id"].unsqueeze(1).expand_as(keep)[keep]
             position = (keep.cumsum(1) - 1)[keep]
             target = sample["target"][keep]
-            for start in range(0, len(target), step):
-                rows = slice(start, start + step)
+            for rows in slices(len(target), step):
                 yield Chunk(
                     first_row[sentence[rows]] + position[rows],
                     sentence[rows],
                     position[rows],
                     target[rows],
-                    [teacher_log_probs(output, rows) for output in outputs],
+                    [output.distribution(rows).lprobs for output in outputs],
                 )
 
     def _batches(self, sentences: np.ndarray) -> list[np.ndarray]:

@@ -3,7 +3,7 @@
 from fairseq.criterions import register_criterion
 
 from ka_fairseq.criterions.transfer_criterion import TransferCriterion, TransferCriterionConfig
-from ka_fairseq.divergences import Divergence, backward_kl
+from ka_fairseq.divergences import BACKWARD_KL, Divergence
 
 
 @register_criterion("backward_kl", dataclass=TransferCriterionConfig)
@@ -13,4 +13,4 @@ class BackwardKLCriterion(TransferCriterion):
     @classmethod
     def choose_divergence(cls, cfg: TransferCriterionConfig) -> Divergence:
         """See :func:`ka_fairseq.divergences.backward_kl`."""
-        return backward_kl
+        return BACKWARD_KL

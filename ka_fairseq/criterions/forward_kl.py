@@ -3,7 +3,7 @@
 from fairseq.criterions import register_criterion
 
 from ka_fairseq.criterions.transfer_criterion import TransferCriterion, TransferCriterionConfig
-from ka_fairseq.divergences import Divergence, forward_kl
+from ka_fairseq.divergences import FORWARD_KL, Divergence
 
 
 @register_criterion("forward_kl", dataclass=TransferCriterionConfig)
@@ -13,4 +13,4 @@ class ForwardKLCriterion(TransferCriterion):
     @classmethod
     def choose_divergence(cls, cfg: TransferCriterionConfig) -> Divergence:
         """See :func:`ka_fairseq.divergences.forward_kl`."""
-        return forward_kl
+        return FORWARD_KL

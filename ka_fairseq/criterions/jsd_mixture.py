@@ -3,7 +3,7 @@
 from fairseq.criterions import register_criterion
 
 from ka_fairseq.criterions.transfer_criterion import TransferCriterion, TransferCriterionConfig
-from ka_fairseq.divergences import Divergence, jsd_mixture
+from ka_fairseq.divergences import JSD_MIXTURE, Divergence
 
 
 @register_criterion("jsd_mixture", dataclass=TransferCriterionConfig)
@@ -13,4 +13,4 @@ class JSDMixtureCriterion(TransferCriterion):
     @classmethod
     def choose_divergence(cls, cfg: TransferCriterionConfig) -> Divergence:
         """See :func:`ka_fairseq.divergences.jsd_mixture`."""
-        return jsd_mixture
+        return JSD_MIXTURE

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from fairseq.criterions import register_criterion
 
 from ka_fairseq.criterions.transfer_criterion import TransferCriterion, TransferCriterionConfig
-from ka_fairseq.divergences import Divergence, backward_kl, forward_kl, jsd_mixture
+from ka_fairseq.divergences import BACKWARD_KL, FORWARD_KL, JSD_MIXTURE, Divergence
 from ka_fairseq.errors import UserError
 
-ORDERS = {"backward": backward_kl, "forward": forward_kl, "mixture": jsd_mixture}
+ORDERS = {"backward": BACKWARD_KL, "forward": FORWARD_KL, "mixture": JSD_MIXTURE}
 
 
 @dataclass

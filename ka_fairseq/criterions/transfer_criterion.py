@@ -1,6 +1,5 @@
 """The base of all criterions here: wiring and logging; the loss is in ``transfer_loss.py``."""
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +37,13 @@ class TransferCriterionConfig(LabelSmoothedCrossEntropyCriterionConfig):
         default="generalized",
         metadata={"help": f"what becomes of the other tokens: {', '.join(TOP_K_FORMS)}"},
     )
+    loss_chunk_tokens: int = field(
+        default=0,
+        metadata={
+            "help": "target positions whose logits are held at a time; 0 chooses by the free "
+            "memory; changes memory and speed, not the loss"
+        },
+    )
 
 
 class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
@@ -57,13 +63,12 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         )
         _check_options(cfg, len(task.target_dictionary))
         self.objective = Objective(
-            functools.partial(
-                self.choose_divergence(cfg), top_k=cfg.top_k, top_k_form=cfg.top_k_form
-            ),
+            self.choose_divergence(cfg).restricted(cfg.top_k, cfg.top_k_form),
             cfg.transfer_weight,
             cfg.label_smoothing,
             cfg.report_accuracy,
         )
+        self.loss_chunk_tokens = cfg.loss_chunk_tokens
         if cfg.transfer_weight > 0:
             require_teacher(task)
 
@@ -89,7 +94,13 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         learner = output_layer.run(model, sample["net_input"], keep)
         teacher = self.task.teacher.to(learner.inputs[0])
         targets = sample["target"][keep]
-        losses = transfer_loss(learner, teacher(sample["net_input"], keep), targets, self.objective)
+        losses = transfer_loss(
+            learner,
+            teacher(sample["net_input"], keep),
+            targets,
+            self.objective,
+            self.loss_chunk_tokens,
+        )
         nsentences = sample["target"].size(0)
         log = {name: value.detach() for name, value in losses._asdict().items()}
         n_correct = log.pop("n_correct")
@@ -118,6 +129,8 @@ def _check_options(cfg: TransferCriterionConfig, vocabulary: int) -> None:
         raise UserError(f"--transfer-weight must lie between 0 and 1, not {cfg.transfer_weight}")
     if not 0 <= cfg.label_smoothing < 1:
         raise UserError(f"--label-smoothing must lie in [0, 1), not {cfg.label_smoothing}")
+    if cfg.loss_chunk_tokens < 0:
+        raise UserError(f"--loss-chunk-tokens must be 0 or more, not {cfg.loss_chunk_tokens}")
     try:
         check_top_k(cfg.top_k, cfg.top_k_form, vocabulary)
     except ValueError as error:

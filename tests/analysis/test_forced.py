@@ -56,8 +56,7 @@ def test_batch_size_does_not_matter(corpus, trained, max_tokens):
 
 
 def test_chunks_are_bounded(corpus, trained, monkeypatch):
-    types = len(corpus.task.target_dictionary)
-    monkeypatch.setattr(forced, "CHUNK_ELEMENTS", 5 * types + 1)
+    monkeypatch.setattr(forced, "chunk_rows", lambda *_: 5)
     models = [corpus.load(trained.start)]
     sizes = [len(chunk.rows) for chunk in corpus.walk(models, corpus.all_sentences())]
     assert max(sizes) == 5
