@@ -80,6 +80,12 @@ class FrozenTeacher:
             self._place = place
         return self
 
+    def put_away(self) -> None:
+        """Back to the CPU, until :meth:`to` is called."""
+        for member in self.members:
+            member.to("cpu")
+        self._place = None
+
     @torch.no_grad()
     def __call__(self, net_input: Mapping[str, Any], keep: Tensor) -> TeacherOutput:
         """Each member's output for the target positions kept, see :func:`output_layer.run`."""

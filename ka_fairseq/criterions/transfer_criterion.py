@@ -92,11 +92,11 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         keep = sample["target"].ne(self.padding_idx)
         keep[:, : self.ignore_prefix_size] = False
         learner = output_layer.run(model, sample["net_input"], keep)
-        teacher = self.task.teacher.to(learner.inputs[0])
+        teacher = self.task.ask_teacher(sample, keep, learner.inputs[0])
         targets = sample["target"][keep]
         losses = transfer_loss(
             learner,
-            teacher(sample["net_input"], keep),
+            teacher,
             targets,
             self.objective,
             self.loss_chunk_tokens,

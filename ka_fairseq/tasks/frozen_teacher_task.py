@@ -4,14 +4,20 @@
 # `str | None` nor annotations as strings (from __future__ import annotations) are understood.
 # ruff: noqa: UP045
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any, Optional
 
+from fairseq import utils
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
+from torch import Tensor
 
+from ka_fairseq.cache.cached_dataset import KEY as CACHE_KEY
+from ka_fairseq.cache.teacher_cache import TeacherCache
 from ka_fairseq.errors import UserError
 from ka_fairseq.teacher import FrozenTeacher
+from ka_fairseq.teacher_output import TeacherOutput
 
 
 @dataclass
@@ -36,6 +42,17 @@ class FrozenTeacherConfig(FairseqDataclass):
             "then the data folder that the checkpoint names)"
         },
     )
+    teacher_cache: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "folder that keeps the teacher's hidden states: each sentence pair is answered "
+            "once, then read from there (the teacher runs in fp32 unless --teacher-dtype is given)"
+        },
+    )
+    teacher_cache_dtype: str = field(
+        default="fp16",
+        metadata={"help": "precision of the hidden states kept: fp16 or bf16"},
+    )
 
 
 class FrozenTeacherTask:
@@ -47,6 +64,7 @@ class FrozenTeacherTask:
     """
 
     teacher: Optional[FrozenTeacher] = None
+    teacher_cache: Optional[TeacherCache] = None
 
     def load_teacher(self) -> None:
         """Load and check the teacher, once.
@@ -62,9 +80,44 @@ class FrozenTeacherTask:
                 "the criterion needs a teacher: pass --teacher-path teacher.pt (or "
                 "--transfer-weight 0 to train without one)"
             )
-        self.teacher = FrozenTeacher.load(
-            self.cfg.teacher_path, self, self.cfg.teacher_dtype, self.cfg.teacher_data
-        )
+        cfg = self.cfg
+        # A cache outlives this learner and its precision.
+        dtype = cfg.teacher_dtype or ("fp32" if cfg.teacher_cache else None)
+        self.teacher = FrozenTeacher.load(cfg.teacher_path, self, dtype, cfg.teacher_data)
+        if cfg.teacher_cache:
+            self.teacher_cache = TeacherCache(
+                cfg.teacher_cache,
+                self.teacher,
+                cfg.teacher_cache_dtype,
+                cfg.teacher_path,
+                [self.source_dictionary, self.target_dictionary],
+            )
+
+    def ask_teacher(self, sample: Mapping[str, Any], keep: Tensor, like: Tensor) -> TeacherOutput:
+        """What the teacher says to a batch, from the cache where there is one.
+
+        Args:
+            sample: fairseq's batch.
+            keep: boolean, shape (batch, length); the target positions to answer.
+            like: a tensor of the learner: its device and precision.
+        """
+        if self.teacher_cache is not None and CACHE_KEY in sample:
+            return self.teacher_cache(sample, keep, self.target_dictionary.pad())
+        return self.teacher.to(like)(sample["net_input"], keep)
+
+    def load_dataset(self, split: str, epoch: int = 1, **options: Any) -> None:
+        """As fairseq does; batches bring the teacher's stored answers along."""
+        super().load_dataset(split, epoch=epoch, **options)
+        if self.teacher_cache is not None:
+            parts = utils.split_paths(self.cfg.data) if split == self.cfg.train_subset else [None]
+            name = f"{split}-{(epoch - 1) % len(parts)}"
+            self.datasets[split] = self.teacher_cache.wrap(self.datasets[split], name)
+
+    def begin_epoch(self, epoch: int, model: Any) -> None:
+        """Put the teacher away: with a cache it may not be needed any more."""
+        super().begin_epoch(epoch, model)
+        if self.teacher_cache is not None:
+            self.teacher.put_away()
 
 
 def register_task_with_teacher(

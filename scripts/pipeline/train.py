@@ -56,6 +56,8 @@ class Training:
         if (batches := Devices.choose(settings).batches) > 1:
             settings["optimization.update_freq"] = [batches]
         kept = {key: value for key, value in settings.items() if not key.startswith(_NO_INPUTS)}
+        # Where it is does not matter; that there is one does, in the last digits.
+        kept["task.teacher_cache"] = bool(settings.get("task.teacher_cache"))
         upstream = {f"from {need}": state.fingerprint(pair.run_dir, need) for need in self.needs}
         return {**kept, **upstream}
 
@@ -75,7 +77,7 @@ class Training:
             command = [*devices.launcher, *commands.python_module("fairseq_cli.hydra_train")]
             command += ["--config-dir", str(pair.config_dir)]
             command += ["--config-name", self.config or self.name]
-            overrides = {**self._overrides(pair), **devices.overrides()}
+            overrides = {**self._overrides(pair, settings), **devices.overrides()}
             command += hydra_configs.arguments(overrides)
             # ++: also what the config leaves at fairseq's default.
             command += [f"++{argument}" for argument in hydra_configs.arguments(self.varied)]
@@ -100,7 +102,7 @@ class Training:
         files.remove(pair.model_dir(self.name))
         files.remove(pair.log(self.name))
 
-    def _overrides(self, pair: Pair) -> dict[str, Any]:
+    def _overrides(self, pair: Pair, settings: Mapping[str, Any]) -> dict[str, Any]:
         folder = str(pair.model_dir(self.name))
         overrides: dict[str, Any] = {
             "hydra.run.dir": folder,
@@ -117,6 +119,9 @@ class Training:
             overrides["checkpoint.finetune_from_model"] = str(start)
         if self.teacher:
             overrides["task.teacher_path"] = str(pair.best_checkpoint(self.teacher))
+            if settings.get("task.teacher_cache"):
+                # In the teacher's folder, so that a teacher that is redone takes it along.
+                overrides["task.teacher_cache"] = str(pair.model_dir(self.teacher) / "cache")
         return {**overrides, **pair.training}
 
     def _settings(self, pair: Pair) -> dict[str, Any]:

@@ -1,0 +1,198 @@
+"""Memory-mapped shards of a teacher's hidden states for one dataset, keyed by sentence pair.
+
+A shard holds a fixed number of pairs in three files: hidden states (2 bytes a number), float32
+numbers (log-normalizers and entropy) and, a pair, two checksums and its length, written last. A
+pair without checksums is not there yet; one whose checksum is another is damaged. Workers write
+different pairs; where two write the same one at the same time, the checksums tell.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import shutil
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ka_fairseq.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+PAIRS_PER_SHARD = 2**14
+
+# Added to a checksum, so that none is 0, which is what a hole in a file reads as.
+PRESENT = 1 << 32
+
+
+class Record(NamedTuple):
+    """A teacher's answer for one sentence pair of L target positions.
+
+    Attributes:
+        hidden: shape (L, width), int16: the bits of fp16 or bf16 numbers.
+        numbers: shape (L, numbers), float32.
+    """
+
+    hidden: np.ndarray
+    numbers: np.ndarray
+
+
+class _Shard(NamedTuple):
+    hidden: np.ndarray
+    numbers: np.ndarray
+    checksums: np.ndarray
+
+
+class Store:
+    """The records of a dataset's pairs.
+
+    Attributes:
+        folder: where the shards are.
+    """
+
+    def __init__(self, folder: Path, lengths: np.ndarray, width: int, numbers: int) -> None:
+        """Describe the layout; nothing is read or written yet.
+
+        Args:
+            folder: where the shards are or will be.
+            lengths: how many target positions each pair has, at most; shape (pairs,).
+            width: numbers of a position's hidden states.
+            numbers: float32 numbers of a position.
+        """
+        self.folder = folder
+        self.width, self.numbers = width, numbers
+        self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self._shards: dict[int, _Shard] = {}
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @property
+    def size(self) -> int:
+        """Bytes of all shards."""
+        return int(self._starts[-1]) * (2 * self.width + 4 * self.numbers) + 24 * len(self)
+
+    def check_room(self) -> None:
+        """Check that what is still missing fits on the disk.
+
+        Raises:
+            UserError: it does not, or the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot make the teacher cache {self.folder}: {error.strerror}"
+            ) from error
+        there = sum(file.stat().st_blocks * 512 for file in self.folder.iterdir())
+        missing = max(0, self.size - there)
+        free = shutil.disk_usage(self.folder).free
+        if missing > free:
+            raise UserError(
+                f"the teacher cache {self.folder} needs {_gigabytes(missing)} more, and the disk "
+                f"has {_gigabytes(free)}: name a folder on another disk with --teacher-cache, or "
+                f"train without it"
+            )
+        logger.info(
+            f"teacher cache {self.folder}: {_gigabytes(self.size)} for {len(self):,} pairs, "
+            f"{_gigabytes(missing)} of it still to be written"
+        )
+
+    def read(self, pair: int, tokens: int, length: int) -> Record | None:
+        """A pair's record, or None where there is none that can be used.
+
+        Args:
+            pair: index in the dataset.
+            tokens: checksum of the pair's tokens, see :func:`checksum`.
+            length: how many target positions it has.
+
+        Raises:
+            UserError: there is a record of other tokens.
+        """
+        shard, place, first = self._locate(pair)
+        of_tokens, of_record, there = (int(number) for number in shard.checksums[place])
+        if not of_record:
+            return None
+        rows = slice(first, first + min(there, len(shard.hidden) - first))
+        record = Record(shard.hidden[rows], shard.numbers[rows])
+        if of_record != PRESENT + checksum(*record):
+            logger.warning(
+                f"pair {pair} is damaged in the teacher cache {self.folder}: the teacher answers "
+                f"anew"
+            )
+            return None
+        if (of_tokens, there) != (PRESENT + tokens, length):
+            raise UserError(
+                f"pair {pair} of the dataset is another one than in the teacher cache "
+                f"{self.folder}: name another folder with --teacher-cache, or delete this one"
+            )
+        return record
+
+    def write(self, pair: int, tokens: int, record: Record) -> None:
+        """Write a pair's record; ``tokens`` as for :meth:`read`.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        shard, place, first = self._locate(pair)
+        rows = slice(first, first + len(record.hidden))
+        shard.checksums[place] = 0
+        shard.hidden[rows] = record.hidden
+        shard.numbers[rows] = record.numbers
+        shard.checksums[place] = PRESENT + tokens, PRESENT + checksum(*record), len(record.hidden)
+
+    def _locate(self, pair: int) -> tuple[_Shard, int, int]:
+        """The shard of a pair, its place in there, and its first row."""
+        number, place = divmod(pair, PAIRS_PER_SHARD)
+        if number not in self._shards:
+            self._shards[number] = self._open(number)
+        return self._shards[number], place, int(self._starts[pair] - self._starts[pair - place])
+
+    def _open(self, number: int) -> _Shard:
+        first = number * PAIRS_PER_SHARD
+        last = min(first + PAIRS_PER_SHARD, len(self))
+        rows = int(self._starts[last] - self._starts[first])
+        make = functools.partial(_memory_map, self.folder)
+        return _Shard(
+            make(f"{number:05}.hidden", np.int16, (rows, self.width)),
+            make(f"{number:05}.numbers", np.float32, (rows, self.numbers)),
+            make(f"{number:05}.checksums", np.uint64, (last - first, 3)),
+        )
+
+
+def checksum(*arrays: np.ndarray) -> int:
+    """CRC-32 over the bytes of arrays, in their order."""
+    crc = 0
+    for array in arrays:
+        crc = zlib.crc32(np.ascontiguousarray(array), crc)
+    return crc
+
+
+def _memory_map(folder: Path, name: str, dtype: type, shape: tuple[int, int]) -> np.ndarray:
+    """A file of zeros, or what it holds already, as an array.
+
+    Its room on the disk is taken at once: a memory map that finds none later ends the process.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    file = folder / name
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            found = os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        hint = "free some room" if error.errno == errno.ENOSPC else "check its folder"
+        raise UserError(f"cannot write {file}: {error.strerror}; {hint}") from error
+    if found != size:
+        raise UserError(f"{file} has {found} bytes, not {size}: delete the teacher cache {folder}")
+    return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

@@ -1,0 +1,208 @@
+"""TeacherCache: a frozen teacher that answers each sentence pair once."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq.data import Dictionary, LanguagePairDataset
+from torch import Tensor
+
+from ka_fairseq import output_layer
+from ka_fairseq.cache import fingerprint
+from ka_fairseq.cache.cached_dataset import KEY, CachedTeacherDataset
+from ka_fairseq.cache.store import Record, Store
+from ka_fairseq.chunking import chunk_rows, slices
+from ka_fairseq.errors import UserError
+from ka_fairseq.output_layer import Projection
+from ka_fairseq.teacher import FrozenTeacher
+from ka_fairseq.teacher_output import TeacherOutput, averaged_softmax
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class TeacherCache:
+    """A teacher's answers for the datasets of a task, on disk, and the teacher for those missing.
+
+    Attributes:
+        folder: the cache.
+        teacher: who answers. Its encoder and decoder go to the learner's device when the first
+            answer is missing, its output projections always.
+        dtype: in which hidden states are stored.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        teacher: FrozenTeacher,
+        dtype: str,
+        paths: str,
+        dictionaries: list[Dictionary],
+    ) -> None:
+        """Open a cache, or begin one.
+
+        Args:
+            folder: where it is or will be.
+            teacher: in one precision, whatever the learner's.
+            dtype: a key of :data:`DTYPES`.
+            paths: the teacher's checkpoints, separated by colons.
+            dictionaries: the task's.
+
+        Raises:
+            UserError: unknown ``dtype``; a teacher without a plain output projection; the cache was
+                made with another teacher, dictionary or precision; the folder cannot be written.
+        """
+        if dtype not in DTYPES:
+            raise UserError(
+                f"unknown --teacher-cache-dtype {dtype!r}; choose from {', '.join(DTYPES)}"
+            )
+        for member in teacher.members:
+            if not output_layer.has_plain_projection(member):
+                raise UserError(
+                    f"--teacher-cache needs a teacher whose logits are a plain projection of its "
+                    f"decoder's features; {type(member).__name__} with its options is none: train "
+                    f"without a cache"
+                )
+        self.folder = Path(folder)
+        self.teacher = teacher
+        self.dtype = DTYPES[dtype]
+        self._widths = [member.decoder.output_projection.in_features for member in teacher.members]
+        self._datasets: dict[str, CachedTeacherDataset] = {}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            fingerprint.check(
+                self.folder / "teacher.json",
+                {
+                    "teacher": fingerprint.of_files(paths.split(os.pathsep)),
+                    "dictionary": fingerprint.of_dictionaries(dictionaries),
+                    "storage precision": dtype,
+                    "teacher precision": str(teacher.dtype).removeprefix("torch."),
+                },
+                self.folder,
+            )
+        except OSError as error:
+            raise UserError(
+                f"cannot use the teacher cache {folder}: {error.strerror}; check --teacher-cache"
+            ) from error
+
+    def wrap(self, dataset: LanguagePairDataset, name: str) -> CachedTeacherDataset:
+        """A dataset whose batches bring stored answers along.
+
+        Args:
+            dataset: what fairseq's task loaded.
+            name: of the split and the part of it.
+
+        Raises:
+            UserError: the cache was made with another dataset, or the disk has no room for it.
+        """
+        folder = self.folder / name
+        # Of each position: a normalizer a member, and the entropy of their mean.
+        store = Store(folder, dataset.tgt_sizes, sum(self._widths), len(self._widths) + 1)
+        folder.mkdir(exist_ok=True)
+        lengths = fingerprint.of_lengths([dataset.src_sizes, dataset.tgt_sizes])
+        fingerprint.check(folder / "dataset.json", {"dataset": lengths}, folder)
+        store.check_room()
+        self._datasets[name] = CachedTeacherDataset(dataset, name, store)
+        return self._datasets[name]
+
+    @torch.no_grad()
+    def __call__(self, sample: Mapping[str, Any], keep: Tensor, pad: int) -> TeacherOutput:
+        """The teacher's answer to a batch, stored or new; a new one is stored.
+
+        Args:
+            sample: a batch of a dataset that :meth:`wrap` gave.
+            keep: boolean, shape (batch, length); the target positions to answer.
+            pad: what fills up targets.
+        """
+        entry = sample[KEY]
+        there = sample["target"].ne(pad)
+        if "hidden" in entry:
+            output = self._restore(entry["hidden"], entry["numbers"])
+        else:
+            hidden, numbers = self._answer(sample, there)
+            self._write(sample, there, hidden, numbers)
+            output = self._restore(hidden, numbers)
+        return output if torch.equal(keep, there) else _select(output, keep[there])
+
+    def _answer(self, sample: Mapping[str, Any], there: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the teacher: its hidden states as they are stored, and their numbers."""
+        device = sample["target"].device
+        answer = self.teacher.to(torch.empty(0, device=device))(sample["net_input"], there)
+        hidden = torch.cat([member.hidden.to(self.dtype) for member in answer.members], dim=-1)
+        if not torch.isfinite(hidden).all():
+            raise UserError(
+                "the teacher's hidden states are too large for fp16: pass --teacher-cache-dtype "
+                "bf16 and another --teacher-cache"
+            )
+        # From the states as stored, so that the probabilities of each position add up to 1.
+        output = TeacherOutput(self._projections(hidden)).prepare()
+        return hidden.view(torch.int16), _normalizers_and_entropy(output)
+
+    def _restore(self, hidden: Tensor, numbers: Tensor) -> TeacherOutput:
+        *normalizers, entropy = numbers.unbind(-1)
+        return TeacherOutput(
+            [
+                Projection(*projection.inputs, normalizer)
+                for projection, normalizer in zip(
+                    self._projections(hidden.view(self.dtype)), normalizers, strict=True
+                )
+            ],
+            entropy,
+        )
+
+    def _projections(self, hidden: Tensor) -> list[Projection]:
+        layers = self._layers(hidden.device)
+        parts = hidden.split(self._widths, dim=-1)
+        return [Projection(part, *layer) for part, layer in zip(parts, layers, strict=True)]
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019  one cache a process, alive as long as it
+    def _layers(self, device: torch.device) -> list[tuple[Tensor, Tensor | None]]:
+        """Weight and bias of each member's output projection, on a device."""
+        layers = [member.decoder.output_projection for member in self.teacher.members]
+        place = {"device": device, "dtype": self.teacher.dtype}
+        return [
+            (layer.weight.to(**place), None if layer.bias is None else layer.bias.to(**place))
+            for layer in layers
+        ]
+
+    def _write(
+        self, sample: Mapping[str, Any], there: Tensor, hidden: Tensor, numbers: Tensor
+    ) -> None:
+        dataset = self._datasets[sample[KEY]["split"]]
+        lengths = there.sum(1).tolist()
+        records = zip(
+            sample["id"].tolist(),
+            hidden.cpu().split(lengths),
+            numbers.float().cpu().split(lengths),
+            strict=True,
+        )
+        for index, of_hidden, of_numbers in records:
+            dataset.write(index, Record(of_hidden.numpy(), of_numbers.numpy()))
+
+
+def _select(output: TeacherOutput, rows: Tensor) -> TeacherOutput:
+    """Some of the positions."""
+    members = [
+        Projection(member.hidden[rows], member.weight, member.bias, member.log_normalizer[rows])
+        for member in output.members
+    ]
+    return TeacherOutput(members, output.entropy[rows])
+
+
+def _normalizers_and_entropy(output: TeacherOutput) -> Tensor:
+    """Each member's log-normalizers and the entropy of their mean, shape (N, members + 1)."""
+    weight, hidden = output.members[0].weight, output.members[0].hidden
+    step = chunk_rows(len(weight), 3 * len(output.members), weight.device)
+    chunks = []
+    for rows in slices(len(hidden), step):
+        logits = output.logits(rows)
+        normalizers = [of_member.logsumexp(-1) for of_member in logits]
+        chunks.append(torch.stack([*normalizers, averaged_softmax(logits).entropy], dim=-1))
+    return torch.cat(chunks).double()

@@ -1,0 +1,210 @@
+"""The teacher cache: the same losses, without the teacher; and never another's answers."""
+
+import logging
+import shutil
+
+import pytest
+import torch
+
+from ka_fairseq.errors import UserError
+from tests.support import make_batch, make_model, make_task, train
+
+CRITERIONS = {
+    "forward_kl": (),
+    "backward_kl": (),
+    "jsd_mixture": (),
+    "topk_kl": (),
+    "topk_kl, forward": ("--order", "forward"),
+    "topk_kl, tail": ("--top-k-form", "tail"),
+    "topk_kl, partial": ("--top-k-form", "partial"),
+}
+
+
+@pytest.fixture
+def make(binarized, teacher_file, tmp_path):
+    """Task, learner and criterion; the cache in one folder unless told otherwise."""
+
+    def make(criterion="backward_kl", *arguments, cache=tmp_path / "cache", data=binarized):
+        task, cfg = make_task(
+            data,
+            *("--task", "translation_with_teacher", "--teacher-path", teacher_file),
+            *("--criterion", criterion.split(",")[0], *arguments),
+            *(("--teacher-cache", cache) if cache else ()),
+        )
+        return task, make_model(task, cfg), task.build_criterion(cfg.criterion)
+
+    return make
+
+
+def forbid_the_teacher(task):
+    def must_not_run(*_, **__):
+        raise AssertionError("the teacher ran")
+
+    for member in task.teacher.members:
+        member.forward = must_not_run
+
+
+def loss_and_gradient(task, model, criterion, batch=None):
+    model.zero_grad()
+    loss, _, log = criterion(model, batch or make_batch(task))
+    loss.backward()
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+    return loss.item(), gradient, {name: float(value) for name, value in log.items()}
+
+
+@pytest.mark.parametrize("name", CRITERIONS)
+def test_stored_answers_give_the_loss_that_the_teacher_gives(make, name):
+    options = ("--label-smoothing", 0.1, "--report-accuracy", *CRITERIONS[name])
+    loss, gradient, log = loss_and_gradient(*make(name, *options, cache=None))
+    first = loss_and_gradient(*make(name, *options))
+    task, model, criterion = make(name, *options)
+    forbid_the_teacher(task)
+    second = loss_and_gradient(task, model, criterion)
+    assert second[0] == first[0] and second[2] == first[2]
+    assert torch.equal(second[1], first[1])
+    # fp16 keeps eleven bits of the hidden states.
+    assert second[0] == pytest.approx(loss, rel=1e-4)
+    for key, value in second[2].items():
+        assert value == pytest.approx(log[key], rel=2e-3), key
+    torch.testing.assert_close(second[1], gradient, rtol=2e-2, atol=2e-3 * gradient.abs().max())
+
+
+def test_an_ensemble_is_kept_too(make, teacher_file, binarized, tmp_path):
+    second = shutil.copy(teacher_file, tmp_path / "second.pt")
+    state = torch.load(second, weights_only=True)
+    generator = torch.Generator().manual_seed(1)
+    for name, value in state["model"].items():
+        if value.is_floating_point():
+            state["model"][name] = value + 0.05 * torch.randn(value.shape, generator=generator)
+    torch.save(state, second)
+    shutil.copy(binarized / "dict.de.txt", tmp_path)
+    shutil.copy(binarized / "dict.en.txt", tmp_path)
+    options = ("--teacher-path", f"{teacher_file}:{second}")
+    for name in ("jsd_mixture", "topk_kl"):
+        loss, *_ = loss_and_gradient(*make(name, *options, cache=None))
+        loss_and_gradient(*make(name, *options))
+        task, *rest = make(name, *options)
+        forbid_the_teacher(task)
+        assert loss_and_gradient(task, *rest)[0] == pytest.approx(loss, rel=1e-4)
+
+
+def test_prefixes_left_out_are_left_out_of_stored_answers(make):
+    options = ("--ignore-prefix-size", 3)
+    loss, *_ = loss_and_gradient(*make("backward_kl", *options, cache=None))
+    for _ in range(2):
+        assert loss_and_gradient(*make("backward_kl", *options))[0] == pytest.approx(loss, rel=1e-4)
+
+
+def test_a_batch_is_answered_whole_where_one_pair_is_missing(make):
+    task, model, criterion = make()
+    task.load_dataset("valid")
+    dataset = task.dataset("valid")
+    criterion(model, dataset.collater([dataset[index] for index in (1, 2)]))
+    batch = dataset.collater([dataset[index] for index in (0, 1, 2)])
+    assert "hidden" not in batch["teacher_cache"]
+    criterion(model, batch)
+    assert "hidden" in dataset.collater([dataset[index] for index in (2, 0)])["teacher_cache"]
+
+
+def test_without_a_transfer_there_is_no_cache(make, tmp_path):
+    task, model, criterion = make("backward_kl", "--transfer-weight", 0)
+    criterion(model, make_batch(task))
+    assert not (tmp_path / "cache").exists()
+
+
+# -- another teacher, dictionary, dataset, precision ----------------------------------------------
+
+
+def test_another_teacher(make, copy_of_teacher, binarized):
+    make()
+    copy_of_teacher.write_bytes(copy_of_teacher.read_bytes() + b" ")
+    options = ("--teacher-path", copy_of_teacher, "--teacher-data", binarized)
+    with pytest.raises(UserError, match=r"made with another teacher \(\w{12} there, \w{12} here\)"):
+        make("backward_kl", *options)
+
+
+def test_another_precision(make):
+    make()
+    with pytest.raises(UserError, match=r"another storage precision \(fp16 there, bf16 here\)"):
+        make("backward_kl", "--teacher-cache-dtype", "bf16")
+    with pytest.raises(UserError, match=r"another teacher precision \(float32 there, bfloat16"):
+        make("backward_kl", "--teacher-dtype", "bf16")
+    with pytest.raises(UserError, match="unknown --teacher-cache-dtype 'fp8'; choose from fp16, b"):
+        make("backward_kl", "--teacher-cache-dtype", "fp8")
+
+
+def test_another_dictionary(make, binarized, teacher_file, tmp_path):
+    make()
+    file = tmp_path / "cache" / "teacher.json"
+    file.write_text(file.read_text().replace('"dictionary": "', '"dictionary": "0'))
+    with pytest.raises(UserError, match="another dictionary"):
+        make()
+
+
+def test_another_dataset(make, binarized, tmp_path):
+    task, *_ = make()
+    task.load_dataset("valid")
+    other = tmp_path / "other"
+    shutil.copytree(binarized, other)
+    for file in binarized.glob("train.*"):  # the training set as validation set
+        shutil.copy(file, other / file.name.replace("train", "valid"))
+    task, *_ = make(data=other)
+    with pytest.raises(UserError, match=r"cache/valid-0 was made with another dataset"):
+        task.load_dataset("valid")
+
+
+def test_another_dataset_of_the_same_lengths(make, binarized, tmp_path):
+    task, model, criterion = make()
+    criterion(model, make_batch(task))
+    other = tmp_path / "other"
+    shutil.copytree(binarized, other)
+    (text,) = other.glob("valid*.en.bin")
+    tokens = bytearray(text.read_bytes())
+    tokens[0] ^= 1  # the first token of the first sentence
+    text.write_bytes(tokens)
+    task, *_ = make(data=other)
+    with pytest.raises(UserError, match="pair 0 of the dataset is another one"):
+        make_batch(task)
+
+
+def test_a_damaged_answer_is_given_anew(make, tmp_path, caplog):
+    task, model, criterion = make()
+    loss, *_ = loss_and_gradient(task, model, criterion)
+    file = tmp_path / "cache" / "valid-0" / "00000.hidden"
+    content = bytearray(file.read_bytes())
+    content[3] ^= 64
+    file.write_bytes(content)
+    task, model, criterion = make()
+    with caplog.at_level(logging.WARNING):
+        batch = make_batch(task)
+    assert "pair 0 is damaged" in caplog.text
+    assert loss_and_gradient(task, model, criterion, batch)[0] == loss
+    assert "hidden" in make_batch(task)["teacher_cache"]
+
+
+def test_a_teacher_without_a_plain_projection(binarized, tmp_path):
+    plain = ("--task", "translation", "--criterion", "adaptive_loss")
+    adaptive = ("--adaptive-softmax-cutoff", "20,60", "--ddp-backend", "legacy_ddp")
+    train(binarized, tmp_path, *plain, *adaptive, "--max-update", 1)
+    task, cfg = make_task(
+        binarized,
+        *("--task", "translation_with_teacher", "--criterion", "forward_kl"),
+        *("--teacher-path", tmp_path / "checkpoint_last.pt"),
+        *("--teacher-cache", tmp_path / "cache"),
+    )
+    with pytest.raises(UserError, match="TransformerModel with its options is none"):
+        task.build_criterion(cfg.criterion)
+
+
+def test_a_folder_that_cannot_be_one(make, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot use the teacher cache .*check --teacher-cache"):
+        make("backward_kl", cache=tmp_path / "file")
+
+
+def test_hidden_states_beyond_fp16(make):
+    task, model, criterion = make()
+    decoder = task.teacher.members[0].decoder
+    decoder.layers[-1].final_layer_norm.weight.mul_(1e6)
+    with pytest.raises(UserError, match="too large for fp16: pass --teacher-cache-dtype bf16"):
+        criterion(model, make_batch(task))
