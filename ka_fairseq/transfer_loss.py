@@ -9,7 +9,8 @@ a CPU's cache: all passes but the first find them there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -67,6 +68,7 @@ def transfer_loss(
     targets: Tensor,
     objective: Objective,
     rows_per_chunk: int = 0,
+    compiled: bool = False,
 ) -> TransferLoss:
     """(1 − λ)·NLL + λ·D, summed over all positions, and its parts.
 
@@ -77,6 +79,7 @@ def transfer_loss(
         objective: divergence, λ and label smoothing.
         rows_per_chunk: how many positions are worked on at a time; 0 chooses by the memory at
             hand, see :mod:`ka_fairseq.chunking`. It changes memory and speed, not the result.
+        compiled: have torch.compile fuse what is done to a block of logits.
 
     Returns:
         Sums in nats. With N = 0 the loss is 0 and still belongs to the learner's graph.
@@ -92,6 +95,7 @@ def transfer_loss(
         whole_teacher=not teacher.has_normalizers
         or objective.divergence.needs_whole_teacher(vocabulary),
         gradient=torch.is_grad_enabled(),
+        compiled=compiled,
     )
     return TransferLoss(*_ChunkedLoss.apply(work, *learner.inputs))
 
@@ -158,6 +162,49 @@ def _smoothing(epsilon: float, vocabulary: int) -> tuple[float, float]:
     return 1.0 - epsilon - each, each
 
 
+# -- a block ---------------------------------------------------------------------------------------
+
+
+def block_losses(
+    logits: Tensor,
+    q: Distribution | GatheredDistribution,
+    teacher_entropy: Tensor,
+    targets: Tensor,
+    objective: Objective,
+    gradient: bool,
+) -> TransferLoss:
+    """The losses of n rows; with ``gradient``, their gradient is written over their logits."""
+    p = Distribution.of_logits(logits)
+    terms = list(objective.divergence.terms(p, q))
+    losses = row_losses(p, terms, teacher_entropy.to(logits.dtype), targets, objective)
+    if gradient:
+        logit_gradient(p, terms, targets, objective, out=logits)
+    return losses
+
+
+def whole_block(
+    logits: Tensor,
+    teacher_logits: list[Tensor],
+    teacher_entropy: Tensor | None,
+    targets: Tensor,
+    objective: Objective,
+    gradient: bool,
+) -> TransferLoss:
+    """As :func:`block_losses`, from the teachers' logits and their entropy where it is known."""
+    q = averaged_softmax(teacher_logits)
+    entropy = q.entropy if teacher_entropy is None else teacher_entropy
+    return block_losses(logits, q, entropy, targets, objective, gradient)
+
+
+@functools.cache
+def compiled_block() -> Callable[..., TransferLoss]:
+    """:func:`whole_block` by torch.compile, which takes seconds to import alone.
+
+    Shapes are dynamic, as every batch has another number of rows.
+    """
+    return torch.compile(whole_block, dynamic=True)
+
+
 # -- the walk over the chunks ----------------------------------------------------------------------
 
 
@@ -170,6 +217,7 @@ class _Work:
     rows_per_chunk: int
     whole_teacher: bool
     gradient: bool
+    compiled: bool
 
     def walk(self, values: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Write every row's losses to ``values``, shape (N, parts); yield the chunks.
@@ -181,29 +229,27 @@ class _Work:
             teacher_logits = self.teacher.logits(rows) if self.whole_teacher else []
             for block in slices(len(logits), block_rows(logits)):
                 here = slice(rows.start + block.start, rows.start + block.stop)
-                q = (
-                    averaged_softmax([of_member[block] for of_member in teacher_logits])
-                    if self.whole_teacher
-                    else GatheredDistribution(self.teacher, here)
-                )
-                self.block(logits[block], q, here, values)
+                self.block(logits[block], [of[block] for of in teacher_logits], here, values)
             del teacher_logits  # before the gradients' products need room
             if self.gradient:
                 yield rows, logits
 
     def block(
-        self, logits: Tensor, q: Distribution | GatheredDistribution, rows: slice, values: Tensor
+        self, logits: Tensor, teacher_logits: list[Tensor], rows: slice, values: Tensor
     ) -> None:
         """The losses of some rows to ``values``, and their gradient over their own logits."""
-        p = Distribution.of_logits(logits)
-        targets = self.targets[rows]
-        terms = list(self.objective.divergence.terms(p, q))
-        known = self.teacher.entropy
-        teacher_entropy = q.entropy if known is None else known[rows].to(logits.dtype)
-        losses = row_losses(p, terms, teacher_entropy, targets, self.objective)
+        if self.whole_teacher:
+            softmaxes = compiled_block() if self.compiled else whole_block
+            known = None if self.teacher.entropy is None else self.teacher.entropy[rows]
+            losses = softmaxes(
+                logits, teacher_logits, known, self.targets[rows], self.objective, self.gradient
+            )
+        else:
+            q = GatheredDistribution(self.teacher, rows)
+            losses = block_losses(
+                logits, q, q.entropy, self.targets[rows], self.objective, self.gradient
+            )
         torch.stack(losses, dim=-1, out=values[rows])
-        if self.gradient:
-            logit_gradient(p, terms, targets, self.objective, out=logits)
 
 
 class _ChunkedLoss(torch.autograd.Function):

@@ -235,3 +235,18 @@ def test_no_tensor_of_all_rows_and_types_is_made(monkeypatch):
         result.loss.backward()
     assert largest.numel == max(4 * V, V * D)
     assert largest.numel < N * V
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("divergence", [JSD_MIXTURE, BACKWARD_KL.restricted(5, "generalized")])
+def test_compiled_is_the_same(divergence):
+    objective = Objective(divergence, 0.5, 0.1)
+    results = []
+    for compiled in (False, True):
+        learner = projection(1)
+        result = transfer_loss(
+            learner, alone(projection(2)), targets(), objective, 10, compiled=compiled
+        )
+        results.append((result.loss, *gradients(result.loss, learner)))
+    for plain, fused in zip(*results, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-10, atol=1e-12)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from fairseq.criterions.label_smoothed_cross_entropy import (
     LabelSmoothedCrossEntropyCriterion,
     LabelSmoothedCrossEntropyCriterionConfig,
@@ -44,6 +45,13 @@ class TransferCriterionConfig(LabelSmoothedCrossEntropyCriterionConfig):
             "memory; changes memory and speed, not the loss"
         },
     )
+    compile_loss: bool = field(
+        default=False,
+        metadata={
+            "help": "have torch.compile fuse what is done to the logits: fewer passes over a GPU's "
+            "memory, for a minute of compiling; does not pay on a CPU"
+        },
+    )
 
 
 class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
@@ -69,6 +77,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             cfg.report_accuracy,
         )
         self.loss_chunk_tokens = cfg.loss_chunk_tokens
+        self.compile_loss = cfg.compile_loss
         if cfg.transfer_weight > 0:
             require_teacher(task)
 
@@ -100,6 +109,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             targets,
             self.objective,
             self.loss_chunk_tokens,
+            self.compile_loss,
         )
         nsentences = sample["target"].size(0)
         log = {name: value.detach() for name, value in losses._asdict().items()}
@@ -131,6 +141,8 @@ def _check_options(cfg: TransferCriterionConfig, vocabulary: int) -> None:
         raise UserError(f"--label-smoothing must lie in [0, 1), not {cfg.label_smoothing}")
     if cfg.loss_chunk_tokens < 0:
         raise UserError(f"--loss-chunk-tokens must be 0 or more, not {cfg.loss_chunk_tokens}")
+    if cfg.compile_loss and not hasattr(torch, "compile"):
+        raise UserError("--compile-loss needs torch 2 or newer: leave it out")
     try:
         check_top_k(cfg.top_k, cfg.top_k_form, vocabulary)
     except ValueError as error:
