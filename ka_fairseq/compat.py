@@ -16,11 +16,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils
+import torch.distributed as dist
+from fairseq import checkpoint_utils, options
+from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.logging import metrics
+from fairseq.models import distributed_fairseq_model
 from fairseq.tasks.translation import TranslationTask
 from sacrebleu.metrics import BLEU
+from torch.nn.parallel import DistributedDataParallel
 
 from ka_fairseq.errors import UserError
 
@@ -159,6 +163,65 @@ def let_silent_models_be_validated() -> None:
         TranslationTask.reduce_metrics = _with_bleu_of_silence(TranslationTask.reduce_metrics)
 
 
+def _broadcast_object(obj: Any, src_rank: int, group: Any, dist_device: torch.device) -> Any:
+    received = [obj]
+    dist.broadcast_object_list(received, src=src_rank, group=group, device=dist_device)
+    return received[0]
+
+
+def let_workers_share_a_checkpoint() -> None:
+    """Let the first worker hand the checkpoint that it read on to the others.
+
+    fairseq wraps it in torch.save and torch.load, and torch >= 2.6 refuses what arrives (a
+    checkpoint holds an omegaconf configuration by then), so that several workers could start from
+    no checkpoint at all. What arrives is not the file: it comes out of the memory of a worker of
+    the same run, which has read the file with ``weights_only=True``.
+    """
+    distributed_utils._broadcast_object_slow = _broadcast_object
+
+
+class _DistributedDataParallel(DistributedDataParallel):
+    def __init__(self, module: torch.nn.Module, **options: Any) -> None:
+        if all(parameter.device.type == "cpu" for parameter in module.parameters()):
+            options |= {"device_ids": None, "output_device": None}
+        super().__init__(module, **options)
+
+
+def let_workers_run_on_cpus() -> None:
+    """Leave the number of the GPU out where there is none.
+
+    With --ddp-backend pytorch_ddp, the default, fairseq names GPU 0 to torch even with --cpu, and
+    torch stops there.
+    """
+    distributed_fairseq_model.DistributedDataParallel = _DistributedDataParallel
+
+
+def _with_bf16_anywhere(parse: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(parse)
+    def parse_args_and_arch(*args: Any, **kwargs: Any) -> Any:
+        parsed = parse(*args, **kwargs)
+        for part in parsed if isinstance(parsed, tuple) else (parsed,):
+            if getattr(part, "bf16", False) and distributed_utils.xm is None:
+                part.tpu = False
+        return parsed
+
+    parse_args_and_arch.knows_bf16 = True
+    return parse_args_and_arch
+
+
+def let_bf16_run_without_a_tpu() -> None:
+    """Take --bf16 as a precision, on GPUs and CPUs too.
+
+    fairseq's command lines read it as --tpu as well, and stop where there is no torch_xla;
+    fairseq-hydra-train does not.
+    """
+    if not hasattr(options.parse_args_and_arch, "knows_bf16"):
+        options.parse_args_and_arch = _with_bf16_anywhere(options.parse_args_and_arch)
+
+
 allow_fairseq_checkpoints()
 explain_checkpoint_errors()
 let_silent_models_be_validated()
+let_workers_share_a_checkpoint()
+let_workers_run_on_cpus()
+let_bf16_run_without_a_tpu()

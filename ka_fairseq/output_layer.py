@@ -136,7 +136,10 @@ def run(model: nn.Module, net_input: Mapping[str, Any], keep: Tensor) -> Output:
         The output of the N positions kept, in row-major order.
     """
     bare = unwrap(model)
-    if has_plain_projection(bare):
+    # DistributedDataParallel takes what its forward pass did not use for unused, and stops when
+    # the projection gets a gradient all the same; it looks only with --find-unused-parameters.
+    looks_for_unused = getattr(model, "find_unused_parameters", False)
+    if has_plain_projection(bare) and not looks_for_unused:
         features, _ = model(**net_input, features_only=True)
         layer = bare.decoder.output_projection
         return Projection(features[keep], layer.weight, layer.bias)

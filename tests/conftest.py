@@ -34,6 +34,14 @@ def teacher_file(binarized, tmp_path_factory) -> Path:
     return folder / "checkpoint_best.pt"
 
 
+@pytest.fixture(scope="session")
+def learner_file(binarized, tmp_path_factory) -> Path:
+    """A learner pre-trained by plain fairseq-train."""
+    folder = tmp_path_factory.mktemp("learner")
+    train(binarized, folder, "--task", "translation", "--criterion", "cross_entropy")
+    return folder / "checkpoint_best.pt"
+
+
 @pytest.fixture
 def copy_of_teacher(teacher_file, tmp_path) -> Path:
     """A copy to damage."""

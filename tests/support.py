@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import multiprocessing
+import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -19,29 +26,109 @@ TEXT = ROOT / "tests" / "data" / "libreoffice-help"
 USER_DIR = ROOT / "ka_fairseq"
 
 
+def command_line(command: str, *arguments: object) -> list[str]:
+    """A fairseq command as a user types it, with this interpreter's scripts."""
+    return [str(Path(sys.executable).with_name(command)), *map(str, arguments)]
+
+
 def run(command: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess:
-    """Run a fairseq command as a user does, with this interpreter's scripts."""
-    program = Path(sys.executable).with_name(command)
+    """Run a fairseq command."""
     result = subprocess.run(
-        [str(program), *map(str, arguments)], capture_output=True, text=True, check=False
+        command_line(command, *arguments), capture_output=True, text=True, check=False
     )
     if check and result.returncode:
         pytest.fail(f"{command} ended with {result.returncode}:\n{result.stdout}{result.stderr}")
     return result
 
 
-def train(data: Path, save_dir: Path, *arguments: object, check: bool = True):
-    """fairseq-train on the CPU, tiny, deterministic, with this package as --user-dir."""
-    return run(
-        "fairseq-train",
+def train_options(data: Path, save_dir: Path, *arguments: object) -> list[object]:
+    """What fairseq-train is given: on the CPU, tiny, deterministic, this package as --user-dir."""
+    return [
         data,
         *("--user-dir", USER_DIR, "--save-dir", save_dir, "--cpu", "--seed", 1),
         *("--arch", "transformer_tiny", "--optimizer", "adam", "--lr", 2e-3, "--dropout", 0),
         *("--max-tokens", 1000, "--max-update", 30, "--num-workers", 0),
         *("--no-epoch-checkpoints", "--log-format", "json", "--log-interval", 5),
         *arguments,
-        check=check,
-    )
+    ]
+
+
+def train(data: Path, save_dir: Path, *arguments: object, check: bool = True):
+    """fairseq-train with :func:`train_options`."""
+    return run("fairseq-train", *train_options(data, save_dir, *arguments), check=check)
+
+
+def train_together(
+    *option_lists: list[object], watch: Callable[[], AbstractContextManager] = nullcontext
+) -> list[subprocess.CompletedProcess]:
+    """fairseq-train several times at once, in processes that share one start of Python.
+
+    They are forked from a process that has done nothing but import what fairseq-train imports,
+    which takes longer than the training of a tiny model.
+
+    Args:
+        option_lists: for each process, what fairseq-train is given.
+        watch: a function of a module; each process is inside of what it returns.
+    """
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(["fairseq_cli.train", "tests.support"])
+    with tempfile.TemporaryDirectory() as folder:
+        logs = [Path(folder, str(number)) for number in range(len(option_lists))]
+        processes = [
+            forking.Process(target=_train_here, args=([str(o) for o in options], log, watch))
+            for options, log in zip(option_lists, logs, strict=True)
+        ]
+        try:
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join(300)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+        return [
+            subprocess.CompletedProcess(options, process.exitcode, log.read_text("utf-8"), "")
+            for options, process, log in zip(option_lists, processes, logs, strict=True)
+        ]
+
+
+def _train_here(options: list[str], log: Path, watch: Callable[[], AbstractContextManager]) -> None:
+    # Not above: importing it sets up logging, which is no business of the tests' own process.
+    from fairseq_cli.train import cli_main
+
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["fairseq-train", *options]
+    torch.set_num_threads(1)
+    with watch():
+        cli_main()
+
+
+def succeeded(results: list[subprocess.CompletedProcess]) -> list[subprocess.CompletedProcess]:
+    """The results; the test fails where one of the commands did."""
+    for result in results:
+        if result.returncode:
+            pytest.fail(f"fairseq-train ended with {result.returncode}:\n{result.stdout}")
+    return results
+
+
+def records(result: subprocess.CompletedProcess, kind: str) -> list[dict[str, str]]:
+    """The JSON records that fairseq logged: train_inner, train or valid."""
+    lines = (result.stdout + result.stderr).splitlines()
+    pattern = re.compile(rf"(?:\| INFO \| {kind} \| |\[{kind}\]\[INFO\] - )(\{{.*)$")
+    return [json.loads(found.group(1)) for found in map(pattern.search, lines) if found]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The model of a folder's last checkpoint."""
+    return torch.load(folder / "checkpoint_last.pt", weights_only=True)["model"]
+
+
+def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two models are the same to the last bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def words_to_types(source: Path, destination: Path) -> None:
@@ -74,3 +161,11 @@ def make_batch(task, size: int = 4, split: str = "valid") -> dict:
         task.load_dataset(split)
     dataset = task.dataset(split)
     return dataset.collater([dataset[index] for index in range(size)])
+
+
+def fingerprint(model: dict[str, torch.Tensor]) -> str:
+    """A hash of a model's weights."""
+    digest = hashlib.sha256()
+    for name in sorted(model):
+        digest.update(name.encode() + model[name].numpy().tobytes())
+    return digest.hexdigest()

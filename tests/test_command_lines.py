@@ -1,40 +1,16 @@
 """The commands that users type, on real text: fairseq-train, -hydra-train, -validate, -generate."""
 
-import json
 import re
 
 import pytest
 import torch
 import yaml
 
-from tests.support import USER_DIR, run, train
+from tests.support import USER_DIR, records, run, same_weights, train, weights
 
 pytestmark = pytest.mark.slow
 
 CRITERIONS = ("forward_kl", "backward_kl", "jsd_mixture", "topk_kl")
-
-
-def records(result, kind):
-    """The JSON records that fairseq logged: train_inner, train or valid."""
-    lines = (result.stdout + result.stderr).splitlines()
-    pattern = re.compile(rf"(?:\| INFO \| {kind} \| |\[{kind}\]\[INFO\] - )(\{{.*)$")
-    return [json.loads(found.group(1)) for found in map(pattern.search, lines) if found]
-
-
-def weights(folder):
-    return torch.load(folder / "checkpoint_last.pt", weights_only=True)["model"]
-
-
-def same_weights(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-@pytest.fixture(scope="module")
-def learner_file(binarized, tmp_path_factory):
-    """A learner pre-trained by plain fairseq-train."""
-    folder = tmp_path_factory.mktemp("learner")
-    train(binarized, folder, "--task", "translation", "--criterion", "cross_entropy")
-    return folder / "checkpoint_best.pt"
 
 
 @pytest.fixture(scope="module")

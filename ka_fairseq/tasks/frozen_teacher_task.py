@@ -10,7 +10,9 @@ from typing import Any, Optional
 
 from fairseq import utils
 from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass.constants import DDP_BACKEND_CHOICES
 from fairseq.tasks import FairseqTask, register_task
+from omegaconf import II
 from torch import Tensor
 
 from ka_fairseq.cache.cached_dataset import KEY as CACHE_KEY
@@ -53,6 +55,10 @@ class FrozenTeacherConfig(FairseqDataclass):
         default="fp16",
         metadata={"help": "precision of the hidden states kept: fp16 or bf16"},
     )
+    # No option of its own: fairseq's, passed on.
+    ddp_backend: DDP_BACKEND_CHOICES = II(  # noqa: RUF009  an interpolation is a string
+        "distributed_training.ddp_backend"
+    )
 
 
 class FrozenTeacherTask:
@@ -65,6 +71,21 @@ class FrozenTeacherTask:
 
     teacher: Optional[FrozenTeacher] = None
     teacher_cache: Optional[TeacherCache] = None
+
+    @classmethod
+    def setup_task(cls, cfg: FrozenTeacherConfig, **kwargs: Any) -> FairseqTask:
+        """Set the task up as fairseq does.
+
+        Raises:
+            UserError: ``--ddp-backend fully_sharded``. The loss reads the learner's output
+                projection after the forward pass, when its shards are scattered again.
+        """
+        if cfg.ddp_backend == "fully_sharded":
+            raise UserError(
+                "--ddp-backend fully_sharded does not work with a teacher: use pytorch_ddp (the "
+                "default) or legacy_ddp"
+            )
+        return super().setup_task(cfg, **kwargs)
 
     def load_teacher(self) -> None:
         """Load and check the teacher, once.
