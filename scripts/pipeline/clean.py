@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipeline import parallel
+from pipeline import corpus, parallel
 from pipeline.errors import PipelineError
 from pipeline.moses import Moses
 from pipeline.progress import bar
@@ -187,7 +187,7 @@ class _Worker:
         self.tokenizers = [Moses(lang) if recipe.tokenizer else None for lang in recipe.languages]
 
     def side(self, line: bytes, side: int) -> str:
-        text = " ".join(line.decode("utf-8").split())
+        text = corpus.decode(line)
         if self.recipe.unicode_form:
             text = unicodedata.normalize(self.recipe.unicode_form, text)
         tokenizer = self.tokenizers[side]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zlib
 from pathlib import Path
@@ -69,7 +70,7 @@ def read_sentences(path: Path) -> list[str]:
     disagree on the number of lines.
 
     Raises:
-        PipelineError: the file is empty, no valid UTF-8, or a broken gzip file.
+        PipelineError: the file is empty, no valid UTF-8, has a NUL byte, or is a broken gzip file.
     """
     lines = _read_bytes(path).split(b"\n")
     if not lines[-1]:
@@ -89,10 +90,23 @@ def _read_bytes(path: Path) -> bytes:
         raise PipelineError(f"{path} is no whole gzip file: {error}") from None
 
 
+def decode(line: bytes) -> str:
+    """Return a line as text, with every run of white space made one space.
+
+    Raises:
+        UnicodeDecodeError: it is no UTF-8, or has a NUL byte, which no text has (text in UTF-16
+            does) and which makes sentencepiece leave the line out without a word.
+    """
+    place = line.find(b"\0")
+    if place >= 0:
+        raise UnicodeDecodeError("utf-8", line, place, place + 1, "NUL byte; is it UTF-16?")
+    return " ".join(line.decode("utf-8").split())
+
+
 def _decode(line: bytes, path: Path, number: int) -> str:
-    # A byte order mark is no part of the first sentence.
-    encoding = "utf-8-sig" if number == 1 else "utf-8"
+    if number == 1:  # a byte order mark is no part of the first sentence
+        line = line.removeprefix(codecs.BOM_UTF8)
     try:
-        return " ".join(line.decode(encoding).split())
+        return decode(line)
     except UnicodeDecodeError as error:
         raise PipelineError(f"{path}, line {number}: no valid UTF-8 ({error.reason})") from None

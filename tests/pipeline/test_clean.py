@@ -80,9 +80,10 @@ def test_unicode_form(tmp_path):
     assert kept == [("\u00c4", "\u00e9")]
 
 
-def test_broken_utf8(tmp_path):
+@pytest.mark.parametrize("broken", [b"\xff", b"a\x00b"])
+def test_broken_utf8(tmp_path, broken):
     outputs = (tmp_path / "out.de", tmp_path / "out.en")
-    pairs = [(b"gut", b"good"), (b"\xff", b"bad")]
+    pairs = [(b"gut", b"good"), (broken, b"bad")]
     counts = clean.clean(pairs, clean.Recipe(LANGUAGES), outputs, title="", processes=1)
     assert counts.dropped == {"broken UTF-8": 1}
     strict = clean.Recipe(LANGUAGES).unfiltered()
