@@ -155,7 +155,7 @@ def calls(victim, script):
         "builtins eval": python,
         "builtins exec": python,
         "__builtin__ eval": python,
-        "timeit timeit": python,
+        "os makedirs": str(victim),
         "runpy run_path": str(script),
         "pickle loads": inner,
         "_pickle loads": inner,

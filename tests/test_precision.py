@@ -226,27 +226,26 @@ def test_updates_that_overflow_change_nothing(options, learner_file, tmp_path, d
 @pytest.mark.slow
 @on_each_device
 def test_a_teacher_of_nothing_but_certainties(options, binarized, teacher_file, tmp_path, device):
-    """λ = 1 and logits in the thousands: the softmax is 1 for one token and 0 for the others."""
+    """λ = 1, float16, logits in the thousands: the softmax is 1 for one token, 0 for the others."""
     state = torch.load(teacher_file, weights_only=True)
     state["model"]["decoder.output_projection.weight"] *= 1000
     torch.save(state, tmp_path / "certain.pt")
     given = ("--transfer-weight", 1, "--teacher-data", binarized)
-    runs = [("fp16", criterion) for criterion in CRITERIONS]
-    runs += [("fp32", "backward_kl"), ("bf16", "backward_kl")]
+    # Near to where the scaler gets to by itself, from 128 in some dozens of skipped batches.
+    fp16 = (*precision("fp16", device), "--fp16-init-scale", 1)
     results = succeeded(
         train_together(
             *(
                 options(
-                    f"{name} {criterion}",
-                    *(device, criterion, *given, *precision(name, device)),
+                    *(criterion, device, criterion, *given, *fp16),
                     teacher=tmp_path / "certain.pt",
                 )
-                for name, criterion in runs
+                for criterion in CRITERIONS
             ),
             watch=no_gpu_needed,
         )
     )
-    for (name, criterion), result in zip(runs, results, strict=True):
+    for criterion, result in zip(CRITERIONS, results, strict=True):
         assert torch.isfinite(losses(result)).all() and losses(result)[:, 4].max() < 0.5
-        learned = weights(tmp_path / f"{name} {criterion}")
+        learned = weights(tmp_path / criterion)
         assert all(torch.isfinite(tensor).all() for tensor in learned.values())
