@@ -1,0 +1,223 @@
+"""The command line of the benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+# Before fairseq is imported, which sets logging up to show everything.
+logging.basicConfig(level=logging.WARNING)
+warnings.simplefilter("ignore", UserWarning)  # of Hydra, about how fairseq uses it
+
+import torch  # noqa: E402
+from pipeline.settings import REPOSITORY  # noqa: E402
+
+from benchmark import peers, report, runner, scaling, sizes, tables  # noqa: E402
+from benchmark.runner import Plan  # noqa: E402
+from benchmark.workspace import Setting, prepare  # noqa: E402
+from ka_fairseq.errors import UserError  # noqa: E402
+
+_EPILOG = """\
+A step is a forward and a backward pass of the learner, without the optimizer, on synthetic
+sentences of realistic lengths. It is compared with the floor: fairseq's own cross-entropy step and
+the teacher's forward pass, measured in the same run. Run it on an otherwise idle machine. The
+temporary folder (TMPDIR) takes the teacher's checkpoint, 1 GB for wmt17_de_en.
+
+examples:
+  python scripts/benchmark.py --pair iwslt15_th_en
+  python scripts/benchmark.py --pair wmt17_de_en --device cuda --precision bf16
+  python scripts/benchmark.py --pair iwslt15_th_en --scaling --repeats 3"""
+
+_QUICK = {"types": 200, "tokens": 128, "repeats": 2, "steps": 2, "warm_up": 1, "batches": 2}
+_REPEATS, _BATCHES = 5, 4
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise UserError(f"{message} (all options: scripts/benchmark.py --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what the command line asks for; return the exit code.
+
+    Raises:
+        UserError: an option is wrong, or a measurement failed.
+    """
+    arguments = _parser().parse_args(argv)
+    _check(arguments)
+    setting, plan = _setting(arguments), _plan(arguments)
+    if plan.threads:
+        torch.set_num_threads(plan.threads)  # for what the report says
+    notes = _choose_variants(arguments)
+    if arguments.scaling:
+        text = _measure_growth(arguments, setting, plan, notes)
+    else:
+        text = _measure_cases(arguments, setting, plan, notes)
+    print(text)
+    return 0
+
+
+def _measure_cases(
+    arguments: argparse.Namespace, setting: Setting, plan: Plan, notes: list[str]
+) -> str:
+    variants = [name for name in arguments.variants if name != "liger"]
+    cases = runner.cases_of(arguments.criterions, variants)
+    if "liger" in arguments.variants:
+        cases += [runner.Case(name, "liger") for name in arguments.criterions if name in peers.BETA]
+    with tempfile.TemporaryDirectory(prefix="ka-benchmark-") as folder:
+        rows = runner.run(prepare(Path(folder), setting), cases, plan)
+    measured = tables.Measured(rows)
+    return report.write(
+        arguments.output,
+        setting,
+        rows,
+        tables.summary(measured),
+        tables.bounds(measured, setting),
+        report.facts(setting, plan, rows, notes),
+    )
+
+
+def _measure_growth(
+    arguments: argparse.Namespace, setting: Setting, plan: Plan, notes: list[str]
+) -> str:
+    (criterion,) = arguments.criterions
+    variants = [name for name in arguments.variants if name != "liger"]
+    rows = scaling.run(setting, criterion, variants, plan)
+    about = report.facts(setting, plan, rows, notes)
+    del about["Batches"]  # they are what grows
+    return scaling.write(arguments.output, setting, rows, about)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="scripts/benchmark.py",
+        description="Time and memory of a training step with each criterion, beside what it must "
+        "cost at least.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--device", choices=sizes.DEVICES, default="cpu", help="default: cpu")
+    add("--pair", choices=sizes.PAIRS, default="iwslt15_th_en", help="default: iwslt15_th_en")
+    add("--precision", choices=sizes.PRECISIONS, default="fp32", help="half: on a GPU only")
+    cpu = ", ".join(f"{name} {pair.cpu_tokens}" for name, pair in sizes.PAIRS.items())
+    add("--tokens", type=int, help=f"a batch's, as --max-tokens counts them (default: {cpu}; "
+        f"on a GPU {sizes.CUDA_TOKENS})")  # fmt: skip
+    add("--types", type=int, help="size of the vocabulary (default: the paper's)")
+    add("--criterions", nargs="+", choices=sizes.CONFIG_OF, metavar="NAME",
+        help=f"default: {' '.join(sizes.CONFIG_OF)}; with --scaling: backward_kl")  # fmt: skip
+    add("--variants", nargs="+", choices=(*sizes.VARIANTS, "liger"), metavar="NAME",
+        help=f"default: {' '.join(sizes.VARIANTS)}, and liger (Liger-Kernel's fused loss, as a "
+        "peer) on a GPU where it is installed")  # fmt: skip
+    add("--repeats", type=int, help=f"processes of each case (default: {_REPEATS})")
+    add("--steps", type=int, help="timed steps of a process (default: 8; wmt17_de_en 4; on a GPU "
+        f"{sizes.CUDA_STEPS})")  # fmt: skip
+    add("--warm-up", type=int, help="steps before these (default: 2; on a GPU 8)")
+    add("--batches", type=int, help=f"different batches (default: {_BATCHES})")
+    add("--threads", type=int, default=0, help="of torch on a CPU (default: its own choice)")
+    add("--compile-loss", action="store_true", help="chunked and cached: with --compile-loss")
+    add("--scaling", action="store_true",
+        help="instead: how time and memory grow over 1k to 16k tokens and 10k to 128k types, with "
+        "a plot; one batch, one criterion")  # fmt: skip
+    add("--quick", action="store_true", help="tiny models and batches: shows that all works")
+    add("--output", type=Path, default=REPOSITORY / "runs" / "benchmark", metavar="DIR",
+        help="default: runs/benchmark")  # fmt: skip
+    return parser
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name in ("tokens", "types", "repeats", "steps", "batches"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be 1 or more, not {value}")
+    if arguments.threads < 0:
+        raise UserError(f"--threads must be 0 (torch's default) or more, not {arguments.threads}")
+    if arguments.warm_up is not None and arguments.warm_up < 0:
+        raise UserError(f"--warm-up must be 0 or more, not {arguments.warm_up}")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda, but torch finds no GPU here: choose --device cpu")
+    if arguments.device == "cpu" and arguments.precision != "fp32":
+        raise UserError(f"--precision {arguments.precision} is for --device cuda")
+    if arguments.types is not None and arguments.types < 100:
+        raise UserError(f"--types must be 100 or more, not {arguments.types}")
+    if arguments.tokens is not None and arguments.tokens < 32:
+        raise UserError(f"--tokens must be 32 or more, not {arguments.tokens}")
+    if arguments.scaling:
+        _check_scaling(arguments)
+
+
+def _check_scaling(arguments: argparse.Namespace) -> None:
+    if arguments.criterions and len(arguments.criterions) > 1:
+        raise UserError("--scaling measures one criterion: name one with --criterions")
+    if arguments.batches not in (None, 1):
+        raise UserError("--scaling measures one batch: leave --batches out")
+
+
+def _setting(arguments: argparse.Namespace) -> Setting:
+    pair, cuda = sizes.PAIRS[arguments.pair], arguments.device == "cuda"
+    return Setting(
+        pair=arguments.pair,
+        types=_default(arguments, "types", pair.types),
+        tokens=_default(arguments, "tokens", sizes.CUDA_TOKENS if cuda else pair.cpu_tokens),
+        batches=1 if arguments.scaling else _default(arguments, "batches", _BATCHES),
+        precision=arguments.precision,
+        device=arguments.device,
+        quick=arguments.quick,
+        compiled=arguments.compile_loss,
+    )
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    pair, cuda = sizes.PAIRS[arguments.pair], arguments.device == "cuda"
+    batches = 1 if arguments.scaling else _default(arguments, "batches", _BATCHES)
+    steps = sizes.CUDA_STEPS if cuda else 1 if arguments.scaling else pair.cpu_steps
+    plan = Plan(
+        repeats=_default(arguments, "repeats", _REPEATS),
+        steps=_default(arguments, "steps", max(steps, batches)),
+        warm_up=_default(arguments, "warm_up", 8 if cuda else 1 if arguments.scaling else 2),
+        threads=arguments.threads,
+    )
+    if plan.steps < batches:
+        raise UserError(
+            f"--steps {plan.steps} would leave some of the {batches} batches out: pass --steps "
+            f"{batches} or --batches {plan.steps}"
+        )
+    return plan
+
+
+def _default(arguments: argparse.Namespace, name: str, otherwise: int) -> int:
+    given = getattr(arguments, name)
+    if given is not None:
+        return given
+    return _QUICK[name] if arguments.quick else otherwise
+
+
+def _choose_variants(arguments: argparse.Namespace) -> list[str]:
+    """Fill in the criterions and variants that were not named; return what the report has to say.
+
+    Raises:
+        UserError: a variant was named that cannot be had.
+    """
+    notes = []
+    named = arguments.variants is not None
+    variants = list(dict.fromkeys(arguments.variants or sizes.VARIANTS))
+    if arguments.device == "cuda" and not named and not arguments.scaling:
+        if peers.has_liger():
+            variants.append("liger")
+        else:
+            notes.append("liger-kernel is not installed: no peer was measured.")
+    if "liger" in variants and not peers.has_liger():
+        raise UserError("liger-kernel is not installed: leave liger out of --variants")
+    everything = ["backward_kl"] if arguments.scaling else sizes.CONFIG_OF
+    arguments.variants = variants
+    arguments.criterions = list(dict.fromkeys(arguments.criterions or everything))
+    return notes
+
+
+if __name__ == "__main__":
+    sys.exit(main())

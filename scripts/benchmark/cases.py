@@ -1,0 +1,224 @@
+"""What a measurement runs: a training step of one kind, and the loss of it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
+from torch import Tensor, nn
+
+from benchmark.peers import liger_loss
+from benchmark.plain import plain_loss
+from ka_fairseq import output_layer
+from ka_fairseq.cache.cached_dataset import KEY
+from ka_fairseq.output_layer import Projection
+from ka_fairseq.teacher_output import TeacherOutput
+from ka_fairseq.transfer_loss import Objective, transfer_loss
+
+Sample = Mapping[str, Any]
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the cases work with: fairseq's own task, model and criterion.
+
+    Attributes:
+        task: with its teacher loaded, where the case has one.
+        model: the learner.
+        criterion: as fairseq-train builds it.
+    """
+
+    task: Any
+    model: nn.Module
+    criterion: Any
+
+    @property
+    def padding(self) -> int:
+        """What fills up targets."""
+        return self.task.target_dictionary.pad()
+
+    @property
+    def objective(self) -> Objective:
+        """λ, label smoothing and divergence of one of this package's criterions."""
+        return self.criterion.objective
+
+    def keep(self, sample: Sample) -> Tensor:
+        """Which target positions are no padding, shape (batch, length)."""
+        return sample["target"].ne(self.padding)
+
+    def teacher(self) -> nn.Module:
+        """The teacher's model, in the learner's place and precision."""
+        return self.task.teacher.to(next(self.model.parameters())).members[0]
+
+    def teacher_logits(self, sample: Sample) -> Tensor:
+        """The teacher's forward pass, shape (batch, length, V)."""
+        with torch.no_grad():
+            return self.teacher()(**sample["net_input"])[0]
+
+    def leaf(self, sample: Sample, keep: Tensor) -> Projection:
+        """The learner's hidden states and projection as the leaves of a new graph."""
+        with torch.no_grad():
+            output = output_layer.run(self.model, sample["net_input"], keep)
+        hidden, weight = (tensor.detach().requires_grad_() for tensor in output.inputs[:2])
+        return replace(output, hidden=hidden, weight=weight)
+
+    def teacher_output(self, sample: Sample, keep: Tensor) -> Projection:
+        """The teacher's hidden states and projection."""
+        with torch.no_grad():
+            return output_layer.run(self.teacher(), sample["net_input"], keep)
+
+
+class CriterionCase:
+    """A step with a criterion as it is: fairseq's cross-entropy, or one of this package."""
+
+    def __init__(self, bench: Bench) -> None:
+        """Take what to work with."""
+        self.bench = bench
+
+    def step(self, sample: Sample) -> None:
+        """Forward and backward."""
+        self.bench.criterion(self.bench.model, sample)[0].backward()
+
+    def loss_alone(self, sample: Sample) -> Run | None:
+        """From hidden states to their gradient, to be timed; what goes before is not."""
+        return None
+
+
+class CrossEntropyCase(CriterionCase):
+    """The learner's own step: fairseq's label_smoothed_cross_entropy."""
+
+    def loss_alone(self, sample: Sample) -> Run:
+        """fairseq's way from hidden states to the loss and back."""
+        everything = torch.ones_like(sample["target"], dtype=torch.bool)
+        learner = self.bench.leaf(sample, everything)
+        targets, padding = sample["target"].reshape(-1, 1), self.bench.padding
+
+        def run() -> None:
+            lprobs = F.log_softmax(F.linear(*learner.inputs[:2]), dim=-1, dtype=torch.float32)
+            epsilon = self.bench.criterion.eps
+            label_smoothed_nll_loss(lprobs, targets, epsilon, padding)[0].backward()
+
+        return run
+
+
+class ChunkedCase(CriterionCase):
+    """This package's criterion; the teacher runs at every step."""
+
+    def loss_alone(self, sample: Sample) -> Run:
+        """The chunked loss."""
+        keep = self.bench.keep(sample)
+        learner = self.bench.leaf(sample, keep)
+        teacher = TeacherOutput([self.bench.teacher_output(sample, keep)])
+        targets = sample["target"][keep]
+        criterion = self.bench.criterion
+        options = (criterion.objective, criterion.loss_chunk_tokens, criterion.compile_loss)
+        return lambda: transfer_loss(learner, teacher, targets, *options).loss.backward()
+
+
+class CachedCase(CriterionCase):
+    """This package's criterion; the teacher's answers come with the batch."""
+
+    def step(self, sample: Sample) -> None:
+        """Forward and backward.
+
+        Raises:
+            RuntimeError: the batch came without the teacher's answers.
+        """
+        if "hidden" not in sample[KEY]:
+            raise RuntimeError("the teacher cache has no answer to this batch")
+        super().step(sample)
+
+
+class PlainCase(CriterionCase):
+    """The plain reference; the teacher runs at every step."""
+
+    def loss(self, sample: Sample) -> Tensor:
+        """The reference's loss of a batch."""
+        logits = self.bench.model(**sample["net_input"])[0]
+        return self._of_logits(logits, self.bench.teacher_logits(sample), sample)
+
+    def step(self, sample: Sample) -> None:
+        """Forward and backward."""
+        self.loss(sample).backward()
+
+    def loss_alone(self, sample: Sample) -> Run:
+        """From both models' hidden states on."""
+        everything = torch.ones_like(sample["target"], dtype=torch.bool)
+        learner = self.bench.leaf(sample, everything)
+        teacher = self.bench.teacher_output(sample, everything)
+        shape = (*sample["target"].shape, -1)
+
+        def run() -> None:
+            with torch.no_grad():
+                teacher_logits = F.linear(*teacher.inputs[:2]).view(shape)
+            logits = F.linear(*learner.inputs[:2]).view(shape)
+            self._of_logits(logits, teacher_logits, sample).backward()
+
+        return run
+
+    def difference(self, sample: Sample) -> float:
+        """How far its loss is from the criterion's, relative to that, without dropout."""
+        self.bench.model.eval()
+        with torch.no_grad():
+            criterions = float(self.bench.criterion(self.bench.model, sample)[0])
+            references = float(self.loss(sample))
+        self.bench.model.train()
+        return abs(references - criterions) / abs(criterions)
+
+    def _of_logits(self, logits: Tensor, teacher_logits: Tensor, sample: Sample) -> Tensor:
+        return plain_loss(
+            logits, teacher_logits, sample["target"], self.bench.objective, self.bench.padding
+        )
+
+
+class LigerCase(CriterionCase):
+    """Liger-Kernel's fused loss; the teacher runs at every step."""
+
+    def step(self, sample: Sample) -> None:
+        """Forward and backward."""
+        keep = self.bench.keep(sample)
+        learner = output_layer.run(self.bench.model, sample["net_input"], keep)
+        self._loss(learner, self.bench.teacher_output(sample, keep), sample["target"][keep])
+
+    def loss_alone(self, sample: Sample) -> Run:
+        """The fused loss."""
+        keep = self.bench.keep(sample)
+        learner = self.bench.leaf(sample, keep)
+        teacher = self.bench.teacher_output(sample, keep)
+        return lambda: self._loss(learner, teacher, sample["target"][keep])
+
+    def _loss(self, learner: Projection, teacher: Projection, targets: Tensor) -> None:
+        liger_loss(learner, teacher, targets, self.bench.objective).backward()
+
+
+class TeacherCase(CriterionCase):
+    """The teacher's forward pass, up to its logits; "the loss alone" is its output projection."""
+
+    def step(self, sample: Sample) -> None:
+        """Forward."""
+        self.bench.teacher_logits(sample)
+
+    def loss_alone(self, sample: Sample) -> Run:
+        """The output projection of the positions that are no padding."""
+        output = self.bench.teacher_output(sample, self.bench.keep(sample))
+
+        def run() -> None:
+            with torch.no_grad():
+                F.linear(*output.inputs)
+
+        return run
+
+
+CASES: dict[str, type[CriterionCase]] = {
+    "cross_entropy": CrossEntropyCase,
+    "teacher": TeacherCase,
+    "plain": PlainCase,
+    "chunked": ChunkedCase,
+    "cached": CachedCase,
+    "liger": LigerCase,
+}

@@ -1,0 +1,53 @@
+"""Processes of this interpreter that find the scripts and the package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.settings import REPOSITORY
+
+_SCRIPTS = REPOSITORY / "scripts"
+# What torch, CUDA and the system say where there is not enough memory.
+_OUT_OF_MEMORY = ("OutOfMemoryError", "out of memory", "not enough memory", "MemoryError")
+
+
+class ProcessError(Exception):
+    """A process failed; the text is its last line."""
+
+
+class OutOfMemory(ProcessError):
+    """A process failed for want of memory."""
+
+
+def run_module(module: str, *arguments: str | Path, threads: int = 0) -> None:
+    """Run ``python -m module`` to its end.
+
+    Args:
+        module: its name.
+        arguments: on its command line.
+        threads: for OMP_NUM_THREADS; 0 leaves the environment as it is.
+
+    Raises:
+        OutOfMemory: it was killed, or said that it had too little memory.
+        ProcessError: it failed otherwise.
+    """
+    paths = [str(_SCRIPTS), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    result = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    if result.returncode == 0:
+        return
+    lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]
+    if result.returncode == -9 or any(sign in lines[-1] for sign in _OUT_OF_MEMORY):
+        raise OutOfMemory("too little memory")
+    raise ProcessError(f"{module}: {lines[-1].removeprefix('error: ')}")

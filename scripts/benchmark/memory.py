@@ -1,0 +1,51 @@
+"""The most memory that a process, or torch on a GPU, has held since a reset."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import re
+import resource
+from pathlib import Path
+
+import psutil
+import torch
+
+_PROCESS = Path("/proc/self")
+
+
+def reset(device: torch.device) -> None:
+    """Begin anew, at what is held now.
+
+    What was freed goes back to the system first: room that a checkpoint's loading left behind
+    would take a step's tensors in without a trace.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):  # only Linux has it
+        (_PROCESS / "clear_refs").write_text("5", encoding="ascii")
+
+
+def held(device: torch.device) -> int:
+    """Bytes held now: resident, or allocated by torch on the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return psutil.Process().memory_info().rss
+
+
+def peak(device: torch.device) -> int:
+    """The most bytes held since :func:`reset`; where the system has no reset, since the start."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # Not getrusage's ru_maxrss where this can be had: it begins with the parent's memory.
+    with contextlib.suppress(OSError):
+        status = (_PROCESS / "status").read_text(encoding="ascii")
+        if found := re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE):
+            return 1024 * int(found.group(1))
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

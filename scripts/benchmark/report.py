@@ -1,0 +1,176 @@
+"""What is written: Markdown for people, JSON and CSV for programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pipeline import files
+from pipeline.report import system
+from tabulate import tabulate
+
+from benchmark import sizes
+from benchmark.runner import Plan
+from benchmark.tables import Bound
+from benchmark.workspace import Setting
+
+_COLUMNS = {
+    "criterion": "",
+    "variant": "",
+    "step_ms": "step, ms",
+    "step_ms_iqr": "IQR",
+    "to_floor": "÷ floor",
+    "to_floor_iqr": "IQR",
+    "to_cross_entropy": "÷ CE step",
+    "tokens_per_second": "tokens/s",
+    "over_cross_entropy_mb": "peak over CE, MB",
+    "over_cross_entropy_and_teacher_mb": "without teacher's weights, MB",
+    "loss_alone_ms": "loss alone, ms",
+    "reading_ms": "reading, ms",
+}
+_DIGITS = {"to_floor": 3, "to_floor_iqr": 3, "to_cross_entropy": 3, "tokens_per_second": 0}
+_DIGITS |= {"over_cross_entropy_mb": 0, "over_cross_entropy_and_teacher_mb": 0}
+_NAMES = {
+    "cross_entropy": "cross-entropy (CE), fairseq's",
+    "teacher": "teacher, forward",
+    "floor": "floor: CE + teacher, forward",
+}
+_ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "LD_PRELOAD")
+_EXPLANATION = """\
+- A step is a forward and a backward pass of the learner in training mode, without the optimizer.
+  Times are medians over the repeats with their interquartile range (IQR); ratios are taken within
+  each repeat.
+- floor: fairseq's label_smoothed_cross_entropy step and the teacher's forward pass, each measured
+  in this run. plain: full logits, softmax and log-softmax of both models, products, sums. chunked:
+  this package, the teacher run at every step. cached: this package with `--teacher-cache`.
+- peak over CE: the most memory ({memory}) held during the steps, less that of
+  the cross-entropy step; then less the teacher's weights too.
+- loss alone: from both models' hidden states to the gradient of the learner's, no more; for the
+  teacher, its output projection. reading: what a data worker needs for a batch."""
+
+
+def name_of(setting: Setting) -> str:
+    """The name of a setting's files."""
+    precision = "" if setting.precision == "fp32" else f"-{setting.precision}"
+    compiled = "-compiled" if setting.compiled else ""
+    quick = "-quick" if setting.quick else ""
+    return f"{setting.pair}-{setting.device}{precision}{compiled}{quick}"
+
+
+def facts(
+    setting: Setting, plan: Plan, rows: pd.DataFrame, notes: Iterable[str]
+) -> dict[str, str | list[str]]:
+    """What one needs to read the numbers."""
+    pair = sizes.PAIRS[setting.pair]
+    variables = [
+        f"{name}={os.environ[name]}"
+        for name in sorted(os.environ)
+        if name in _ENVIRONMENT or name.startswith(("MALLOC_", "PYTORCH_"))
+    ]
+    return {
+        "Pair": f"{setting.pair}, Table 1's sizes" + (" made tiny" if setting.quick else ""),
+        "Batches": f"{setting.batches}, {setting.tokens} tokens as --max-tokens counts them "
+        f"({rows.tokens.mean():.0f} target tokens and {rows.padded_tokens.mean():.0f} positions on "
+        f"average), {setting.types} types",
+        "Lengths": ", ".join(
+            f"{key.replace('_', ' ')} {value}" for key, value in asdict(pair.lengths).items()
+        ),
+        "Measured": f"repeats: {plan.repeats}; in each process {plan.steps} steps after "
+        f"{plan.warm_up} to warm up; {setting.precision}"
+        + ("; with --compile-loss" if setting.compiled else ""),
+        **system(),
+        "Environment": ", ".join(variables) or "none of the variables for threads and memory set",
+        "Notes": list(notes),
+    }
+
+
+def cells(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """The summary's rows as text."""
+    return [{key: _cell(key, row.get(key)) for key in _COLUMNS} for row in rows]
+
+
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return _NAMES.get(value, value)
+    return f"{value:.{_DIGITS.get(key, 1)}f}"
+
+
+def markdown(
+    setting: Setting,
+    summary: list[dict[str, Any]],
+    bounds: list[Bound],
+    about: Mapping[str, str | list[str]],
+) -> str:
+    """The tables with what one needs to read them."""
+    memory = "torch's allocator" if setting.device == "cuda" else "resident in the process"
+    judged = [
+        {
+            "what": bound.what,
+            "bound": f"≤ {bound.limit:g} {bound.unit}".strip(),
+            "measured": f"{bound.measured:.{0 if bound.unit else 3}f} {bound.unit}".strip(),
+            "": bound.verdict,
+        }
+        for bound in bounds
+    ]
+    cases = cells(summary)
+    lines = [
+        f"# Speed: {setting.pair} on {setting.device}, {setting.precision}",
+        "",
+        tabulate(
+            [list(row.values()) for row in cases],
+            headers=list(_COLUMNS.values()),
+            tablefmt="pipe",
+            disable_numparse=True,
+            colalign=("left", "left", *["right"] * (len(_COLUMNS) - 2)),
+        ),
+        "",
+        _EXPLANATION.format(memory=memory),
+        "",
+        tabulate(judged, headers="keys", tablefmt="pipe", disable_numparse=True),
+        "",
+        *described(about),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def described(about: Mapping[str, str | list[str]]) -> list[str]:
+    """:func:`facts` as a list in Markdown."""
+    notes = about["Notes"]
+    return [
+        *(f"- {key}: {value}" for key, value in about.items() if key != "Notes"),
+        *(f"- {note}" for note in notes),
+    ]
+
+
+def write(
+    folder: Path,
+    setting: Setting,
+    rows: pd.DataFrame,
+    summary: list[dict[str, Any]],
+    bounds: list[Bound],
+    about: Mapping[str, str | list[str]],
+) -> str:
+    """Write NAME.md, NAME.json and, with every single measurement, NAME.csv.
+
+    Returns:
+        The Markdown.
+    """
+    text = markdown(setting, summary, bounds, about)
+    path = folder / name_of(setting)
+    files.write_text(path.with_name(path.name + ".md"), text)
+    content = {
+        "setting": asdict(setting),
+        "about": dict(about),
+        "cases": summary,
+        "bounds": [{**asdict(bound), "verdict": bound.verdict} for bound in bounds],
+    }
+    files.write_json(path.with_name(path.name + ".json"), content)
+    files.write_text(path.with_name(path.name + ".csv"), rows.to_csv(index=False))
+    return text

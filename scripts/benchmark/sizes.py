@@ -1,0 +1,131 @@
+"""What is measured at which sizes: the pairs, and fairseq's options from their configs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from pipeline.settings import CONFIGS, USER_DIR
+
+# The pairs' own configs of each criterion: λ, label smoothing and k are those of the trainings.
+CONFIG_OF = {"forward_kl": "kd", "backward_kl": "ka", "jsd_mixture": "mixture", "topk_kl": "topk"}
+VARIANTS = ("plain", "chunked", "cached")
+PRECISIONS = ("fp32", "fp16", "bf16")
+DEVICES = ("cpu", "cuda")
+QUICK_MODEL = {"layers": 1, "embed_dim": 32, "ffn_embed_dim": 64, "attention_heads": 2}
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Subwords a sentence, its end included: a log-normal for each side, correlated.
+
+    Attributes:
+        source_mean: mean length of the source.
+        target_mean: mean length of the target.
+        source_sigma: standard deviation of its logarithm.
+        target_sigma: likewise.
+        correlation: of the two logarithms.
+    """
+
+    source_mean: float
+    target_mean: float
+    source_sigma: float
+    target_sigma: float
+    correlation: float
+
+
+@dataclass(frozen=True)
+class PairSizes:
+    """The defaults of a pair.
+
+    Attributes:
+        languages: source and target.
+        types: V.
+        cpu_tokens: tokens a batch on a CPU, as fairseq's ``--max-tokens`` counts them.
+        cpu_steps: timed steps of a process on a CPU.
+        lengths: of its sentences.
+    """
+
+    languages: tuple[str, str]
+    types: int
+    cpu_tokens: int
+    cpu_steps: int
+    lengths: Lengths
+
+
+PAIRS = {
+    # Spread and correlation: fitted to 3,394 pairs of Tatoeba's Thai–English sentences in
+    # sentencepiece BPE. They are far shorter than talks (9 subwords of English), and no count of
+    # IWSLT'15's words was found: the means are an assumption.
+    "iwslt15_th_en": PairSizes(
+        ("th", "en"), 10_000, 2048, 8, Lengths(20.0, 20.0, 0.37, 0.31, 0.58)
+    ),
+    # Means: the words a sentence of Europarl v7, by the sizes on statmt.org/europarl (47,236,849
+    # German words in 2,176,537 sentences, 53,974,751 English ones in 2,218,201) and one for the
+    # sentence's end. Spread and correlation: fitted to tests/data/libreoffice-help in sentencepiece
+    # BPE, whose sentences are as mixed as a crawl's.
+    "wmt17_de_en": PairSizes(("de", "en"), 40_000, 512, 4, Lengths(22.7, 25.3, 0.63, 0.60, 0.93)),
+}
+CUDA_TOKENS, CUDA_STEPS = 8192, 40
+
+
+def learner_options(pair: str, quick: bool) -> list[str]:
+    """fairseq's options for the learner of the paper's Table 1."""
+    return _model_options(pair, "learner", quick)
+
+
+def teacher_options(pair: str, quick: bool) -> list[str]:
+    """fairseq's options for the teacher of the paper's Table 1."""
+    return _model_options(pair, "teacher", quick)
+
+
+def criterion_options(pair: str, criterion: str) -> list[str]:
+    """fairseq's options for a criterion as the pair's training has it.
+
+    ``cross_entropy`` is fairseq's label_smoothed_cross_entropy with the label smoothing of the
+    others.
+    """
+    settings = _read(pair, CONFIG_OF.get(criterion, "kd"))["criterion"]
+    if criterion == "cross_entropy":
+        settings = {
+            "_name": "label_smoothed_cross_entropy",
+            "label_smoothing": settings["label_smoothing"],
+        }
+    return ["--criterion", settings["_name"], *_options(settings)]
+
+
+def task_options(pair: str) -> list[str]:
+    """fairseq's options for the task, but for the teacher's."""
+    source, target = PAIRS[pair].languages
+    return [
+        *("--user-dir", str(USER_DIR), "--task", "translation_with_teacher"),
+        *("--source-lang", source, "--target-lang", target),
+    ]
+
+
+def _model_options(pair: str, role: str, quick: bool) -> list[str]:
+    settings = _read(pair, f"model/{role}")
+    if quick:
+        settings |= {
+            f"{side}_{size}": value
+            for side in ("encoder", "decoder")
+            for size, value in QUICK_MODEL.items()
+        }
+    return ["--arch", settings["_name"], *_options(settings)]
+
+
+def _options(settings: Mapping[str, Any]) -> list[str]:
+    options = []
+    for key, value in settings.items():
+        if key == "_name" or value is False:
+            continue
+        options.append("--" + key.replace("_", "-"))
+        if value is not True:
+            options.append(str(value))
+    return options
+
+
+def _read(pair: str, name: str) -> dict[str, Any]:
+    return yaml.safe_load((CONFIGS / pair / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -1,0 +1,191 @@
+"""From measurements to the table of cases and the table of bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from benchmark.runner import CROSS_ENTROPY, TEACHER, Case
+from benchmark.workspace import Setting
+
+# Bounds on memory are for a batch of this many tokens, those on time against the plain reference
+# for this many types.
+MANY_TOKENS, MANY_TYPES = 8000, 40_000
+FLOOR = Case("floor")
+PROJECTION = Case("teacher", "projection")
+
+
+class Measured:
+    """The measurements of a setting, by case.
+
+    A ratio is taken within each repeat, whose processes ran close to each other, before the median
+    over the repeats.
+    """
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        """Take :func:`benchmark.runner.run`'s rows."""
+        self._rows = rows.set_index(["criterion", "variant", "repeat"]).sort_index()
+        found = rows[["criterion", "variant"]].drop_duplicates().itertuples(index=False)
+        self.cases = [Case(*names) for names in found]
+
+    def __contains__(self, case: Case) -> bool:
+        return case in self.cases
+
+    def of(self, case: Case, column: str) -> pd.Series:
+        """A figure of each repeat."""
+        return self._rows.loc[(case.criterion, case.variant), column].astype(float)
+
+    def step(self, case: Case) -> pd.Series:
+        """Milliseconds of each repeat; the floor is made of two cases."""
+        if case == FLOOR:
+            return self.step(CROSS_ENTROPY) + self.step(TEACHER)
+        if case == PROJECTION:
+            return self.of(TEACHER, "loss_alone_ms")
+        return self.of(case, "step_ms")
+
+    def over_cross_entropy(self, case: Case) -> pd.Series:
+        """Megabytes of peak memory above the cross-entropy step's, teacher's weights included."""
+        return self.of(case, "peak_mb") - self.of(CROSS_ENTROPY, "peak_mb")
+
+
+def spread(values: pd.Series) -> float:
+    """The interquartile range."""
+    return float(values.quantile(0.75) - values.quantile(0.25))
+
+
+def summary(measured: Measured) -> list[dict[str, Any]]:
+    """A row for each case, in the order of the table; what a case does not have is None."""
+    floor = [CROSS_ENTROPY, TEACHER, PROJECTION, FLOOR]
+    others = sorted(
+        (case for case in measured.cases if case not in floor),
+        key=lambda case: (_CRITERIONS.index(case.criterion), _VARIANTS.index(case.variant)),
+    )
+    return [_summary_row(measured, case) for case in [*floor, *others]]
+
+
+_CRITERIONS = ("forward_kl", "backward_kl", "jsd_mixture", "topk_kl")
+_VARIANTS = ("plain", "chunked", "cached", "liger")
+
+
+def _summary_row(measured: Measured, case: Case) -> dict[str, Any]:
+    step = measured.step(case)
+    row: dict[str, Any] = {
+        **asdict(case),
+        "step_ms": step.median(),
+        "step_ms_iqr": spread(step),
+        "to_floor": (step / measured.step(FLOOR)).median(),
+        "to_floor_iqr": spread(step / measured.step(FLOOR)),
+        "to_cross_entropy": (step / measured.step(CROSS_ENTROPY)).median(),
+    }
+    if case not in measured or case == TEACHER:
+        return row
+    over = measured.over_cross_entropy(case)
+    return row | {
+        "tokens_per_second": 1e3 * (measured.of(case, "tokens") / step).median(),
+        "loss_alone_ms": _or_none(measured.of(case, "loss_alone_ms").median()),
+        "reading_ms": measured.of(case, "reading_ms").median(),
+        "peak_mb": measured.of(case, "peak_mb").median(),
+        "over_cross_entropy_mb": over.median(),
+        "over_cross_entropy_and_teacher_mb": (over - measured.of(case, "teacher_mb")).median(),
+    }
+
+
+def _or_none(value: float) -> float | None:
+    return None if pd.isna(value) else value
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A figure to reach.
+
+    Attributes:
+        what: in words.
+        limit: the figure may not be larger.
+        measured: the figure; a ratio, or megabytes.
+        unit: "" for a ratio.
+        applies: whether these are the sizes that the bound is for.
+        condition: which these are.
+    """
+
+    what: str
+    limit: float
+    measured: float
+    unit: str = ""
+    applies: bool = True
+    condition: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if not self.applies:
+            return f"not judged: needs {self.condition}"
+        return "met" if self.measured <= self.limit else "not met"
+
+
+def bounds(measured: Measured, setting: Setting) -> list[Bound]:
+    """What the benchmark is there to check, as far as its cases were measured."""
+    return [
+        *_on_time(measured, setting),
+        *_on_memory(measured, setting),
+        *_against_plain(measured, setting),
+    ]
+
+
+def _on_time(measured: Measured, setting: Setting) -> Iterator[Bound]:
+    applies, condition = not setting.quick, "the paper's sizes"
+    for case in _with_variant(measured, "chunked"):
+        ratio = (measured.step(case) / measured.step(FLOOR)).median()
+        yield Bound(
+            f"{case.criterion}, teacher run at every step ÷ floor",
+            1.05,
+            ratio,
+            "",
+            applies,
+            condition,
+        )
+    cross_entropy = measured.step(CROSS_ENTROPY)
+    if (case := Case("topk_kl", "cached")) in measured:
+        ratio = (measured.step(case) / cross_entropy).median()
+        yield Bound("topk_kl with cache ÷ cross-entropy step", 1.08, ratio, "", applies, condition)
+    if (case := Case("backward_kl", "cached")) in measured:
+        least = cross_entropy + measured.step(PROJECTION)
+        ratio = (measured.step(case) / least).median()
+        what = "backward_kl with cache ÷ (cross-entropy step + the teacher's projection)"
+        yield Bound(what, 1.08, ratio, "", applies, condition)
+
+
+def _on_memory(measured: Measured, setting: Setting) -> Iterator[Bound]:
+    applies = setting.pair == "wmt17_de_en" and setting.tokens >= MANY_TOKENS and not setting.quick
+    for variant in ("chunked", "cached"):
+        for case in _with_variant(measured, variant):
+            over = measured.over_cross_entropy(case) - measured.of(case, "teacher_mb")
+            yield Bound(
+                f"{case.criterion} {variant}: peak memory above the cross-entropy step's and the "
+                "teacher's weights",
+                300.0,
+                over.median(),
+                "MB",
+                applies,
+                f"wmt17_de_en with {MANY_TOKENS:,} tokens or more",
+            )
+
+
+def _against_plain(measured: Measured, setting: Setting) -> Iterator[Bound]:
+    limit = 0.6 if setting.device == "cuda" else 0.8
+    applies, condition = (
+        setting.types >= MANY_TYPES and not setting.quick,
+        f"{MANY_TYPES:,} types or more",
+    )
+    for column, of_what in (("step_ms", "step"), ("loss_alone_ms", "loss alone")):
+        for chunked in _with_variant(measured, "chunked"):
+            if (plain := Case(chunked.criterion, "plain")) in measured:
+                ratio = (measured.of(chunked, column) / measured.of(plain, column)).median()
+                what = f"{chunked.criterion}, chunked ÷ plain, {of_what}"
+                yield Bound(what, limit, ratio, "", applies, condition)
+
+
+def _with_variant(measured: Measured, variant: str) -> list[Case]:
+    return [Case(name, variant) for name in _CRITERIONS if Case(name, variant) in measured]

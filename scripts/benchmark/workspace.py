@@ -1,0 +1,132 @@
+"""The temporary folder of a measurement: data, the teacher's checkpoint and its cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from fairseq import options, tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf
+
+from benchmark import children, corpus, sizes
+
+SEED = 1
+_COMPILED = ("chunked", "cached")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """At which sizes to measure.
+
+    Attributes:
+        pair: a key of :data:`benchmark.sizes.PAIRS`.
+        types: V.
+        tokens: a batch's, as ``--max-tokens`` counts them.
+        batches: how many different ones.
+        precision: of the models, and of the teacher's cache.
+        device: where the cache is built.
+        quick: tiny models.
+        compiled: with ``--compile-loss``.
+    """
+
+    pair: str
+    types: int
+    tokens: int
+    batches: int
+    precision: str
+    device: str
+    quick: bool
+    compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What measurements of a setting share.
+
+    Attributes:
+        folder: where it is.
+        setting: the sizes.
+        batches: which pairs of the training set form each.
+    """
+
+    folder: Path
+    setting: Setting
+    batches: list[list[int]]
+
+    def options(self, criterion: str, case: str) -> list[str]:
+        """fairseq-train's options for a criterion in a case.
+
+        Args:
+            criterion: a name of :func:`benchmark.sizes.criterion_options`.
+            case: a key of :data:`benchmark.cases.CASES`.
+        """
+        return [
+            *self._common(),
+            *sizes.learner_options(self.setting.pair, self.setting.quick),
+            *sizes.criterion_options(self.setting.pair, criterion),
+            *(self._cache() if case == "cached" else []),
+            *(["--compile-loss"] if self.setting.compiled and case in _COMPILED else []),
+        ]
+
+    def build_cache(self) -> None:
+        """Have the teacher answer the data, by the user's own command."""
+        children.run_module(
+            "ka_fairseq.cache",
+            *("build", *self._common(), *self._cache()),
+            *("--max-tokens", str(self.setting.tokens)),
+            *(() if self.setting.device == "cuda" else ("--cpu",)),
+        )
+
+    def _common(self) -> list[str]:
+        return [
+            str(self.folder / "data"),
+            *sizes.task_options(self.setting.pair),
+            *("--teacher-path", str(self.folder / "data" / "teacher.pt")),
+        ]
+
+    def _cache(self) -> list[str]:
+        # Both in the learner's precision: products of two precisions would be made in float32.
+        precision = self.setting.precision
+        stored = "bf16" if precision == "bf16" else "fp16"
+        return [
+            *("--teacher-cache", str(self.folder / "cache"), "--teacher-dtype", precision),
+            *("--teacher-cache-dtype", stored),
+        ]
+
+
+def prepare(folder: Path, setting: Setting) -> Workspace:
+    """Write the data and a teacher with random weights."""
+    pair = sizes.PAIRS[setting.pair]
+    generator = np.random.default_rng(SEED)
+    lengths = corpus.draw_lengths(pair.lengths, setting.tokens, generator)
+    chosen = corpus.choose_batches(lengths, setting.tokens, setting.batches)
+    data = folder / "data"
+    batches = corpus.write(data, pair.languages, setting.types, chosen, generator)
+    _write_teacher(data, setting)
+    return Workspace(folder, setting, batches)
+
+
+def _write_teacher(data: Path, setting: Setting) -> None:
+    parser = options.get_training_parser()
+    args = options.parse_args_and_arch(
+        parser,
+        [
+            str(data),
+            *sizes.task_options(setting.pair),
+            *sizes.teacher_options(setting.pair, setting.quick),
+        ],
+    )
+    cfg = convert_namespace_to_omegaconf(args)
+    torch.manual_seed(SEED)
+    model = tasks.setup_task(cfg.task).build_model(cfg.model)
+    state = {
+        "args": None,
+        "cfg": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
+        "model": model.state_dict(),
+        "optimizer_history": [{"optimizer_name": "none", "lr_scheduler_state": {}}],
+        "extra_state": {},
+    }
+    torch.save(state, data / "teacher.pt")

@@ -1,0 +1,297 @@
+"""The benchmark: its reference is right, its numbers are what they are called, its errors a line.
+
+No test asserts a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from benchmark import children, corpus, measure, memory, runner, scaling, sizes, tables
+from benchmark.__main__ import main
+from benchmark.cases import PlainCase
+from benchmark.runner import CROSS_ENTROPY, Case, Plan
+from benchmark.workspace import Setting, prepare
+
+from ka_fairseq.errors import UserError
+from tests.support import ROOT
+
+CRITERIONS = tuple(sizes.CONFIG_OF)
+QUICK = Setting("iwslt15_th_en", 200, 96, 2, "fp32", "cpu", quick=True)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    return prepare(tmp_path_factory.mktemp("benchmark") / "work", QUICK)
+
+
+def request_for(workspace, case, criterion):
+    options = workspace.options(criterion, case)
+    batches = workspace.batches
+    return measure.Request(case, options, batches, "cpu", "fp32", 0, steps=2, warm_up=0)
+
+
+def first_batch(bench, batches):
+    dataset = bench.task.dataset("train")
+    return dataset.collater([dataset[index] for index in batches[0]])
+
+
+@pytest.mark.parametrize("criterion", CRITERIONS)
+def test_the_plain_reference_has_the_criterions_loss_and_gradient(workspace, criterion):
+    bench = measure.build(request_for(workspace, "plain", criterion), torch.device("cpu"))
+    case, sample = PlainCase(bench), first_batch(bench, workspace.batches)
+    assert case.difference(sample) < 1e-5
+    bench.model.eval()
+    gradients = []
+    for loss in (case.loss(sample), bench.criterion(bench.model, sample)[0]):
+        bench.model.zero_grad()
+        loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in bench.model.parameters()]))
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+
+
+def test_the_plain_reference_leaves_padding_out(workspace):
+    bench = measure.build(request_for(workspace, "plain", "backward_kl"), torch.device("cpu"))
+    bench.model.eval()
+    case, dataset = PlainCase(bench), bench.task.dataset("train")
+    short = min(range(len(dataset)), key=lambda index: len(dataset[index]["target"]))
+    long = max(range(len(dataset)), key=lambda index: len(dataset[index]["target"]))
+    together = dataset.collater([dataset[short], dataset[long]])
+    assert together["target"].eq(bench.padding).any()
+    apart = sum(case.loss(dataset.collater([dataset[index]])) for index in (short, long))
+    torch.testing.assert_close(case.loss(together), apart)
+
+
+def test_a_reference_that_is_off_stops_the_measurement(workspace, monkeypatch):
+    monkeypatch.setattr(PlainCase, "difference", lambda self, sample: 2e-4)
+    with pytest.raises(RuntimeError, match=r"2\.0e-04 off the criterion's"):
+        measure.measure(request_for(workspace, "plain", "forward_kl"))
+
+
+def test_a_cache_that_was_not_built_is_no_measurement(workspace):
+    with pytest.raises(RuntimeError, match="no answer to this batch"):
+        measure.measure(request_for(workspace, "cached", "forward_kl"))
+
+
+@pytest.mark.parametrize(
+    ("pair", "role", "encoder", "decoder"),
+    [
+        ("wmt17_de_en", "learner", (6, 512, 4), (1, 512, 4)),
+        ("wmt17_de_en", "teacher", (6, 1024, 16), (6, 1024, 16)),
+        ("iwslt15_th_en", "learner", (1, 128, 1), (1, 128, 1)),
+        ("iwslt15_th_en", "teacher", (3, 256, 2), (1, 256, 2)),
+    ],
+)
+def test_the_models_are_table_1s(pair, role, encoder, decoder):
+    options = getattr(sizes, f"{role}_options")(pair, quick=False)
+    for side, numbers in (("encoder", encoder), ("decoder", decoder)):
+        names = (f"--{side}-layers", f"--{side}-embed-dim", f"--{side}-attention-heads")
+        assert tuple(int(options[options.index(name) + 1]) for name in names) == numbers
+
+
+@pytest.mark.parametrize("pair", sizes.PAIRS)
+def test_lengths_are_those_documented(pair):
+    lengths = sizes.PAIRS[pair].lengths
+    drawn = corpus.draw_lengths(lengths, 10_000, np.random.default_rng(0))
+    logarithms = np.log(drawn)
+    assert drawn.mean(0) == pytest.approx([lengths.source_mean, lengths.target_mean], rel=0.03)
+    sigmas = [lengths.source_sigma, lengths.target_sigma]
+    assert logarithms.std(0) == pytest.approx(sigmas, rel=0.05)
+    found = np.corrcoef(logarithms.T)[0, 1]
+    assert found == pytest.approx(lengths.correlation, abs=0.03)
+
+
+def test_fairseq_reads_the_batches_that_were_chosen(workspace):
+    bench = measure.build(request_for(workspace, "chunked", "topk_kl"), torch.device("cpu"))
+    dataset = bench.task.dataset("train")
+    assert sorted(itertools.chain(*workspace.batches)) == list(range(len(dataset)))
+    assert len(bench.task.target_dictionary) == QUICK.types
+    for batch in workspace.batches:
+        sample = dataset.collater([dataset[index] for index in batch])
+        assert sample["target"].numel() <= QUICK.tokens
+        assert sample["net_input"]["src_tokens"].numel() <= QUICK.tokens
+        assert int(sample["target"].max()) < QUICK.types
+
+
+def test_the_peak_is_that_since_the_reset():
+    device = torch.device("cpu")
+    memory.reset(device)
+    before = memory.peak(device)
+    block = torch.ones(25_000_000)
+    assert memory.peak(device) >= before + 95e6
+    del block
+    assert memory.peak(device) >= before + 95e6
+    memory.reset(device)
+    assert memory.peak(device) < before + 50e6
+
+
+# -- the tables, from measurements whose answers are known -----------------------------------------
+
+
+def measurements(**steps):
+    """Two repeats, the second twice as slow; case names with __ between criterion and variant."""
+    rows = []
+    for repeat in (0, 1):
+        for name, milliseconds in steps.items():
+            criterion, _, variant = name.partition("__")
+            row = {"repeat": repeat, "criterion": criterion, "variant": variant, "tokens": 100}
+            row |= {"step_ms": milliseconds * (1 + repeat), "loss_alone_ms": 10.0 * (1 + repeat)}
+            row |= {"reading_ms": 1.0, "padded_tokens": 110, "before_mb": 50, "difference": None}
+            row |= {"peak_mb": 100 if criterion == "cross_entropy" else 450}
+            rows.append(row | {"teacher_mb": 0 if criterion == "cross_entropy" else 40})
+    return tables.Measured(pd.DataFrame(rows))
+
+
+KNOWN = {
+    "cross_entropy": 100.0,
+    "teacher": 60.0,
+    "backward_kl__plain": 240.0,
+    "backward_kl__chunked": 168.0,
+    "backward_kl__cached": 121.0,
+    "topk_kl__cached": 107.0,
+}
+
+
+def test_ratios_are_taken_within_a_repeat():
+    rows = {(r["criterion"], r["variant"]): r for r in tables.summary(measurements(**KNOWN))}
+    chunked = rows["backward_kl", "chunked"]
+    assert chunked["step_ms"] == 252 and chunked["step_ms_iqr"] == 84
+    assert chunked["to_floor"] == pytest.approx(1.05) and chunked["to_floor_iqr"] == 0
+    assert chunked["to_cross_entropy"] == pytest.approx(1.68)
+    assert chunked["tokens_per_second"] == pytest.approx((100 / 0.168 + 100 / 0.336) / 2)
+    assert chunked["over_cross_entropy_mb"] == 350
+    assert chunked["over_cross_entropy_and_teacher_mb"] == 310
+    assert rows["floor", ""]["to_cross_entropy"] == pytest.approx(1.6)
+    assert rows["teacher", "projection"]["step_ms"] == 15
+
+
+def test_bounds_are_judged_where_they_apply():
+    measured = measurements(**KNOWN)
+    large = replace(QUICK, pair="wmt17_de_en", types=40_000, tokens=8192, quick=False)
+
+    def judged(setting):
+        found = tables.bounds(measured, setting)
+        return {bound.what: (round(bound.measured, 3), bound.verdict) for bound in found}
+
+    verdicts = judged(large)
+    assert verdicts["backward_kl, teacher run at every step ÷ floor"] == (1.05, "met")
+    assert verdicts["topk_kl with cache ÷ cross-entropy step"] == (1.07, "met")
+    # 121 / (100 + 10)
+    what = "backward_kl with cache ÷ (cross-entropy step + the teacher's projection)"
+    assert verdicts[what] == (1.1, "not met")
+    assert verdicts["backward_kl, chunked ÷ plain, step"] == (0.7, "met")
+    assert verdicts["backward_kl, chunked ÷ plain, loss alone"] == (1.0, "not met")
+    what = (
+        "backward_kl chunked: peak memory above the cross-entropy step's and the teacher's weights"
+    )
+    assert verdicts[what] == (310, "not met")
+    on_a_gpu = judged(replace(large, device="cuda"))
+    assert on_a_gpu["backward_kl, chunked ÷ plain, step"] == (0.7, "not met")
+    small = judged(replace(large, types=10_000, tokens=2048))
+    assert "40,000 types" in small["backward_kl, chunked ÷ plain, step"][1]
+    assert "8,000 tokens" in small[what][1]
+    assert all("not judged" in verdict for _, verdict in judged(QUICK).values())
+
+
+def test_what_does_not_fit_is_left_out_of_the_plot(workspace, tmp_path):
+    huge = replace(workspace, setting=replace(QUICK, tokens=10**7, types=10**6))
+    case, plan = Case("backward_kl", "plain"), Plan(1, 1, 0, 0)
+    assert scaling.figures(huge, case, plan) == {}  # no process was started, nothing allocated
+    rows = pd.DataFrame(
+        {"grows": grows, "types": 10_000, "max_tokens": tokens, "repeat": 0, "before_mb": 5.0}
+        | {"criterion": name, "variant": variant, "step_ms": figure, "peak_mb": figure}
+        for grows in ("tokens", "types")
+        for name, variant in (("cross_entropy", ""), ("backward_kl", "plain"))
+        for tokens, figure in ((1024, 10.0), (2048, None if variant else 20.0))
+    )
+    about = {"Measured": "never", "Notes": []}
+    text = scaling.write(tmp_path, QUICK, rows, about)
+    assert "| backward_kl plain | 10.0 |" in " ".join(text.split())
+    name = "iwslt15_th_en-cpu-quick-scaling"
+    assert {path.suffix for path in tmp_path.glob(f"{name}.*")} == {
+        *(".md", ".csv", ".json", ".png", ".svg")
+    }
+    found = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))["measurements"]
+    assert [row["step_ms"] for row in found[:4]] == [10.0, 20.0, 10.0, None]
+    assert "mathdefault" not in (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
+
+
+# -- the command line ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--pair", "klingon"], "argument --pair: invalid choice: 'klingon'"),
+        (["--criterions", "hinge"], "invalid choice: 'hinge'"),
+        (["--tokens", "0"], "--tokens must be 1 or more, not 0"),
+        (["--tokens", "10"], "--tokens must be 32 or more, not 10"),
+        (["--types", "7"], "--types must be 100 or more, not 7"),
+        (["--threads", "-1"], "--threads must be 0"),
+        (["--warm-up", "-1"], "--warm-up must be 0 or more, not -1"),
+        (["--steps", "2"], "pass --steps 4 or --batches 2"),
+        (["--precision", "bf16"], "--precision bf16 is for --device cuda"),
+        (["--scaling", "--criterions", "topk_kl", "forward_kl"], "measures one criterion"),
+        (["--scaling", "--batches", "3"], "measures one batch"),
+        (["--frobnicate"], "unrecognized arguments: --frobnicate"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, says):
+    with pytest.raises(UserError) as error:
+        main(arguments)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_is_one_line():
+    with pytest.raises(UserError, match="torch finds no GPU here: choose --device cpu"):
+        main(["--device", "cuda"])
+
+
+def test_a_process_that_fails_tells_its_last_line(workspace):
+    with pytest.raises(children.ProcessError, match=r"No module named benchmark\.nothing"):
+        children.run_module("benchmark.nothing")
+    no_steps = replace(workspace, batches=[[10**6]])
+    with pytest.raises(UserError, match="measuring cross_entropy failed: "):
+        runner.run(no_steps, [CROSS_ENTROPY], Plan(1, 1, 0, 1))
+
+
+@pytest.mark.slow
+def test_a_quick_run_measures_every_row(tmp_path):
+    script = str(ROOT / "scripts" / "benchmark.py")
+    options = ("--quick", "--repeats", "1", "--threads", "1", "--output", str(tmp_path))
+    result = subprocess.run(
+        [sys.executable, script, *options], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    name = "iwslt15_th_en-cpu-quick"
+    assert result.stdout.strip() == (tmp_path / f"{name}.md").read_text(encoding="utf-8").strip()
+    content = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    rows = {(row["criterion"], row["variant"]): row for row in content["cases"]}
+    assert set(rows) == {
+        *(("cross_entropy", ""), ("teacher", ""), ("teacher", "projection"), ("floor", "")),
+        *((criterion, variant) for criterion in CRITERIONS for variant in sizes.VARIANTS),
+    }
+    for row in rows.values():
+        assert row["step_ms"] > 0 and row["to_floor"] > 0 and row["to_cross_entropy"] > 0
+    for criterion in CRITERIONS:
+        assert f"| {criterion} " in result.stdout
+        assert rows[criterion, "plain"]["loss_alone_ms"] > 0
+        assert rows[criterion, "cached"]["tokens_per_second"] > 0
+    judged = [bound["what"] for bound in content["bounds"]]
+    assert sum("teacher run at every step ÷ floor" in what for what in judged) == 4
+    assert sum("chunked ÷ plain" in what for what in judged) == 8
+    assert sum("peak memory" in what for what in judged) == 8
+    measured = pd.read_csv(tmp_path / f"{name}.csv")
+    assert len(measured) == 14
+    assert measured[measured.variant == "plain"].difference.max() < 1e-4
+    assert {"Hardware", "Versions"} <= set(content["about"])
