@@ -123,6 +123,7 @@ def test_fairseq_reads_the_batches_that_were_chosen(workspace):
 
 def test_the_peak_is_that_since_the_reset():
     device = torch.device("cpu")
+    memory.release(device)
     memory.reset(device)
     before = memory.peak(device)
     block = torch.ones(25_000_000)

@@ -161,14 +161,16 @@ class Reader:
 def time_steps(
     case: CriterionCase, reader: Reader, request: Request, device: torch.device, result: Result
 ) -> None:
-    """Warm up, then time the steps; note the memory over all of them."""
+    """Warm up, then time the steps; note the most memory held during these."""
     result.step = [[] for _ in request.batches]
     for step in range(-request.warm_up, request.steps):
         number = step % len(reader)
         sample = reader[number]
         if step == -request.warm_up:
-            memory.reset(device)
+            memory.release(device)
             result.before = memory.held(device)
+        if step == 0:  # a compiler at work while it warms up is not what a step takes
+            memory.reset(device)
         case.bench.model.zero_grad(set_to_none=True)  # as fairseq's optimizers do
         seconds = timed(lambda sample=sample: case.step(sample), device)
         if step >= 0:

@@ -15,19 +15,24 @@ import torch
 _PROCESS = Path("/proc/self")
 
 
-def reset(device: torch.device) -> None:
-    """Begin anew, at what is held now.
+def release(device: torch.device) -> None:
+    """Give back to the system what was freed.
 
-    What was freed goes back to the system first: room that a checkpoint's loading left behind
-    would take a step's tensors in without a trace.
+    Room that a checkpoint's loading left behind would take a step's tensors in without a trace.
     """
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
         return
     with contextlib.suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def reset(device: torch.device) -> None:
+    """Let the peak begin anew, at what is held now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
     with contextlib.suppress(OSError):  # only Linux has it
         (_PROCESS / "clear_refs").write_text("5", encoding="ascii")
 
