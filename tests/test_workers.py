@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from fairseq import checkpoint_utils
@@ -116,6 +117,26 @@ def test_a_run_goes_on_with_another_number_of_workers(options, tmp_path):
     succeeded(train_together(one, changed))
     succeeded(train_together(*as_two(two, tmp_path / "meeting")))
     assert_close(weights(tmp_path / "one"), weights(tmp_path / "changed"))
+
+
+def test_two_workers_share_a_teacher_cache(options, tmp_path):
+    """Both fill it in the first epoch; a single process then finds every answer in it."""
+    cache = ("--teacher-cache", tmp_path / "cache")
+    two = options("two", "jsd_mixture", *SMALL, "--max-epoch", 2, *cache)
+    succeeded(train_together(*as_two(two, tmp_path / "meeting")))
+    kept = stored(tmp_path / "cache")
+    assert kept and all(checksums.all() for checksums in kept.values())
+    alone = options("one", "jsd_mixture", *LARGE, "--max-epoch", 2, *cache)
+    succeeded(train_together(alone))
+    now = stored(tmp_path / "cache")
+    assert all(np.array_equal(now[file], kept[file]) for file in kept)
+    assert_close(weights(tmp_path / "one"), weights(tmp_path / "two"))
+
+
+def stored(cache):
+    """The checksums and the length of each pair in a cache, by file."""
+    files = cache.rglob("*.checksums")
+    return {file: np.fromfile(file, dtype=np.uint64).reshape(-1, 3) for file in files}
 
 
 @contextmanager
