@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+import hydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -21,15 +21,25 @@ def resolve(config_dir: Path, name: str, overrides: Mapping[str, Any]) -> dict[s
         PipelineError: it is missing, or no valid config.
     """
     try:
-        # 1.1 is what fairseq is written for; the setting is the whole process's, and with a later
-        # one fairseq's own parser stops working in it.
-        with initialize_config_dir(config_dir=str(config_dir), version_base="1.1"):
-            config = compose(config_name=name)
+        config = compose(config_dir, name)
     except HydraException as error:
         reason = " ".join(str(error).split())
         raise PipelineError(f"{config_dir / name}.yaml: {reason}") from None
     settings = _flatten(OmegaConf.to_container(config))
     return {**settings, **overrides}
+
+
+def compose(config_dir: Path, name: str) -> Any:
+    """Return a config as Hydra puts it together from its files."""
+    if not hasattr(hydra, "compose"):  # Hydra 1.0, the one that fairseq 0.12.2 asks for
+        from hydra import experimental
+
+        with experimental.initialize_config_dir(config_dir=str(config_dir)):
+            return experimental.compose(config_name=name)
+    # 1.1 is what fairseq is written for; the setting is the whole process's, and with a later
+    # one fairseq's own parser stops working in it.
+    with hydra.initialize_config_dir(config_dir=str(config_dir), version_base="1.1"):
+        return hydra.compose(config_name=name)
 
 
 def arguments(overrides: Mapping[str, Any]) -> list[str]:
