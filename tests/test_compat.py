@@ -61,7 +61,7 @@ def test_what_older_releases_wrote_loads(tmp_path):
     moved = tmp_path / "numpy1.pkl"
     moved.write_bytes(pickle.dumps(content, protocol=2).replace(b"numpy._core.", b"numpy.core."))
     assert b"numpy.core." in moved.read_bytes()
-    unpickled = torch._weights_only_unpickler.load(moved.open("rb"), encoding="utf-8")
+    unpickled = torch.serialization._weights_only_unpickler.load(moved.open("rb"), encoding="utf-8")
     assert unpickled["scalars"] == content["scalars"]
 
 

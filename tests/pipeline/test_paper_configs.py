@@ -10,10 +10,9 @@ from fairseq import tasks
 from fairseq.data import Dictionary
 from fairseq.dataclass.initialize import add_defaults, hydra_init
 from fairseq.trainer import Trainer
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf, open_dict
-from pipeline import devices
+from pipeline import devices, hydra_configs
 
 import ka_fairseq  # noqa: F401  registers the tasks and criterions
 from tests.pipeline.conftest import ROOT
@@ -36,11 +35,9 @@ def load(pair: str, name: str, *overrides: str):
     """A config as fairseq-hydra-train has it."""
     store = ConfigStore.instance()
     before = dict(store.repo)
-    folder = str(ROOT / "configs" / pair)
     try:
         hydra_init(name)
-        with initialize_config_dir(config_dir=folder, version_base="1.1"):  # as fairseq
-            cfg = compose(config_name=name, overrides=list(overrides))
+        cfg = hydra_configs.compose(ROOT / "configs" / pair, name, overrides)
     finally:
         store.repo = before  # else every config of this name would have fairseq's defaults
     add_defaults(cfg)
