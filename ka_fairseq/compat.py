@@ -25,6 +25,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 from fairseq.logging import metrics
+from fairseq.modules import SinusoidalPositionalEmbedding
 from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from fairseq.tasks.translation import TranslationTask
 from sacrebleu.metrics import BLEU
@@ -256,7 +257,37 @@ def leave_out_fast_path() -> None:
         layer.__init__ = _without_copies(layer.__init__)
 
 
+POSITION_MARKER = "_float_tensor"
+
+
+def _with_unsaved_marker(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def with_unsaved_marker(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        self.register_buffer(POSITION_MARKER, torch.zeros(1), persistent=False)
+
+    return with_unsaved_marker
+
+
+def _load_but_marker(self: nn.Module, state_dict: dict, prefix: str, *args: Any) -> None:
+    state_dict.pop(prefix + POSITION_MARKER, None)
+    nn.Module._load_from_state_dict(self, state_dict, prefix, *args)
+
+
+def keep_position_marker_out_of_checkpoints() -> None:
+    """Let the same training write the same checkpoint, under fairseq 0.12.2 too.
+
+    That release marks the precision of sine positions with a tensor that it never fills, and saves
+    whatever was in its memory; loading puts in another one like it.
+    """
+    positions = SinusoidalPositionalEmbedding
+    if POSITION_MARKER in positions(embedding_dim=4, padding_idx=None, init_size=2).state_dict():
+        positions.__init__ = _with_unsaved_marker(positions.__init__)
+        positions._load_from_state_dict = _load_but_marker
+
+
 allow_fairseq_checkpoints()
 explain_checkpoint_errors()
 let_silent_models_be_validated()
 leave_out_fast_path()
+keep_position_marker_out_of_checkpoints()
