@@ -21,19 +21,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import omegaconf
 import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 from fairseq.logging import metrics
+from fairseq.models import ARCH_CONFIG_REGISTRY
 from fairseq.modules import SinusoidalPositionalEmbedding
 from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from fairseq.tasks.translation import TranslationTask
+from omegaconf import OmegaConf
 from sacrebleu.metrics import BLEU
 from torch import nn
 
 from ka_fairseq import restricted_pickle
 from ka_fairseq.errors import UserError
 
+OMEGACONF = tuple(int(part) for part in omegaconf.__version__.split(".")[:2])
 TRUSTED_FILE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"
 
 
@@ -286,8 +290,38 @@ def keep_position_marker_out_of_checkpoints() -> None:
         positions._load_from_state_dict = _load_but_marker
 
 
+def _filling_configs(fill: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(fill)
+    def fill_config(cfg: Any) -> None:
+        if not OmegaConf.is_config(cfg):
+            fill(cfg)
+            return
+        options = argparse.Namespace(**OmegaConf.to_container(cfg))
+        fill(options)
+        # The trainer asks for it before each save, and compares the None it gets with 0.
+        cfg.update({"base_layers": 0, **vars(options)})
+
+    fill_config.fills_configs = True
+    return fill_config
+
+
+def let_architectures_fill_configs() -> None:
+    """Give an architecture named in a Hydra config its sizes, under OmegaConf 2.0 too.
+
+    fairseq's architectures fill in what is not set by ``getattr(args, name, default)``. The
+    OmegaConf that fairseq 0.12.2 asks for answers None there, for which fairseq then takes the
+    sizes of its base Transformer: transformer_tiny got 45 million parameters.
+    """
+    if OMEGACONF >= (2, 1):
+        return
+    for name, fill in ARCH_CONFIG_REGISTRY.items():
+        if not hasattr(fill, "fills_configs"):
+            ARCH_CONFIG_REGISTRY[name] = _filling_configs(fill)
+
+
 allow_fairseq_checkpoints()
 explain_checkpoint_errors()
 let_silent_models_be_validated()
 leave_out_fast_path()
 keep_position_marker_out_of_checkpoints()
+let_architectures_fill_configs()

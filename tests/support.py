@@ -19,9 +19,11 @@ TEXT = ROOT / "tests" / "data" / "libreoffice-help"
 USER_DIR = ROOT / "ka_fairseq"
 
 
-def run(command: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess:
-    """Run a fairseq command as a user does, with this interpreter's scripts."""
-    program = Path(sys.executable).with_name(command)
+def run(
+    command: str, *arguments: object, check: bool = True, python: str = sys.executable
+) -> subprocess.CompletedProcess:
+    """Run a fairseq command as a user does, with the scripts beside an interpreter."""
+    program = Path(python).with_name(command)
     result = subprocess.run(
         [str(program), *map(str, arguments)], capture_output=True, text=True, check=False
     )
@@ -30,7 +32,7 @@ def run(command: str, *arguments: object, check: bool = True) -> subprocess.Comp
     return result
 
 
-def train(data: Path, save_dir: Path, *arguments: object, check: bool = True):
+def train(data: Path, save_dir: Path, *arguments: object, **options: object):
     """fairseq-train on the CPU, tiny, deterministic, with this package as --user-dir."""
     return run(
         "fairseq-train",
@@ -40,7 +42,7 @@ def train(data: Path, save_dir: Path, *arguments: object, check: bool = True):
         *("--max-tokens", 1000, "--max-update", 30, "--num-workers", 0),
         *("--no-epoch-checkpoints", "--log-format", "json", "--log-interval", 5),
         *arguments,
-        check=check,
+        **options,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -98,7 +99,8 @@ def test_models_have_the_sizes_of_table_1(pair, name, tmp_path):
     cfg.task.eval_bleu = False  # would build a generator, which is of no interest here
     task = tasks.setup_task(cfg.task)
     assert len(task.target_dictionary) == TYPES[pair] + 4
-    with torch.device("meta"):
+    # Nothing is filled in where torch can leave it out: since 2.0.
+    with torch.device("meta") if hasattr(torch.device, "__enter__") else nullcontext():
         model = task.build_model(cfg.model)
     assert sum(p.numel() for p in model.parameters()) == hand_count(pair, model_name)
 
