@@ -8,11 +8,14 @@ set -euo pipefail
 name=$1
 
 runs() {
-    "$1" -c 'import sys; print(sys.executable)' 2>/dev/null
+    "$1" -c '' >/dev/null 2>&1
 }
 
-runs "$name" && exit
+if runs "$name"; then
+    command -v "$name"
+    exit
+fi
 command -v pyenv >/dev/null || exit 1
 version=$(pyenv whence "$name" 2>/dev/null | sort -V | tail -n 1)
 [[ -n $version ]] || exit 1
-PYENV_VERSION=$version runs "$name"
+PYENV_VERSION=$version pyenv which "$name"
