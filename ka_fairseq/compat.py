@@ -1,34 +1,47 @@
 """The only file that knows versions: what fairseq and torch do differently from release to release.
 
-Importing it makes checkpoints of fairseq-train loadable under torch >= 2.6, whose ``torch.load``
-takes nothing but tensors and plain containers (``weights_only=True``), and turns whatever goes
-wrong while a checkpoint is read into one line that names the file.
+Importing it makes checkpoints of fairseq-train loadable with ``torch.load(weights_only=True)``,
+which takes nothing but tensors and plain containers and is the default from torch 2.6 on; lets
+fairseq load them in no other way under older torch either; turns whatever goes wrong while a
+checkpoint is read into one line that names the file; and lets fairseq 0.12.2 evaluate models under
+torch 1.13.
 """
 
 from __future__ import annotations
 
+import _codecs
 import argparse
 import functools
 import importlib
+import os
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import omegaconf
 import torch
 import torch.distributed as dist
 from fairseq import checkpoint_utils, options
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.logging import metrics
-from fairseq.models import distributed_fairseq_model
+from fairseq.models import ARCH_CONFIG_REGISTRY, distributed_fairseq_model
+from fairseq.modules import SinusoidalPositionalEmbedding
+from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from fairseq.tasks.translation import TranslationTask
+from omegaconf import OmegaConf
 from sacrebleu.metrics import BLEU
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ka_fairseq import restricted_pickle
 from ka_fairseq.errors import UserError
 
+OMEGACONF = tuple(int(part) for part in omegaconf.__version__.split(".")[:2])
 TRUSTED_FILE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"
 
 
@@ -59,8 +72,45 @@ def checkpoint_globals() -> list[Any]:
 
 def allow_fairseq_checkpoints() -> None:
     """Allow-list exactly :func:`checkpoint_globals` for ``torch.load(weights_only=True)``."""
-    if hasattr(torch.serialization, "add_safe_globals"):  # torch >= 2.6 asks for it
+    if hasattr(torch.serialization, "add_safe_globals"):  # since torch 2.4
         torch.serialization.add_safe_globals(checkpoint_globals())
+    elif not isinstance(torch.serialization._weights_only_unpickler, SimpleNamespace):
+        # Older ones have a fixed list, and torch 1.13's unpickler reads no float at all.
+        torch.serialization._weights_only_unpickler = restricted_pickle.restricted_to(
+            torch._weights_only_unpickler._get_allowed_globals()
+            | {"_codecs.encode": _codecs.encode}  # how protocol 2 writes bytes
+            | dict(map(_named, checkpoint_globals()))
+        )
+
+
+def _named(entry: Any) -> tuple[str, Any]:
+    """``("module.name", object)`` for one of :func:`checkpoint_globals`."""
+    if isinstance(entry, tuple):
+        thing, name = entry
+        return name, thing
+    return f"{entry.__module__}.{entry.__qualname__}", entry
+
+
+@contextmanager
+def weights_only() -> Iterator[None]:
+    """Make ``torch.load`` refuse what could run code, as torch >= 2.6 does by itself.
+
+    Raises nothing of its own; :data:`TRUSTED_FILE_SWITCH` in the environment switches it off.
+    """
+    trusted, _ = TRUSTED_FILE_SWITCH.split("=")
+    forced = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    if torch.__version__ >= "2.6" or forced in os.environ or _is_set(trusted):
+        yield
+        return
+    os.environ[forced] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[forced]
+
+
+def _is_set(switch: str) -> bool:
+    return os.environ.get(switch, "0").lower() in ("1", "y", "yes", "true")  # as torch reads them
 
 
 def foreign_globals(path: str, error: Exception) -> list[str]:
@@ -114,7 +164,8 @@ def _one_line_errors(load: Callable[..., dict]) -> Callable[..., dict]:
             raise UserError(f"no checkpoint at {path}: check the path")
         try:
             damaged = damaged_part(path)
-            state = None if damaged else load(path, *args, **kwargs)
+            with weights_only():
+                state = None if damaged else load(path, *args, **kwargs)
         except PermissionError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from error
         except Exception as error:
@@ -238,9 +289,120 @@ def let_bf16_run_without_a_tpu() -> None:
         options.parse_args_and_arch = _with_bf16_anywhere(options.parse_args_and_arch)
 
 
+FAST_PATH_COPIES = tuple(
+    f"{layer}_{kind}"
+    for layer in ("in_proj", "out_proj", "fc1", "fc2")
+    for kind in ("weight", "bias")
+)
+"""Parameters of an encoder layer of fairseq 0.12.2 that repeat others."""
+
+
+def _without_copies(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def without_copies(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        for name in FAST_PATH_COPIES:
+            delattr(self, name)
+
+    return without_copies
+
+
+def _upgrade_forgetting_copies(upgrade: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(upgrade)
+    def forgetting_copies(self: nn.Module, state_dict: dict[str, Any], name: str) -> None:
+        for copy in FAST_PATH_COPIES:
+            state_dict.pop(f"{name}.{copy}", None)
+        upgrade(self, state_dict, name)
+
+    forgetting_copies.forgets_copies = True
+    return forgetting_copies
+
+
+def leave_out_fast_path() -> None:
+    """Make encoders without torch's fast path for inference, which only fairseq 0.12.2 takes.
+
+    A layer of that release has a second copy of its weights for it (``in_proj_weight``, …): trained
+    by nothing, saved in each checkpoint, counted as parameters, in the way of
+    DistributedDataParallel as they get no gradient, and unknown to all other releases. And with
+    torch 1.13, which wants to be told what kind of mask it gets, the path stops at the first padded
+    batch: "Mask Type should be defined". A layer takes it only after its own
+    ``_load_from_state_dict`` has filled the copies.
+
+    Checkpoints that have the copies load in any release; without them they do so anyway.
+    """
+    layer = TransformerEncoderLayerBase
+    if hasattr(layer.upgrade_state_dict_named, "forgets_copies"):
+        return
+    layer.upgrade_state_dict_named = _upgrade_forgetting_copies(layer.upgrade_state_dict_named)
+    if "_load_from_state_dict" in vars(layer):
+        del layer._load_from_state_dict
+        layer.__init__ = _without_copies(layer.__init__)
+
+
+POSITION_MARKER = "_float_tensor"
+
+
+def _with_unsaved_marker(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def with_unsaved_marker(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        self.register_buffer(POSITION_MARKER, torch.zeros(1), persistent=False)
+
+    return with_unsaved_marker
+
+
+def _load_but_marker(self: nn.Module, state_dict: dict, prefix: str, *args: Any) -> None:
+    state_dict.pop(prefix + POSITION_MARKER, None)
+    nn.Module._load_from_state_dict(self, state_dict, prefix, *args)
+
+
+def keep_position_marker_out_of_checkpoints() -> None:
+    """Let the same training write the same checkpoint, under fairseq 0.12.2 too.
+
+    That release marks the precision of sine positions with a tensor that it never fills, and saves
+    whatever was in its memory; loading puts in another one like it.
+    """
+    positions = SinusoidalPositionalEmbedding
+    if POSITION_MARKER in positions(embedding_dim=4, padding_idx=None, init_size=2).state_dict():
+        positions.__init__ = _with_unsaved_marker(positions.__init__)
+        positions._load_from_state_dict = _load_but_marker
+
+
+def _filling_configs(fill: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(fill)
+    def fill_config(cfg: Any) -> None:
+        if not OmegaConf.is_config(cfg):
+            fill(cfg)
+            return
+        options = argparse.Namespace(**OmegaConf.to_container(cfg))
+        fill(options)
+        # The trainer asks for it before each save, and compares the None it gets with 0.
+        cfg.update({"base_layers": 0, **vars(options)})
+
+    fill_config.fills_configs = True
+    return fill_config
+
+
+def let_architectures_fill_configs() -> None:
+    """Give an architecture named in a Hydra config its sizes, under OmegaConf 2.0 too.
+
+    fairseq's architectures fill in what is not set by ``getattr(args, name, default)``. The
+    OmegaConf that fairseq 0.12.2 asks for answers None there, for which fairseq then takes the
+    sizes of its base Transformer: transformer_tiny got 45 million parameters.
+    """
+    if OMEGACONF >= (2, 1):
+        return
+    for name, fill in ARCH_CONFIG_REGISTRY.items():
+        if not hasattr(fill, "fills_configs"):
+            ARCH_CONFIG_REGISTRY[name] = _filling_configs(fill)
+
+
 allow_fairseq_checkpoints()
 explain_checkpoint_errors()
 let_silent_models_be_validated()
 let_workers_share_a_checkpoint()
 let_workers_run_on_cpus()
 let_bf16_run_without_a_tpu()
+leave_out_fast_path()
+keep_position_marker_out_of_checkpoints()
+let_architectures_fill_configs()

@@ -3,6 +3,6 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=$root/.venv/bin/python
-[[ -x $python ]] || python=python3
+python=$("$root/scripts/venv.sh")/bin/python
+[[ -x $python ]] || python=${PYTHON:-python3}
 PYTHONPATH=$root/scripts:$root${PYTHONPATH:+:$PYTHONPATH} exec "$python" -m pipeline "$@"

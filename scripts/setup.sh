@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv with everything that the scripts need; does nothing where that is there already.
+# Makes the virtual environment with everything that the scripts need; does nothing where it is
+# there already. It is .venv, or .venv-3.12 and the like where PYTHON says which Python to use.
 #
 #   scripts/setup.sh             to train and translate
 #   scripts/setup.sh dev         and to test
@@ -13,15 +14,16 @@ fail() {
 }
 
 extra=${1:-}
-venv=.venv
+venv=$(./scripts/venv.sh)
 stamp=$venv/installed
 
-python=${PYTHON:-}
-if [[ -z $python ]]; then
-    python=python3
-    [[ -x $venv/bin/python ]] && python=$venv/bin/python
+python=$venv/bin/python
+if [[ -n ${PYTHON:-} ]]; then
+    python=$(./scripts/find_python.sh "$PYTHON")
+elif [[ ! -x $python ]]; then
+    python=$(./scripts/find_python.sh python3) ||
+        fail "python3 does not run: install Python 3.11 or 3.12, or set PYTHON"
 fi
-command -v "$python" >/dev/null || fail "$python not found: install Python 3.10, 3.11 or 3.12, or set PYTHON"
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 case $version in
     3.10 | 3.11 | 3.12) ;;
@@ -29,7 +31,7 @@ case $version in
 esac
 
 constraints="constraints.txt"
-if [[ $version == 3.10 && -f constraints-py310.txt ]]; then
+if [[ $version == 3.10 ]]; then
     constraints="constraints-py310.txt"
 fi
 
@@ -44,13 +46,15 @@ if [[ $installed == "$wanted" && (-z $extra || " $extras " == *" $extra "*) ]]; 
     exit 0
 fi
 
-echo "setup: installing into $venv (Python $version, $constraints)"
+echo "setup: installing into ${venv##*/} (Python $version, $constraints)"
 if [[ $installed != "$wanted" && $python != "$venv/bin/python" ]]; then
     rm -rf "$venv"
     "$python" -m venv "$venv" || fail "$python -m venv failed (on Debian: apt-get install python3-venv)"
 fi
 rm -f "$stamp"
 install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$constraints")
+# pip before all: one that is too new refuses the OmegaConf that fairseq 0.12.2 asks for.
+"${install[@]}" pip || fail "pip could not install the pip that $constraints names"
 # torch on its own first: left to a dependency, pip may choose another build before it reads ours.
 "${install[@]}" torch || fail "pip could not install torch"
 "${install[@]}" -e ".${extra:+[$extra]}" || fail "pip could not install what pyproject.toml asks for"

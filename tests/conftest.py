@@ -2,36 +2,68 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.support import TEXT, run, train, words_to_types
 
+# The scripts run what is tested here, not what lies in .venv.
+os.environ["PYTHON"] = sys.executable
+
 
 @pytest.fixture(scope="session")
-def binarized(tmp_path_factory) -> Path:
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """A folder filled by one of pytest-xdist's workers, and read by all."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if base.name.startswith("popen-") else base  # as pytest-xdist names them
+
+    def made_once(name: str, fill: Callable[[Path], None]) -> Path:
+        folder = shared / name
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                unfinished = shared / f"{name}-unfinished"
+                shutil.rmtree(unfinished, ignore_errors=True)  # of a worker that failed
+                unfinished.mkdir()
+                fill(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return made_once
+
+
+@pytest.fixture(scope="session")
+def binarized(made_once) -> Path:
     """fairseq-preprocess'd German–English text with a joined dictionary."""
-    folder = tmp_path_factory.mktemp("corpus")
-    for split in ("train", "valid"):
-        for language in ("de", "en"):
-            words_to_types(TEXT / f"{split}.{language}", folder / f"{split}.{language}")
-    run(
-        "fairseq-preprocess",
-        *("-s", "de", "-t", "en", "--trainpref", folder / "train", "--validpref", folder / "valid"),
-        *("--destdir", folder / "bin", "--joined-dictionary", "--thresholdsrc", 3),
-    )
-    return folder / "bin"
+
+    def fill(folder: Path) -> None:
+        for split in ("train", "valid"):
+            for language in ("de", "en"):
+                words_to_types(TEXT / f"{split}.{language}", folder / f"{split}.{language}")
+        run(
+            "fairseq-preprocess",
+            *("-s", "de", "-t", "en", "--joined-dictionary", "--thresholdsrc", 3),
+            *("--trainpref", folder / "train", "--validpref", folder / "valid"),
+            *("--destdir", folder / "bin"),
+        )
+
+    return made_once("corpus", fill) / "bin"
 
 
 @pytest.fixture(scope="session")
-def teacher_file(binarized, tmp_path_factory) -> Path:
+def teacher_file(binarized, made_once) -> Path:
     """A teacher that plain fairseq-train wrote."""
-    folder = tmp_path_factory.mktemp("teacher")
-    plain = ("--task", "translation", "--criterion", "label_smoothed_cross_entropy")
-    train(binarized, folder, *plain, "--max-update", 60, "--encoder-embed-dim", 96)
-    return folder / "checkpoint_best.pt"
+
+    def fill(folder: Path) -> None:
+        plain = ("--task", "translation", "--criterion", "label_smoothed_cross_entropy")
+        train(binarized, folder, *plain, "--max-update", 60, "--encoder-embed-dim", 96)
+
+    return made_once("teacher", fill) / "checkpoint_best.pt"
 
 
 @pytest.fixture(scope="session")

@@ -26,15 +26,20 @@ TEXT = ROOT / "tests" / "data" / "libreoffice-help"
 USER_DIR = ROOT / "ka_fairseq"
 
 
-def command_line(command: str, *arguments: object) -> list[str]:
-    """A fairseq command as a user types it, with this interpreter's scripts."""
-    return [str(Path(sys.executable).with_name(command)), *map(str, arguments)]
+def command_line(command: str, *arguments: object, python: str = sys.executable) -> list[str]:
+    """A fairseq command as a user types it, with the scripts beside an interpreter."""
+    return [str(Path(python).with_name(command)), *map(str, arguments)]
 
 
-def run(command: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess:
+def run(
+    command: str, *arguments: object, check: bool = True, python: str = sys.executable
+) -> subprocess.CompletedProcess:
     """Run a fairseq command."""
     result = subprocess.run(
-        command_line(command, *arguments), capture_output=True, text=True, check=False
+        command_line(command, *arguments, python=python),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if check and result.returncode:
         pytest.fail(f"{command} ended with {result.returncode}:\n{result.stdout}{result.stderr}")
@@ -53,9 +58,9 @@ def train_options(data: Path, save_dir: Path, *arguments: object) -> list[object
     ]
 
 
-def train(data: Path, save_dir: Path, *arguments: object, check: bool = True):
+def train(data: Path, save_dir: Path, *arguments: object, **options: object):
     """fairseq-train with :func:`train_options`."""
-    return run("fairseq-train", *train_options(data, save_dir, *arguments), check=check)
+    return run("fairseq-train", *train_options(data, save_dir, *arguments), **options)
 
 
 def train_together(

@@ -11,6 +11,9 @@ from ka_fairseq.errors import UserError
 from ka_fairseq.export import export
 from tests.support import USER_DIR, run, train
 
+NO_PADDING = ("--batch-size", 1)
+"""With torch 1.13, fairseq 0.12.2 without this package evaluates no batch with padding in it."""
+
 
 @pytest.fixture(scope="module")
 def files(binarized, teacher_file, tmp_path_factory):
@@ -43,11 +46,16 @@ def test_the_weights_stay_and_the_rest_goes(files):
 
 @pytest.mark.slow
 def test_plain_generate_translates_the_same(files, binarized):
-    common = ("--gen-subset", "valid", "--cpu", "--beam", 2, "--max-len-b", 3)
+    common = ("--gen-subset", "valid", "--cpu", "--beam", 2, "--max-len-b", 3, *NO_PADDING)
     before = run("fairseq-generate", binarized, "--user-dir", USER_DIR, "--path", files[0], *common)
     after = run("fairseq-generate", binarized, "--path", files[1], *common)
-    hypotheses = [re.findall(r"^H-.*", printed.stdout, re.M) for printed in (before, after)]
-    assert hypotheses[0] and hypotheses[0] == hypotheses[1]
+    said, said_again = (
+        re.findall(r"^H-(\d+)\t(\S+)\t(.*)$", printed.stdout, re.M) for printed in (before, after)
+    )
+    assert said and [(i, text) for i, _, text in said] == [(i, text) for i, _, text in said_again]
+    # Without this package, fairseq 0.12.2 encodes in another way, which rounds differently.
+    scores = [[float(score) for _, score, _ in hypotheses] for hypotheses in (said, said_again)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
 
 
 @pytest.mark.slow
@@ -55,7 +63,7 @@ def test_plain_validate_and_train_take_it(files, binarized, tmp_path):
     run(
         "fairseq-validate",
         binarized,
-        *("--task", "translation", "--path", files[1], "--cpu", "--max-tokens", 1000),
+        *("--task", "translation", "--path", files[1], "--cpu", *NO_PADDING),
     )
     run(
         "fairseq-train",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+import hydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from pipeline.errors import PipelineError
+
+HYDRA_1_0 = not hasattr(hydra, "compose")
+"""Whether this is the Hydra that fairseq 0.12.2 asks for, with OmegaConf 2.0."""
 
 
 def resolve(config_dir: Path, name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,15 +24,25 @@ def resolve(config_dir: Path, name: str, overrides: Mapping[str, Any]) -> dict[s
         PipelineError: it is missing, or no valid config.
     """
     try:
-        # 1.1 is what fairseq is written for; the setting is the whole process's, and with a later
-        # one fairseq's own parser stops working in it.
-        with initialize_config_dir(config_dir=str(config_dir), version_base="1.1"):
-            config = compose(config_name=name)
+        config = compose(config_dir, name)
     except HydraException as error:
         reason = " ".join(str(error).split())
         raise PipelineError(f"{config_dir / name}.yaml: {reason}") from None
     settings = _flatten(OmegaConf.to_container(config))
     return {**settings, **overrides}
+
+
+def compose(config_dir: Path, name: str, overrides: Sequence[str] = ()) -> Any:
+    """Return a config as Hydra puts it together from its files, and from overrides if any."""
+    if HYDRA_1_0:
+        from hydra import experimental
+
+        with experimental.initialize_config_dir(config_dir=str(config_dir)):
+            return experimental.compose(config_name=name, overrides=list(overrides))
+    # 1.1 is what fairseq is written for; the setting is the whole process's, and with a later
+    # one fairseq's own parser stops working in it.
+    with hydra.initialize_config_dir(config_dir=str(config_dir), version_base="1.1"):
+        return hydra.compose(config_name=name, overrides=list(overrides))
 
 
 def arguments(overrides: Mapping[str, Any]) -> list[str]:
@@ -41,6 +54,9 @@ def literal(value: Any) -> str:
     """Write a value in Hydra's grammar for overrides.
 
     Strings are always quoted, as a path may hold spaces, commas, brackets or quotes.
+
+    Raises:
+        PipelineError: it is text that Hydra 1.0 cannot be given.
     """
     if value is None:
         return "null"
@@ -50,11 +66,24 @@ def literal(value: Any) -> str:
         return repr(value)
     if isinstance(value, list | tuple):
         return "[" + ",".join(literal(item) for item in value) + "]"
+    return f"'{_quoted_1_0(str(value)) if HYDRA_1_0 else _quoted(str(value))}'"
+
+
+def _quoted(text: str) -> str:
     # A backslash counts as one except before a quote, where it escapes; OmegaConf reads ${...}.
-    text = re.sub(r"(\\*)(\$\{)", r"\1\1\\\2", str(value))
+    text = re.sub(r"(\\*)(\$\{)", r"\1\1\\\2", text)
     text = re.sub(r"(\\*)'", r"\1\1\\'", text)
-    text = re.sub(r"(\\+)$", r"\1\1", text)
-    return f"'{text}'"
+    return re.sub(r"(\\+)$", r"\1\1", text)
+
+
+def _quoted_1_0(text: str) -> str:
+    # It has no way to escape a backslash, and its OmegaConf none to escape ${...}.
+    if re.search(r"\\'|\\$|\$\{", text):
+        raise PipelineError(
+            f"{text!r} holds ${{, or a backslash before a quote or at its end, which Hydra "
+            f"{hydra.__version__} cannot be given: choose another name, or Python 3.11 or 3.12"
+        )
+    return text.replace("'", r"\'")
 
 
 def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
@@ -23,7 +25,11 @@ def parsed(value):
 @example("\\'")
 @example("${oc.env:HOME} \\${x}")
 def test_any_path_survives(text):
-    assert parsed(text) == text
+    try:
+        assert parsed(text) == text
+    except PipelineError as error:  # Hydra 1.0 has no way to write these
+        assert hydra_configs.HYDRA_1_0 and re.search(r"\\'|\\$|\$\{", text)
+        assert "choose another name" in str(error)
 
 
 @pytest.mark.parametrize("value", [None, True, False, 3, 0.5, [0.001], ["a b", "c'd"], []])
