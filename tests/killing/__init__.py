@@ -23,7 +23,8 @@ class Moment:
     """When to kill.
 
     Attributes:
-        event: as the trace has it; the first time that it comes.
+        event: as the trace has it, with the updates that were last logged ("@20"); the first time
+            that it comes.
         bytes: let a file that is opened grow to this size first.
     """
 

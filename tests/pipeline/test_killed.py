@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,14 +39,16 @@ SEED = 8
 
 
 def draw(events: list[str], count: int, seed: random.Random) -> Iterator[killing.Moment]:
-    """Moments in the order in which they come; one in two while a checkpoint is written."""
-    writes = [place for place, event in enumerate(events) if ".pt.tmp" in event]
-    others = [place for place in range(len(events)) if place not in writes]
-    picked = [seed.choice(writes if writes and n % 2 else others) for n in range(count)]
-    for place in sorted(picked):
-        # Half of the model is enough to see that half of it is never read.
-        whole = not events[place].startswith("write") or ".pt.tmp" not in events[place]
-        yield killing.Moment(events[place], None if whole else seed.randrange(1, 300_000))
+    """Moments in the order in which they come; of a training, one in three each of three kinds."""
+    kinds = {"update": " @", "checkpoint": ".pt.tmp", "any": ""}
+    places = {
+        kind: [place for place, event in enumerate(events) if mark in event] or range(len(events))
+        for kind, mark in kinds.items()
+    }
+    turns = itertools.islice(itertools.cycle(seed.sample(list(places), len(places))), count)
+    for place in sorted(seed.choice(places[kind]) for kind in turns):
+        halves = events[place].startswith("write") and ".pt.tmp" in events[place]
+        yield killing.Moment(events[place], seed.randrange(1, 300_000) if halves else None)
 
 
 def by_stage(events: list[str]) -> dict[str, list[str]]:

@@ -15,6 +15,13 @@ def kill(*_):
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
+def program():
+    """What runs, and in which configuration: a stage of the pipeline, for instance."""
+    words = sys.orig_argv
+    named = [words[n + 1] for n, word in enumerate(words[:-1]) if word in ("-m", "--config-name")]
+    return "/".join(named)
+
+
 class Watch:
     """Names what happens below a folder, and acts on one of the names."""
 
@@ -23,6 +30,7 @@ class Watch:
         self.trace = trace
         self.event = event
         self.size = size
+        self.updates = ""
 
     def audit(self, name, args):
         if name == "open" and isinstance(args[0], (str, bytes)) and (args[2] or 0) & WRITES:
@@ -33,14 +41,17 @@ class Watch:
     def file(self, what, path):
         path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  resolve() would open folders
         if path.startswith(self.folder):
-            inside = path.removeprefix(self.folder)
-            self.happens(f"{what} {re.sub('[.][0-9]+$', '', inside)}")  # a process's number
+            inside = re.sub("[.][0-9]+$", "", path.removeprefix(self.folder))  # a process's number
+            self.happens(f"{what} {inside}{self.updates}")
 
     def log(self, record):
+        source = f"log {program()} {record.name}"
         updates = re.search(r'num_updates": "(\d+)"', record.getMessage())
-        says = updates[1] if updates else re.sub(r"[\d\W]+", " ", record.getMessage())[:40]
-        self.happens(f"log {record.name} {says}")
-        return True
+        if updates:
+            self.updates = f" @{updates[1]}"
+            self.happens(source + self.updates)
+        else:
+            self.happens(f"{source} " + re.sub(r"[\d\W]+", " ", record.getMessage())[:40])
 
     def happens(self, event):
         if self.trace:
