@@ -1,25 +1,31 @@
 """The only file that knows versions: what fairseq and torch do differently from release to release.
 
 Importing it makes checkpoints of fairseq-train loadable with ``torch.load(weights_only=True)``,
-which takes nothing but tensors and plain containers and is the default from torch 2.6 on; lets
+which takes nothing but tensors and plain containers and is the default from torch 2.6 on, and lets
 fairseq load them in no other way under older torch either; turns whatever goes wrong while a
-checkpoint is read into one line that names the file; and lets fairseq 0.12.2 evaluate models under
-torch 1.13.
+checkpoint is read or written into one line that names the file; makes a training that was killed
+and started again the training that was not; lets several workers, CPUs and bf16 be used; and lets
+fairseq 0.12.2 evaluate models under torch 1.13.
 """
 
 from __future__ import annotations
 
 import _codecs
 import argparse
+import contextlib
+import errno
 import functools
 import importlib
+import logging
 import os
 import re
+import shutil
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import omegaconf
@@ -33,6 +39,7 @@ from fairseq.models import ARCH_CONFIG_REGISTRY, distributed_fairseq_model
 from fairseq.modules import SinusoidalPositionalEmbedding
 from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from fairseq.tasks.translation import TranslationTask
+from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 from sacrebleu.metrics import BLEU
 from torch import nn
@@ -42,7 +49,14 @@ from ka_fairseq import restricted_pickle
 from ka_fairseq.errors import UserError
 
 OMEGACONF = tuple(int(part) for part in omegaconf.__version__.split(".")[:2])
+logger = logging.getLogger(__name__)
+
 TRUSTED_FILE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"
+
+# Seconds to wait before a write is tried again: as often and as long as fairseq does.
+RETRIES = (2.5, 2.5)
+# What may pass by waiting: a disk on the network that stumbled.
+PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN)
 
 
 def checkpoint_globals() -> list[Any]:
@@ -91,7 +105,7 @@ def _named(entry: Any) -> tuple[str, Any]:
     return f"{entry.__module__}.{entry.__qualname__}", entry
 
 
-@contextmanager
+@contextlib.contextmanager
 def weights_only() -> Iterator[None]:
     """Make ``torch.load`` refuse what could run code, as torch >= 2.6 does by itself.
 
@@ -195,6 +209,188 @@ def explain_checkpoint_errors() -> None:
         checkpoint_utils.load_checkpoint_to_cpu = _one_line_errors(
             checkpoint_utils.load_checkpoint_to_cpu
         )
+
+
+class _Watched:
+    """A file that remembers why writing failed: torch.save loses the reason on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _write(state: Any, path: str) -> None:
+    with Path(path).open("wb") as file:
+        watched = _Watched(file)
+        try:
+            torch.save(state, watched)
+        except RuntimeError as error:
+            raise watched.error or error from None
+        _reach_disk(file)
+
+
+def _reach_disk(file: BinaryIO) -> None:
+    """Without this, a power cut may leave a file that was renamed already without its contents."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _written_whole(path: str) -> Iterator[str]:
+    """Yield a name to write to; it becomes `path` where the block succeeds, else it is removed.
+
+    Raises:
+        UserError: the system refused, as where the disk is full.
+    """
+    unfinished = f"{path}.tmp"
+    try:
+        yield unfinished
+        Path(unfinished).replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            Path(unfinished).unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written: {error.strerror or error}; mend that and run the same "
+            f"command again (what was written before is whole)"
+        ) from error
+
+
+def save_whole(state: Any, path: str) -> None:
+    """Write a checkpoint so that at any moment there is the old one or the new one.
+
+    Raises:
+        UserError: the system refused, as where the disk is full.
+    """
+    with _written_whole(path) as unfinished:
+        for seconds in RETRIES:
+            try:
+                return _write(state, unfinished)
+            except OSError as error:
+                if error.errno not in PASSING:
+                    raise
+                logger.warning(f"{unfinished}: {error}; trying again")
+                time.sleep(seconds)
+        _write(state, unfinished)
+
+
+def _saves_whole(save: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(save)
+    def torch_persistent_save(obj: Any, filename: Any, async_write: bool = False) -> None:
+        remote = not isinstance(filename, str) or not PathManager.supports_rename(filename)
+        if async_write or remote:
+            save(obj, filename, async_write)
+        else:
+            save_whole(obj, filename)
+
+    torch_persistent_save.writes_whole = True
+    return torch_persistent_save
+
+
+def _copies_whole(copy: Callable[..., bool]) -> Callable[..., bool]:
+    @functools.wraps(copy)
+    def copy_whole(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
+        if PathManager.path_requires_pathmanager(src_path) or not PathManager.supports_rename(
+            dst_path
+        ):
+            return copy(src_path, dst_path, overwrite)
+        with _written_whole(dst_path) as unfinished:
+            shutil.copyfile(src_path, unfinished)
+            with Path(unfinished).open("rb") as file:
+                _reach_disk(file)
+        return True
+
+    copy_whole.writes_whole = True
+    return copy_whole
+
+
+def _explains_unwritable(verify: Callable[[str], None]) -> Callable[[str], None]:
+    @functools.wraps(verify)
+    def verify_checkpoint_directory(save_dir: str) -> None:
+        try:
+            verify(save_dir)
+        except OSError as error:
+            raise UserError(
+                f"{save_dir} cannot be written: {error.strerror}; give another --save-dir "
+                f"(checkpoint.save_dir)"
+            ) from error
+
+    verify_checkpoint_directory.writes_whole = True
+    return verify_checkpoint_directory
+
+
+def write_checkpoints_whole() -> None:
+    """Make fairseq write checkpoints whole or not at all, and say in one line why not.
+
+    fairseq writes a checkpoint under a temporary name and renames it, but then *copies* it onto
+    checkpoint_best.pt and checkpoint_last.pt: a kill or a full disk leaves half a file there, from
+    which no training goes on. Where writing fails it tries again behind what it wrote before, in
+    the same file, so that a disk with room again gets a file that nobody can read; and what it
+    raises at last (torch's "unexpected pos 768 vs 662") names neither the file nor the reason.
+    """
+    places = (
+        (checkpoint_utils, "torch_persistent_save", _saves_whole),
+        (checkpoint_utils, "verify_checkpoint_directory", _explains_unwritable),
+    )
+    for module, name, wrap in places:
+        if not hasattr(getattr(module, name), "writes_whole"):
+            setattr(module, name, wrap(getattr(module, name)))
+    if not hasattr(PathManager.copy, "writes_whole"):
+        PathManager.copy = staticmethod(_copies_whole(PathManager.copy))
+
+
+def _keeps_inner_meters(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load_checkpoint)
+    def with_inner_meters(
+        self: Trainer, *args: Any, reset_meters: bool = False, **kwargs: Any
+    ) -> Any:
+        extra_state = load_checkpoint(self, *args, reset_meters=reset_meters, **kwargs)
+        if extra_state and not reset_meters:
+            kept = extra_state.get("metrics", {})
+            metrics.load_state_dict({name: kept[name] for name in ("train_inner",) if name in kept})
+        return extra_state
+
+    with_inner_meters.resumes_exactly = True
+    return with_inner_meters
+
+
+def _ends_where_it_ended(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load_checkpoint)
+    def unless_at_end(cfg: Any, trainer: Trainer, **kwargs: Any) -> Any:
+        loaded = load_checkpoint(cfg, trainer, **kwargs)
+        updates = trainer.get_num_updates()
+        if 0 < trainer.cfg.optimization.max_update <= updates:
+            logger.info(
+                f"this training has made {updates} updates of {trainer.cfg.optimization.max_update}"
+                f" (--max-update): nothing is left to do"
+            )
+            raise SystemExit(0)
+        return loaded
+
+    unless_at_end.resumes_exactly = True
+    return unless_at_end
+
+
+def resume_exactly() -> None:
+    """Make a training that was cut off and started again log and learn what it would have.
+
+    After a checkpoint at the end of an epoch fairseq forgets the losses since the last line of the
+    log, so that the next line is a mean over fewer updates; and a training that had made its last
+    update makes one more each time that it is started again.
+    """
+    if not hasattr(Trainer.load_checkpoint, "resumes_exactly"):
+        Trainer.load_checkpoint = _keeps_inner_meters(Trainer.load_checkpoint)
+    if not hasattr(checkpoint_utils.load_checkpoint, "resumes_exactly"):
+        checkpoint_utils.load_checkpoint = _ends_where_it_ended(checkpoint_utils.load_checkpoint)
 
 
 def bleu_so_far(meters: Mapping[str, Any]) -> float:
@@ -399,6 +595,8 @@ def let_architectures_fill_configs() -> None:
 
 allow_fairseq_checkpoints()
 explain_checkpoint_errors()
+write_checkpoints_whole()
+resume_exactly()
 let_silent_models_be_validated()
 let_workers_share_a_checkpoint()
 let_workers_run_on_cpus()

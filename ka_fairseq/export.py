@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from fairseq import checkpoint_utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import DictConfig, OmegaConf
 
 import ka_fairseq  # noqa: F401  checkpoints of this package name its task and criterions
+from ka_fairseq import compat
 from ka_fairseq.criterions.topk_kl import TopKKLConfig
 from ka_fairseq.criterions.transfer_criterion import TransferCriterionConfig
 from ka_fairseq.errors import UserError
@@ -61,12 +61,7 @@ def export(checkpoint: Path, target: Path) -> None:
         "extra_state": {"train_iterator": {"epoch": _epoch(state)}},
         "last_optimizer_state": None,
     }
-    unfinished = target.with_name(f"{target.name}.tmp")
-    try:
-        torch.save(exported, unfinished)
-        unfinished.replace(target)
-    except (OSError, RuntimeError) as error:  # torch tells of a missing folder by a RuntimeError
-        raise UserError(f"{target} cannot be written: {error}") from error
+    compat.save_whole(exported, str(target))
 
 
 def _plain_config(cfg: DictConfig) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from ka_fairseq.analysis import (
     derivatives,
     entropy,
     novel_tokens,
+    options,
     sweep,
     top_tokens,
     toy,
 )
+from ka_fairseq.errors import UserError
 
 DESCRIPTION = """\
 The figures and tables of Sun & Cross (2020), "Learn to Talk via Proactive Knowledge Transfer",
@@ -45,7 +47,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for module in (derivatives, toy, entropy, novel_tokens, top_tokens, sweep, agreement):
         module.add_command(commands)
     args = parser.parse_args(argv)
-    args.call(args)
+    try:
+        options.check_writable(args.out)
+        args.call(args)
+    except OSError as error:
+        raise UserError(f"{error.filename or args.out}: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

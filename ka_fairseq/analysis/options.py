@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,9 +138,24 @@ def open_corpus(args: argparse.Namespace, like: Path) -> Corpus:
     )
 
 
+def check_writable(out: Path) -> None:
+    """Make the folder of ``--out``, and try whether files can be made there.
+
+    Raises:
+        UserError: they cannot; better now than after the models have run.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {out.parent}: {error.strerror}; give another --out"
+        ) from error
+
+
 def write_table(frame: pd.DataFrame, out: Path, part: str = "") -> None:
-    """Write ``out``.csv, or ``out``_``part``.csv, and make the folder if there is none."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    """Write ``out``.csv, or ``out``_``part``.csv."""
     frame.to_csv(f"{out}_{part}.csv" if part else f"{out}.csv", index=False, float_format="%.8g")
 
 

@@ -51,7 +51,8 @@ def analyse(pair: Pair, names: dict[str, str]) -> Analysis | None:
         names: the fine-tunings, and what the figures call them.
 
     Returns:
-        None where the teacher, the learner or all fine-tunings are missing.
+        None where the teacher, the learner or all fine-tunings are missing. Fine-tunings that
+        kept no checkpoint of an epoch (as where max_update ends the first one) are left out.
     """
     bases = ("teacher", "learner")
     trained = {
@@ -59,7 +60,11 @@ def analyse(pair: Pair, names: dict[str, str]) -> Analysis | None:
         for name in (*bases, *names)
         if state.is_done(pair.run_dir, name) and pair.best_checkpoint(name).exists()
     }
-    done = {name: title for name, title in names.items() if name in trained}
+    done = {
+        name: title
+        for name, title in names.items()
+        if name in trained and any(pair.model_dir(name).glob("checkpoint[0-9]*.pt"))
+    }
     if not done or not trained.issuperset(bases):
         return None
     logging.getLogger().setLevel(logging.WARNING)  # fairseq sets it to DEBUG when imported

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline import settings
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, describe
 
 # Before fairseq is imported, which sets logging up to show everything.
 logging.basicConfig(level=logging.WARNING)
@@ -45,6 +45,9 @@ def run(action: Callable[[], None]) -> int:
         action()
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {describe(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)

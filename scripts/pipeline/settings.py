@@ -83,6 +83,10 @@ class Pair:
         """The checkpoint that validation chose."""
         return self.model_dir(training) / "checkpoint_best.pt"
 
+    def last_checkpoint(self, training: str) -> Path:
+        """The checkpoint that a training which was cut off goes on from."""
+        return self.model_dir(training) / "checkpoint_last.pt"
+
     def model(self, training: str) -> Path:
         """That checkpoint, reduced to what translating needs."""
         return self.model_dir(training) / "model.pt"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline import binarize, evaluate, files, prepare, report, state
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, describe
 from pipeline.settings import Pair
 from pipeline.train import Training
 
@@ -70,14 +72,21 @@ class Stage:
         if record is not None and record.done:
             print(f"{self.name}: done already")
             return
-        state.write(pair.run_dir, self.name, state.Record(inputs))
-        try:
+        with _named(self.name, pair.log(self.name)):
+            state.write(pair.run_dir, self.name, state.Record(inputs))
             facts = self.run(pair)
-        except PipelineError as error:
-            log = pair.log(self.name)
-            where = f" (log: {log})" if log.exists() else ""
-            raise PipelineError(f"stage {self.name} failed: {error}{where}") from None
-        state.write(pair.run_dir, self.name, state.Record(inputs, done=True, facts=facts))
+            state.write(pair.run_dir, self.name, state.Record(inputs, done=True, facts=facts))
+
+
+@contextlib.contextmanager
+def _named(stage: str, log: Path | None = None) -> Iterator[None]:
+    """Have errors say which stage failed, and where its log is."""
+    try:
+        yield
+    except (PipelineError, OSError) as error:
+        reason = describe(error) if isinstance(error, OSError) else error
+        where = f" (log: {log})" if log is not None and log.exists() else ""
+        raise PipelineError(f"stage {stage} failed: {reason}{where}") from None
 
 
 def training_stage(training: Training) -> Stage:
@@ -93,18 +102,17 @@ def _evaluate(pair: Pair, force: bool) -> None:
     for model in done:
         if force:
             state.forget(pair.run_dir, f"evaluate.{model}")
-        try:
+        with _named("evaluate", pair.log(f"evaluate.{model}")):
             evaluate.evaluate_model(pair, model)
-        except PipelineError as error:
-            log = pair.log(f"evaluate.{model}")
-            raise PipelineError(f"stage evaluate failed: {error} (log: {log})") from None
     print(f"evaluate: {', '.join(done)}")
 
 
 def _report(pair: Pair, force: bool) -> None:
     if not any(evaluate.scores(pair, training.name) for training in TRAININGS):
         raise PipelineError("report needs evaluate, which is not done")
-    print(f"\n{report.build(pair)}")
+    with _named("report"):
+        table = report.build(pair)
+    print(f"\n{table}")
     print(f"report: {pair.run_dir / 'report.html'} (and report.md, report.json)")
 
 

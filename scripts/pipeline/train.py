@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline import checkpoints, commands, files, hydra_configs, state, training_log
+from pipeline import commands, files, hydra_configs, state, training_log
 from pipeline.devices import Devices
 from pipeline.errors import PipelineError
 from pipeline.progress import bar
@@ -70,23 +69,25 @@ class Training:
         settings = self._settings(pair)
         devices = Devices.choose(settings)
         log = pair.log(self.name)
-        last = checkpoints.mend_last(pair.model_dir(self.name))
-        if last is None or not _at_end(last, settings):
-            if last is not None:
-                print(f"{self.name}: going on from its last checkpoint")
-            command = [*devices.launcher, *commands.python_module("fairseq_cli.hydra_train")]
-            command += ["--config-dir", str(pair.config_dir)]
-            command += ["--config-name", self.config or self.name]
-            overrides = {**self._overrides(pair, settings), **devices.overrides()}
-            command += hydra_configs.arguments(overrides)
-            # ++: also what the config leaves at fairseq's default.
-            command += [f"++{argument}" for argument in hydra_configs.arguments(self.varied)]
-            with _Progress(self.name, settings) as progress:
-                commands.run(command, log, progress.on_line, append=last is not None)
+        # There is none, or a whole one: ka_fairseq.compat has fairseq write it so.
+        begun = pair.last_checkpoint(self.name).exists()
+        if begun:
+            print(f"{self.name}: going on from its last checkpoint")
+        command = [*devices.launcher, *commands.python_module("fairseq_cli.hydra_train")]
+        command += ["--config-dir", str(pair.config_dir)]
+        command += ["--config-name", self.config or self.name]
+        overrides = {**self._overrides(pair, settings), **devices.overrides()}
+        command += hydra_configs.arguments(overrides)
+        # ++: also what the config leaves at fairseq's default.
+        command += [f"++{argument}" for argument in hydra_configs.arguments(self.varied)]
+        with _Progress(self.name, settings) as progress:
+            commands.run(command, log, progress.on_line, append=begun)
         best = pair.best_checkpoint(self.name)
         if not best.exists():
             raise PipelineError("no checkpoint was written: is max_epoch or max_update too small?")
-        checkpoints.export_model(best, pair.model(self.name))
+        from ka_fairseq.export import export  # here, as it imports fairseq: that takes seconds
+
+        export(best, pair.model(self.name))
         seconds = training_log.by_epoch(training_log.read(log), "train_train_wall")
         return {
             "parameters": training_log.parameters(log),
@@ -127,15 +128,6 @@ class Training:
     def _settings(self, pair: Pair) -> dict[str, Any]:
         varied = {**pair.training, **self.varied}
         return hydra_configs.resolve(pair.config_dir, self.config or self.name, varied)
-
-
-def _at_end(last: Path, settings: dict[str, Any]) -> bool:
-    """Whether a training that was cut off had made its last update already.
-
-    fairseq itself would make one more.
-    """
-    updates = settings.get("optimization.max_update")
-    return bool(updates) and checkpoints.count_updates(last) >= updates
 
 
 class _Progress:

@@ -3,98 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 from pipeline import training_log
 
-from tests.pipeline.conftest import ROOT
+from tests.pipeline.project import environment
 
 pytestmark = pytest.mark.slow
 
-TEXT = ROOT / "tests" / "data" / "libreoffice-help"
 MODELS = ["teacher", "learner", "control", "kd", "ka", "mixture", "topk"]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A user's own corpus and configs, in folders that need quoting."""
-    home = tmp_path_factory.mktemp("Jörgs Rechner, (2)")
-    shutil.copytree(ROOT / "configs" / "demo", home / "configs")
-    settings = yaml.safe_load((home / "configs" / "pair.yaml").read_text(encoding="utf-8"))
-    settings["quick"] = {
-        "segmentation": {"vocab_size": 400},
-        "training": {
-            "optimization.max_update": 40,
-            "optimization.max_epoch": 9,
-            "common.log_interval": 5,
-            "dataset.max_tokens": 600,
-        },
-    }
-    text = yaml.safe_dump(settings, allow_unicode=True)
-    (home / "configs" / "pair.yaml").write_text(text, encoding="utf-8")
-    shutil.copytree(TEXT, home / "mein Körper")
-    return home
-
-
-def command(home, *words):
-    own = ("--data", home / "mein Körper", "--src", "de", "--tgt", "en", "--name", "größe 1")
-    paths = ("--config", home / "configs", "--runs", home / "runs")
-    script = ROOT / "scripts" / "pipeline.sh"
-    return [str(word) for word in (script, *own, *paths, "--quick", *words)]
-
-
-def environment():
-    """The same interpreter for the scripts as for the tests."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path}
-
-
-def pipeline(home, *words):
-    result = subprocess.run(
-        command(home, *words), capture_output=True, text=True, env=environment(), check=False
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
-
-
-@pytest.fixture(scope="module")
-def run(project):
-    """The run folder after every stage, with a kill in the middle of one."""
-    folder = project / "runs" / "größe 1-quick"
-    pipeline(project, "prepare", "binarize", "teacher", "learner")
-    kill_in_the_middle(project, folder, "kd")
-    output = pipeline(project)
-    assert "kd: going on from its last checkpoint" in output
-    assert "teacher: done already" in output
-    assert "# größe 1-quick: de → en" in output
-    return folder
-
-
-def kill_in_the_middle(home, folder, stage):
-    process = subprocess.Popen(
-        command(home, stage),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while not (folder / stage / "checkpoint_last.pt").exists():
-        assert process.poll() is None, (folder / "logs" / f"{stage}.log").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    record = json.loads((folder / "state" / f"{stage}.json").read_text(encoding="utf-8"))
-    assert not record["done"]
+def run(finished):
+    """The run folder after every stage."""
+    return finished.run_dir
 
 
 def test_the_table_has_every_model(run):
@@ -133,12 +61,6 @@ def test_the_learner_comes_nearer_to_the_teacher(run, model):
     assert max(validated.values()) < distances[0]
 
 
-def test_a_killed_training_makes_all_its_updates(run):
-    records = training_log.read(run / "logs" / "kd.log")
-    updates = [int(r["valid_num_updates"]) for r in records if "valid_num_updates" in r]
-    assert updates[-1] == 40
-
-
 @pytest.mark.parametrize("model", ["teacher", "ka"])
 def test_models_load_in_plain_fairseq_generate(run, model):
     program = Path(sys.executable).with_name("fairseq-generate")
@@ -155,31 +77,32 @@ def test_models_load_in_plain_fairseq_generate(run, model):
     assert result.stdout.count("\nD-") + result.stdout.startswith("D-") == 80
 
 
-def test_a_second_run_does_nothing_again(run, project):
+def test_a_second_run_does_nothing_again(run, finished):
     def written():
         paths = [path for path in run.rglob("*") if path.is_file()]
         kept = [path for path in paths if path.parent != run]  # the report is made anew
         return {path: path.stat().st_mtime_ns for path in kept}
 
     before = written()
-    output = pipeline(project)
+    output = finished.pipeline()
     assert output.count(": done already") == 9
     assert written() == before
 
 
-def test_a_failing_stage_says_which_and_why_and_where(run, project):
-    shutil.copytree(project / "configs", project / "other configs", dirs_exist_ok=True)
-    config = project / "other configs" / "learner.yaml"
+def test_a_failing_stage_says_which_and_why_and_where(finished):
+    other = replace(finished, name="andere")
+    shutil.copytree(finished.run_dir, other.run_dir)
+    configs = finished.home / "other configs"
+    shutil.copytree(finished.configs, configs)
+    config = configs / "learner.yaml"
     text = config.read_text(encoding="utf-8")
     config.write_text(text.replace("_name: translation", "_name: translatoin"), encoding="utf-8")
-    words = command(project, "learner", "--force")
-    words[words.index(str(project / "configs"))] = str(project / "other configs")
-    words[words.index("größe 1")] = "andere"
-    shutil.copytree(run, project / "runs" / "andere-quick")
+    words = other.command("learner", "--force")
+    words[words.index(str(finished.configs))] = str(configs)
     result = subprocess.run(words, capture_output=True, text=True, env=environment(), check=False)
     assert result.returncode == 1
     error = result.stderr.strip().splitlines()[-1]
     assert error.startswith("error: stage learner failed: ")
     assert "translatoin" in error
-    assert error.endswith(f"(log: {project / 'runs' / 'andere-quick' / 'logs' / 'learner.log'})")
+    assert error.endswith(f"(log: {other.log('learner')})")
     assert "Traceback" not in result.stderr

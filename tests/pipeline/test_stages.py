@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-import torch
-from pipeline import checkpoints, commands, evaluate, files, settings, stages, state, train
+from pipeline import commands, evaluate, files, settings, stages, state, train
 from pipeline.errors import PipelineError
 
 SCRIPTS = str(settings.REPOSITORY / "scripts")
@@ -166,19 +165,6 @@ def test_a_training_that_outlives_its_pipeline_keeps_the_next_one_out(tmp_path):
             pass
     finally:
         os.kill(left_behind, signal.SIGKILL)
-
-
-def test_half_a_last_checkpoint_is_replaced_by_the_newest_whole_one(tmp_path):
-    assert checkpoints.mend_last(tmp_path) is None
-    whole, last = tmp_path / "checkpoint2.pt", tmp_path / "checkpoint_last.pt"
-    torch.save({"epoch": 2}, whole)
-    last.write_bytes(whole.read_bytes()[:-50])
-    assert checkpoints.mend_last(tmp_path) == last
-    assert torch.load(last) == {"epoch": 2}
-    whole.unlink()
-    last.write_bytes(b"PK half")
-    assert checkpoints.mend_last(tmp_path) is None
-    assert not last.exists()
 
 
 @pytest.mark.parametrize(

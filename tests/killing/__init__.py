@@ -1,0 +1,74 @@
+"""``kill -9`` at chosen moments of real command lines, the same ones in every run of the tests.
+
+A process that is started with :func:`watched` says what it is doing: each file that it opens for
+writing or renames below a folder, and each line that it logs. A moment is one of these: there the
+process, and all that it started or was started by, is killed before the file is touched or the line
+is written; or, with :attr:`Moment.bytes`, in the middle of the write.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HOOK = Path(__file__).parent / "hook"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When to kill.
+
+    Attributes:
+        event: as the trace has it, with the updates that were last logged ("@20"); the first time
+            that it comes.
+        bytes: let a file that is opened grow to this size first.
+    """
+
+    event: str
+    bytes: int | None = None
+
+
+def watched(folder: Path, trace: Path | None = None, at: Moment | None = None) -> dict[str, str]:
+    """Return what to add to the environment of a command.
+
+    Args:
+        folder: where its files are.
+        trace: gets a line for each thing that it does.
+        at: when to kill.
+    """
+    found = {"PYTHONPATH": str(HOOK), "KILLING_FOLDER": str(folder)}
+    if trace is not None:
+        found["KILLING_TRACE"] = str(trace)
+    if at is not None:
+        found["KILLING_EVENT"] = at.event
+        if at.bytes is not None:
+            found["KILLING_BYTES"] = str(at.bytes)
+    return found
+
+
+def run_and_kill(command: Sequence[str], env: Mapping[str, str], folder: Path, at: Moment) -> str:
+    """Start a command in a group of its own, see that it is killed, and return what it printed.
+
+    Raises:
+        AssertionError: it came to an end by itself.
+    """
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**env, **watched(folder, at=at)},
+        start_new_session=True,
+    )
+    output, _ = process.communicate()  # returns when the last one of the group has closed it
+    assert process.returncode == -signal.SIGKILL, f"{at} never came:\n{output}"
+    return output
+
+
+def events(trace: Path) -> list[str]:
+    """Return what a trace holds, in its order."""
+    return os.fsdecode(trace.read_bytes()).splitlines()

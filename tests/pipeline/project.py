@@ -1,0 +1,181 @@
+"""A user's corpus, configs and checkout of this repository, in folders that need quoting."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tests.support import ROOT, TEXT
+
+NAME = 'größe 1, "d\'été"'
+# Small enough for a test; two epochs and a bit, and records that straddle the epochs' ends.
+QUICK = {
+    "segmentation": {"vocab_size": 400},
+    "training": {
+        "optimization.max_update": 40,
+        "optimization.max_epoch": 9,
+        "common.log_interval": 5,
+        "dataset.max_tokens": 600,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where it is, and its command lines.
+
+    Attributes:
+        home: holds the corpus, configs and the checkout.
+        runs: name of the folder for output.
+        name: of the run.
+    """
+
+    home: Path
+    runs: str = "runs"
+    name: str = NAME
+
+    @property
+    def checkout(self) -> Path:
+        """The copy of this repository."""
+        return self.home / "check out"
+
+    @property
+    def configs(self) -> Path:
+        """The demo's, with less in their section `quick`."""
+        return self.home / "configs"
+
+    @property
+    def data(self) -> Path:
+        """The user's own corpus."""
+        return self.home / "mein Körper"
+
+    @property
+    def run_dir(self) -> Path:
+        """All output of the pipeline."""
+        return self.home / self.runs / f"{self.name}-quick"
+
+    @property
+    def trace(self) -> Path:
+        """What the run that was not interrupted did, one after the other."""
+        return self.home / "trace"
+
+    def log(self, stage: str) -> Path:
+        """What a stage printed."""
+        return self.run_dir / "logs" / f"{stage}.log"
+
+    def command(self, *words: object) -> list[str]:
+        """The pipeline on this corpus; `words` are stages and further options."""
+        own = ("--data", self.data, "--src", "de", "--tgt", "en", "--name", self.name)
+        paths = ("--config", self.configs, "--runs", self.home / self.runs)
+        script = self.checkout / "scripts" / "pipeline.sh"
+        return [str(word) for word in (script, *own, *paths, "--quick", *words)]
+
+    def pipeline(self, *words: object, **env: str) -> str:
+        """Run it to its end, and return what it printed."""
+        return self.script(*self.command(*words)[1:], script="pipeline.sh", **env)
+
+    def script(self, *words: object, script: str, **env: str) -> str:
+        """Run one of the scripts to its end, and return what it printed."""
+        result = run([self.checkout / "scripts" / script, *words], **env)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    def fine_tuning(self, folder: Path) -> list[str]:
+        """fairseq-train on the project's text, with its teacher and its learner."""
+        learner = {
+            **{f"{side}-layers": 1 for side in ("encoder", "decoder")},
+            **{f"{side}-embed-dim": 64 for side in ("encoder", "decoder")},
+            **{f"{side}-ffn-embed-dim": 256 for side in ("encoder", "decoder")},
+            **{f"{side}-attention-heads": 2 for side in ("encoder", "decoder")},
+        }
+        options = {
+            **learner,
+            "user-dir": self.checkout / "ka_fairseq",
+            "task": "translation_with_teacher",
+            "teacher-path": self.run_dir / "teacher" / "checkpoint_best.pt",
+            "criterion": "jsd_mixture",
+            "finetune-from-model": self.run_dir / "learner" / "checkpoint_best.pt",
+            "arch": "transformer",
+            "dropout": 0.1,
+            "optimizer": "adam",
+            "lr": 0.003,
+            "max-tokens": 600,
+            "max-update": 40,
+            "update-epoch-batch-itr": "True",
+            "required-batch-size-multiple": 1,
+            "save-interval-updates": 4,
+            "keep-interval-updates": 1,
+            "log-format": "json",
+            "log-interval": 3,
+            "save-dir": folder,
+            "num-workers": 0,
+        }
+        flags = ["--cpu", "--share-all-embeddings"]
+        flags += ["--encoder-normalize-before", "--decoder-normalize-before"]
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        program = Path(sys.executable).with_name("fairseq-train")
+        return [str(word) for word in (program, self.run_dir / "bin", *flags, *words)]
+
+    def fine_tune(self, folder: Path, **env: str) -> str:
+        """Run that to its end, and return what it printed."""
+        result = run(self.fine_tuning(folder), **env)
+        assert result.returncode == 0, result.stderr
+        return result.stdout + result.stderr
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A fine-tuning by fairseq-train that was not interrupted.
+
+    Attributes:
+        folder: its checkpoints.
+        printed: all that it said.
+        trace: what it did, one after the other.
+    """
+
+    folder: Path
+    printed: str
+    trace: Path
+
+
+def make(home: Path) -> Project:
+    """Write the files of a project into a folder."""
+    project = Project(home)
+    ignored = shutil.ignore_patterns("__pycache__")
+    for part in ("configs", "examples", "ka_fairseq", "scripts"):
+        shutil.copytree(ROOT / part, project.checkout / part, ignore=ignored)
+    for file in (ROOT / "pyproject.toml", *ROOT.glob("constraints*.txt")):
+        shutil.copy(file, project.checkout)
+    shutil.copytree(ROOT / "configs" / "demo", project.configs)
+    pair = project.configs / "pair.yaml"
+    settings = {**yaml.safe_load(pair.read_text(encoding="utf-8")), "quick": QUICK}
+    pair.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    shutil.copytree(TEXT, project.data)
+    return project
+
+
+def run(
+    command: Sequence[object], before: Callable[[], None] | None = None, **env: str
+) -> subprocess.CompletedProcess:
+    """Run a command; `before` is called in the new process."""
+    return subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        env={**environment(), **env},
+        preexec_fn=before,
+        check=False,
+    )
+
+
+def environment() -> dict[str, str]:
+    """The same interpreter for the scripts as for the tests, and the same sums on any machine."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
