@@ -81,6 +81,8 @@ def _environment() -> dict[str, str]:
         # for the next one was a quarter of a small model's training time on a CPU.
         "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+        # Hydra 1.0 on Python 3.10 stumbles over its own short form of errors, and hides them.
+        "HYDRA_FULL_ERROR": "1",
         **os.environ,
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,13 @@ from pipeline.errors import PipelineError
 
 HYDRA_1_0 = not hasattr(hydra, "compose")
 """Whether this is the Hydra that fairseq 0.12.2 asks for, with OmegaConf 2.0."""
+
+
+DESCRIBED_BY_A_CLASS = (
+    *("task", "model", "criterion", "optimizer", "lr_scheduler"),
+    *("scoring", "bpe", "tokenizer", "ema"),
+)
+"""The sections of a config whose keys the class named in them gives."""
 
 
 def resolve(config_dir: Path, name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,6 +55,28 @@ def compose(config_dir: Path, name: str, overrides: Sequence[str] = ()) -> Any:
 def arguments(overrides: Mapping[str, Any]) -> list[str]:
     """Return overrides as Hydra's command line reads them."""
     return [f"{key}={literal(value)}" for key, value in overrides.items()]
+
+
+def forced(overrides: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+    """Return overrides also of what a config leaves at fairseq's default.
+
+    Args:
+        overrides: what to set.
+        known: the dotted keys that the config itself sets, as :func:`resolve` returns them.
+    """
+    if not HYDRA_1_0:
+        return [f"++{argument}" for argument in arguments(overrides)]
+    # Hydra 1.0 has no ++: what is new is added by +, and + refuses what is there. In fairseq's own
+    # sections everything is; in those that a registered class describes, what the config sets.
+    present = {
+        key
+        for key in overrides
+        if key in set(known) or key.partition(".")[0] not in DESCRIBED_BY_A_CLASS
+    }
+    return [
+        ("" if key in present else "+") + argument
+        for key, argument in zip(overrides, arguments(overrides), strict=True)
+    ]
 
 
 def literal(value: Any) -> str:

@@ -78,8 +78,8 @@ class Training:
         command += ["--config-name", self.config or self.name]
         overrides = {**self._overrides(pair, settings), **devices.overrides()}
         command += hydra_configs.arguments(overrides)
-        # ++: also what the config leaves at fairseq's default.
-        command += [f"++{argument}" for argument in hydra_configs.arguments(self.varied)]
+        written = hydra_configs.resolve(pair.config_dir, self.config or self.name, {})
+        command += hydra_configs.forced(self.varied, written)
         with _Progress(self.name, settings) as progress:
             commands.run(command, log, progress.on_line, append=begun)
         best = pair.best_checkpoint(self.name)

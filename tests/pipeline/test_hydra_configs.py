@@ -74,3 +74,13 @@ def test_missing_config_is_one_line(tmp_path):
     with pytest.raises(PipelineError, match=r"kd\.yaml") as error:
         hydra_configs.resolve(tmp_path, "kd", {})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "old"), [("dataset.max_tokens", ""), ("criterion.a", ""), ("criterion.b", "+")]
+)
+@pytest.mark.parametrize("hydra_1_0", [True, False])
+def test_what_a_config_leaves_alone_can_be_set(monkeypatch, key, old, hydra_1_0):
+    monkeypatch.setattr(hydra_configs, "HYDRA_1_0", hydra_1_0)
+    sign = old if hydra_1_0 else "++"
+    assert hydra_configs.forced({key: 1}, ["criterion.a"]) == [f"{sign}{key}=1"]

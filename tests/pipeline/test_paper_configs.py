@@ -166,7 +166,7 @@ def test_one_update_of_de_en_at_full_width(tmp_path):
         WMT,
         "topk",
         *(f"task.data={data}", f"task.teacher_path={path}", "task.eval_bleu=false"),
-        *("common.fp16=false", "++common.cpu=true"),
+        *("common.fp16=false", *hydra_configs.forced({"common.cpu": True}, ())),
     )
     task = tasks.setup_task(cfg.task)
     model = task.build_model(cfg.model)
