@@ -1,6 +1,7 @@
 """The commands that users type, on real text: fairseq-train, -hydra-train, -validate, -generate."""
 
 import re
+import shutil
 
 import pytest
 import torch
@@ -47,8 +48,19 @@ SAME_BATCHES = ("--update-epoch-batch-itr", "True")
 @pytest.fixture(scope="module")
 def uninterrupted(fine_tune, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
-    fine_tune(folder, "jsd_mixture", *SAME_BATCHES)
-    return folder
+    return folder, fine_tune(folder, "jsd_mixture", *SAME_BATCHES)
+
+
+@pytest.fixture(scope="module")
+def go_on(binarized, teacher_file):
+    """The command that goes on with such a training, to the same end."""
+
+    def go_on(folder):
+        teacher = ("--task", "translation_with_teacher", "--teacher-path", teacher_file)
+        more = ("--criterion", "jsd_mixture", "--max-update", 20, *SAME_BATCHES)
+        return train(binarized, folder, *teacher, *more)
+
+    return go_on
 
 
 @pytest.mark.parametrize("criterion", CRITERIONS)
@@ -142,16 +154,26 @@ def test_lambda_zero_is_fairseqs_own_training(fine_tune, binarized, learner_file
 
 @pytest.mark.parametrize("updates", [5, 9, 12], ids=["in epoch 1", "at its end", "in epoch 2"])
 def test_a_run_continued_is_the_run_uninterrupted(
-    fine_tune, binarized, teacher_file, tmp_path, uninterrupted, updates
+    fine_tune, go_on, tmp_path, uninterrupted, updates
 ):
+    folder, printed = uninterrupted
     fine_tune(tmp_path, "jsd_mixture", *SAME_BATCHES, "--max-update", updates)
-    train(
-        binarized,
-        tmp_path,
-        *("--task", "translation_with_teacher", "--teacher-path", teacher_file),
-        *("--criterion", "jsd_mixture", "--max-update", 20, *SAME_BATCHES),
-    )
-    assert same_weights(weights(tmp_path), weights(uninterrupted))
+    continued = go_on(tmp_path)
+    assert same_weights(weights(tmp_path), weights(folder))
+    losses = [
+        {record["num_updates"]: record["loss"] for record in records(result, "train_inner")}
+        for result in (continued, printed)
+    ]
+    # Each is a mean over five updates: of both runs, where the first one ended between.
+    assert losses[0] == {n: loss for n, loss in losses[1].items() if int(n) > updates}
+
+
+def test_a_finished_run_started_again_stays_as_it_is(go_on, tmp_path, uninterrupted):
+    """fairseq itself makes one more update each time."""
+    shutil.copytree(uninterrupted[0], tmp_path / "learner")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "learner").iterdir()}
+    assert "nothing is left to do" in go_on(tmp_path / "learner").stdout
+    assert {path.name: path.read_bytes() for path in (tmp_path / "learner").iterdir()} == before
 
 
 def test_fairseq_train_and_hydra_train_are_the_same_training(

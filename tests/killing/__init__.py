@@ -8,12 +8,16 @@ is written; or, with :attr:`Moment.bytes`, in the middle of the write.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 HOOK = Path(__file__).parent / "hook"
 
@@ -64,9 +68,21 @@ def run_and_kill(command: Sequence[str], env: Mapping[str, str], folder: Path, a
         env={**env, **watched(folder, at=at)},
         start_new_session=True,
     )
-    output, _ = process.communicate()  # returns when the last one of the group has closed it
+    output, _ = process.communicate()
+    while _members(process.pid):  # they hold the lock of the run until they are gone
+        time.sleep(0.01)
     assert process.returncode == -signal.SIGKILL, f"{at} never came:\n{output}"
     return output
+
+
+def _members(group: int) -> list[int]:
+    """The processes of a group that are not dead yet."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
 
 
 def events(trace: Path) -> list[str]:

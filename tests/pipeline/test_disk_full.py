@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import killing
 from tests.pipeline.comparing import assert_same_losses, assert_same_parameters
-from tests.pipeline.project import run
+from tests.pipeline.project import environment, run
 
 pytestmark = pytest.mark.slow
 
@@ -66,15 +67,14 @@ def assert_resumes(finished, fine_tuned, folder: Path, said: str) -> None:
 def test_fairseq_train_beyond_its_quota(finished, fine_tuned, tmp_path):
     folder = tmp_path / "learner"
     command = finished.fine_tuning(folder)
-    command[command.index("--max-update") + 1] = "8"
-    begun = run(command)
-    assert begun.returncode == 0
+    at = killing.Moment("write checkpoint_1_12.pt.tmp @12")
+    said = killing.run_and_kill(command, environment(), folder, at)
     before = contents(folder)
-    result = run(finished.fine_tuning(folder), functools.partial(no_file_beyond, 200_000))
+    result = run(command, functools.partial(no_file_beyond, 200_000))
     line = error_of(result)
     assert "checkpoint_1_12.pt cannot be written: File too large" in line
     assert contents(folder) == before
-    assert_resumes(finished, fine_tuned, folder, result.stdout + result.stderr)
+    assert_resumes(finished, fine_tuned, folder, said + result.stdout)
 
 
 @pytest.mark.parametrize("room", [2.5, 3.5], ids=["while it is copied", "while it is written"])
@@ -89,7 +89,7 @@ def test_fairseq_train_on_a_small_disk(finished, fine_tuned, tmp_path, room):
         for file in files:
             assert torch.load(file, weights_only=True)["model"]
         grow(folder, 20 * size)
-        assert_resumes(finished, fine_tuned, folder, result.stdout + result.stderr)
+        assert_resumes(finished, fine_tuned, folder, result.stdout)
 
 
 def test_the_pipeline_beyond_its_quota(finished):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from pipeline import evaluate, files, page, report, state
+from pipeline import analyse, evaluate, files, page, report, state
 
 SOURCES = [f"Satz <{number}>" for number in range(12)]
 REFERENCES = [f"This is sentence number {number} of the test" for number in range(12)]
@@ -64,3 +64,12 @@ def test_what_the_page_shows(evaluated):
     assert "nrefs:1|case:mixed|eff:no" in text
     # No model was trained, so there is nothing to analyse.
     assert "What the learners do" not in text
+
+
+def test_models_without_a_checkpoint_of_an_epoch_are_not_analysed(pair):
+    """As where max_update ends the first epoch."""
+    for model in ("teacher", "learner", "kd"):
+        state.write(pair.run_dir, model, state.Record({}, done=True))
+        files.write_text(pair.best_checkpoint(model), "weights")
+        files.write_text(pair.last_checkpoint(model), "weights")
+    assert analyse.analyse(pair, {"kd": "KD"}) is None
