@@ -14,4 +14,6 @@ export PATH="$venv/bin:$PATH"
 ruff check .
 ruff format --check .
 shellcheck scripts/*.sh examples/*.sh examples/slurm/*.sbatch .ci/run
-pytest "$@"
+# Two files at a time, each with a thread: most of a test's time is one process that starts.
+export OMP_NUM_THREADS=1
+pytest -n 2 --dist loadfile "$@"

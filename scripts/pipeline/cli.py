@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from pipeline.errors import PipelineError, describe
 
 # Before fairseq is imported, which sets logging up to show everything.
 logging.basicConfig(level=logging.WARNING)
+
+# What fairseq's own code makes torch and Hydra say, and no user of it can change.
+warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+warnings.filterwarnings("ignore", message=r"\s*version_base=")
 
 
 def add_run_options(parser: argparse.ArgumentParser, quick: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from fairseq.logging import metrics
 
 from ka_fairseq import divergences, output_layer
+from ka_fairseq import transfer_loss as transfer_loss_module
 from ka_fairseq.errors import UserError
 from tests.support import make_batch, make_model, make_task
 
@@ -180,6 +181,41 @@ def test_a_sum_is_all_there_is(setup):
         criterion(model, make_batch(task), reduce=False)
 
 
+def test_the_size_of_chunks_is_what_was_asked_for(setup, monkeypatch):
+    """--loss-chunk-tokens reaches the walk, and --compile-loss the compiler; the loss stays."""
+    asked = []
+    original = transfer_loss_module.slices
+
+    def noting(length, step):
+        asked.append(step)
+        return original(length, step)
+
+    task, model, criterion = setup("jsd_mixture")
+    expected = criterion(model, make_batch(task))[0].item()
+    monkeypatch.setattr(transfer_loss_module, "slices", noting)
+    task, model, criterion = setup("jsd_mixture", "--loss-chunk-tokens", 7)
+    assert criterion(model, make_batch(task))[0].item() == pytest.approx(expected, rel=1e-6)
+    assert asked[0] == 7
+
+    compiled = []
+
+    def compiler():
+        compiled.append(True)
+        return transfer_loss_module.whole_block
+
+    monkeypatch.setattr(transfer_loss_module, "compiled_block", compiler)
+    monkeypatch.setattr(torch, "compile", None, raising=False)
+    _, _, criterion = setup("jsd_mixture", "--compile-loss")
+    assert criterion(model, make_batch(task))[0].item() == pytest.approx(expected, rel=1e-6)
+    assert compiled
+
+
+def test_no_compiler(setup, monkeypatch):
+    monkeypatch.delattr(torch, "compile", raising=False)
+    with pytest.raises(UserError, match="--compile-loss needs torch 2 or newer: leave it out"):
+        setup("jsd_mixture", "--compile-loss")
+
+
 # -- options ---------------------------------------------------------------------------------------
 
 
@@ -200,6 +236,7 @@ def test_the_order_of_topk_kl(setup, order):
         (("--transfer-weight", -0.1), "between 0 and 1, not -0.1"),
         (("--transfer-weight", "nan"), "between 0 and 1, not nan"),
         (("--label-smoothing", 1), "label-smoothing must lie"),
+        (("--loss-chunk-tokens", -1), "loss-chunk-tokens must be 0 or more, not -1"),
         (("--top-k", -1), "top_k must lie between 0"),
         (("--top-k", 10**6), "top_k must lie between 0"),
         (("--top-k-form", "tails"), "choose from generalized, tail, partial"),
