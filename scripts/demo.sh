@@ -2,7 +2,7 @@
 # The whole project at work on real text: sets up .venv, trains a teacher and a learner, fine-tunes
 # the learner with each criterion, and prints the table.
 #
-#   scripts/demo.sh              less than 18 minutes on two CPU cores; output in runs/demo
+#   scripts/demo.sh              about 13 minutes on two idle CPU cores; output in runs/demo
 #   scripts/demo.sh --quick      about 2 minutes: everything runs, nothing is learnt
 #   PYTHON=python3.12 scripts/demo.sh
 #
