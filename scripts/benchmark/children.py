@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from pipeline import commands
 from pipeline.settings import REPOSITORY
 
 _SCRIPTS = REPOSITORY / "scripts"
@@ -22,28 +24,34 @@ class OutOfMemory(ProcessError):
     """A process failed for want of memory."""
 
 
+@functools.cache
+def environment() -> dict[str, str]:
+    """That of the pipeline's trainings; the same for all of a run's processes."""
+    return commands.threads_and_memory()
+
+
 def run_module(module: str, *arguments: str | Path, threads: int = 0) -> None:
     """Run ``python -m module`` to its end.
 
     Args:
         module: its name.
         arguments: on its command line.
-        threads: for OMP_NUM_THREADS; 0 leaves the environment as it is.
+        threads: for OMP_NUM_THREADS; 0 leaves it to the environment.
 
     Raises:
         OutOfMemory: it was killed, or said that it had too little memory.
         ProcessError: it failed otherwise.
     """
     paths = [str(_SCRIPTS), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    variables = environment() | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     if threads:
-        environment["OMP_NUM_THREADS"] = str(threads)
+        variables["OMP_NUM_THREADS"] = str(threads)
     result = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        env=environment,
+        env=variables,
     )
     if result.returncode == 0:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from pipeline import files
 from pipeline.report import system
 from tabulate import tabulate
 
-from benchmark import sizes
+from benchmark import children, sizes
 from benchmark.runner import Plan
 from benchmark.tables import Bound
 from benchmark.workspace import Setting
@@ -67,8 +66,8 @@ def facts(
     """What one needs to read the numbers."""
     pair = sizes.PAIRS[setting.pair]
     variables = [
-        f"{name}={os.environ[name]}"
-        for name in sorted(os.environ)
+        f"{name}={value}"
+        for name, value in sorted(children.environment().items())
         if name in _ENVIRONMENT or name.startswith(("MALLOC_", "PYTORCH_"))
     ]
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import statistics
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,17 +80,23 @@ def run(workspace: Workspace, cases: list[Case], plan: Plan) -> pd.DataFrame:
     if any(case.variant == "cached" for case in cases):
         _guarded("building the teacher cache", workspace.build_cache)
     rows = []
-    bar = tqdm(total=plan.repeats * len(cases), unit="process", disable=None)
+    bar = progress(total=plan.repeats * len(cases), unit="process")
     for repeat in range(plan.repeats):
         order = list(cases)
         random.Random(repeat).shuffle(order)
         for case in order:
-            bar.set_description(str(case))
+            bar.set_description(str(case), refresh=sys.stderr.isatty())
             result = _guarded(f"measuring {case}", lambda case=case: one(workspace, case, plan))
             rows.append({"repeat": repeat, **asdict(case), **row(result)})
             bar.update()
     bar.close()
     return pd.DataFrame(rows)
+
+
+def progress(*arguments: Any, **options: Any) -> tqdm:
+    """A progress bar; into a file it writes a line now and then."""
+    often = 0.1 if sys.stderr.isatty() else 30
+    return tqdm(*arguments, mininterval=often, **options)
 
 
 def one(workspace: Workspace, case: Case, plan: Plan) -> Result:

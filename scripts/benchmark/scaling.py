@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 from pipeline import files
 from tabulate import tabulate
-from tqdm import tqdm
 
 from benchmark import children, report, runner
 from benchmark.runner import CROSS_ENTROPY, Case, Plan
@@ -53,7 +52,7 @@ def run(base: Setting, criterion: str, variants: Iterable[str], plan: Plan) -> p
     """
     cases = [CROSS_ENTROPY, *(Case(criterion, variant) for variant in variants)]
     rows = []
-    for grows, setting in tqdm(list(settings(base)), unit="setting", disable=None):
+    for grows, setting in runner.progress(list(settings(base)), unit="setting"):
         with tempfile.TemporaryDirectory(prefix="ka-benchmark-") as folder:
             workspace = prepare(Path(folder), setting)
             place = {"grows": grows, "types": setting.types, "max_tokens": setting.tokens}

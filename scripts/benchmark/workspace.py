@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +111,17 @@ def prepare(folder: Path, setting: Setting) -> Workspace:
     return Workspace(folder, setting, batches)
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Start no threads in this process: they may spin for minutes, beside what is measured."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _write_teacher(data: Path, setting: Setting) -> None:
     parser = options.get_training_parser()
     args = options.parse_args_and_arch(
@@ -121,7 +134,8 @@ def _write_teacher(data: Path, setting: Setting) -> None:
     )
     cfg = convert_namespace_to_omegaconf(args)
     torch.manual_seed(SEED)
-    model = tasks.setup_task(cfg.task).build_model(cfg.model)
+    with _one_thread():
+        model = tasks.setup_task(cfg.task).build_model(cfg.model)
     state = {
         "args": None,
         "cfg": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
