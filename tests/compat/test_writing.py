@@ -11,7 +11,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 
-from ka_fairseq import compat
+from ka_fairseq.compat import writing
 from ka_fairseq.errors import UserError
 from tests import killing
 
@@ -66,7 +66,7 @@ def test_a_full_disk_while_it_is_copied(last, tmp_path, monkeypatch):
         Path(target).write_bytes(b"half of it")
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    monkeypatch.setattr(compat.shutil, "copyfile", copy)
+    monkeypatch.setattr(writing.shutil, "copyfile", copy)
     with pytest.raises(UserError, match="Disk quota exceeded"):
         PathManager.copy(str(tmp_path / "other.pt"), str(last), overwrite=True)
     assert holds(last, OLD)
@@ -85,8 +85,8 @@ def test_a_disk_that_stumbles_gets_a_whole_file(last, monkeypatch, failures):
         save(state, file)
 
     monkeypatch.setattr(torch, "save", write)
-    monkeypatch.setattr(compat.time, "sleep", lambda seconds: None)
-    if failures <= len(compat.RETRIES):
+    monkeypatch.setattr(writing.time, "sleep", lambda seconds: None)
+    if failures <= len(writing.RETRIES):
         checkpoint_utils.torch_persistent_save(NEW, str(last))
         assert holds(last, NEW)
     else:

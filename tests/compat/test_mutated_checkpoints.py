@@ -261,7 +261,7 @@ def test_such_a_file_never_loads(tmp_path, teacher_file, damage):
 
 
 def test_torch_itself_takes_a_flipped_bit_for_a_weight(tmp_path, teacher_file):
-    """Why checksums are read here. Where this fails, torch does it, and compat.py need not."""
+    """Why checksums are read here. Where this fails, torch does it, and compat need not."""
     path = tmp_path / "damaged.pt"
     path.write_bytes(a_bit_of_a_weight_flipped(teacher_file.read_bytes(), random.Random(1)))
     state = torch.load(path, weights_only=True)

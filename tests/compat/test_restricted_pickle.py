@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ka_fairseq.restricted_pickle import restricted_to
+from ka_fairseq.compat.restricted_pickle import restricted_to
 
 ALLOWED = {"collections.OrderedDict": OrderedDict, "argparse.Namespace": argparse.Namespace}
 

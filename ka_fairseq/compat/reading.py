@@ -1,0 +1,177 @@
+"""Reading checkpoints: with ``weights_only=True`` everywhere, errors and damage in one line."""
+
+from __future__ import annotations
+
+import _codecs
+import argparse
+import contextlib
+import functools
+import importlib
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq import checkpoint_utils
+from fairseq.file_io import PathManager
+
+from ka_fairseq.compat import restricted_pickle
+from ka_fairseq.errors import UserError
+
+TRUSTED_FILE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"
+
+
+def checkpoint_globals() -> list[Any]:
+    """What fairseq checkpoints hold besides tensors and plain containers.
+
+    ``args`` (an argparse.Namespace in releases up to 0.10) and, in ``extra_state``, meters and
+    best scores that are numpy scalars and arrays.
+    """
+    multiarray = importlib.import_module(
+        "numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray"
+    )
+    dtype_classes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
+    return [
+        argparse.Namespace,
+        np.ndarray,
+        np.dtype,
+        *sorted(dtype_classes, key=lambda cls: cls.__name__),
+        # A file written under numpy 1 names these by their old place, under numpy 2 by the new
+        # one, whichever numpy reads it.
+        *(
+            (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
+            for name in ("_reconstruct", "scalar")
+            for core in ("core", "_core")
+        ),
+    ]
+
+
+def allow_fairseq_checkpoints() -> None:
+    """Allow-list exactly :func:`checkpoint_globals` for ``torch.load(weights_only=True)``."""
+    if hasattr(torch.serialization, "add_safe_globals"):  # since torch 2.4
+        torch.serialization.add_safe_globals(checkpoint_globals())
+    elif not isinstance(torch.serialization._weights_only_unpickler, SimpleNamespace):
+        # Older ones have a fixed list, and torch 1.13's unpickler reads no float at all.
+        torch.serialization._weights_only_unpickler = restricted_pickle.restricted_to(
+            torch._weights_only_unpickler._get_allowed_globals()
+            | {"_codecs.encode": _codecs.encode}  # how protocol 2 writes bytes
+            | dict(map(_named, checkpoint_globals()))
+        )
+
+
+def _named(entry: Any) -> tuple[str, Any]:
+    """``("module.name", object)`` for one of :func:`checkpoint_globals`."""
+    if isinstance(entry, tuple):
+        thing, name = entry
+        return name, thing
+    return f"{entry.__module__}.{entry.__qualname__}", entry
+
+
+@contextlib.contextmanager
+def weights_only() -> Iterator[None]:
+    """Make ``torch.load`` refuse what could run code, as torch >= 2.6 does by itself.
+
+    Raises nothing of its own; :data:`TRUSTED_FILE_SWITCH` in the environment switches it off.
+    """
+    trusted, _ = TRUSTED_FILE_SWITCH.split("=")
+    forced = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    if torch.__version__ >= "2.6" or forced in os.environ or _is_set(trusted):
+        yield
+        return
+    os.environ[forced] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[forced]
+
+
+def _is_set(switch: str) -> bool:
+    return os.environ.get(switch, "0").lower() in ("1", "y", "yes", "true")  # as torch reads them
+
+
+def foreign_globals(path: str, error: Exception) -> list[str]:
+    """The names in a checkpoint's pickle that are not allow-listed; nothing of it is run.
+
+    Args:
+        path: the checkpoint.
+        error: what torch.load said of it; it names the first one where torch cannot list them all
+            (before torch 2.6, or for files in the format that preceded zip).
+    """
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:
+        named = re.search(r"GLOBAL (\S+) (?:was not|whose module)", str(error))
+        return [named.group(1)] if named else []
+
+
+def explain_unreadable(path: str, error: Exception) -> UserError:
+    """One line for a checkpoint that could not be read: foreign contents, or damage."""
+    foreign = foreign_globals(path, error)
+    if foreign:
+        return UserError(
+            f"{path} holds {', '.join(foreign)}, which no fairseq checkpoint needs and which could "
+            f"run code, so it was not loaded; if you trust the file, run again with "
+            f"{TRUSTED_FILE_SWITCH} in the environment"
+        )
+    reason = (str(error).strip() or "no reason given").splitlines()[0]
+    return UserError(
+        f"{path} cannot be read as a fairseq checkpoint ({type(error).__name__}: {reason}); it is "
+        f"truncated, damaged or another kind of file: replace it"
+    )
+
+
+def damaged_part(path: str) -> str | None:
+    """The first part of a checkpoint that does not fit its checksum.
+
+    torch.load leaves the checksums of its zip files unread, and so takes a flipped bit in a weight
+    for a weight. Files in the format that preceded zip (torch < 1.6) have none.
+    """
+    local = PathManager.get_local_path(path)
+    if not zipfile.is_zipfile(local):
+        return None
+    with zipfile.ZipFile(local) as archive:
+        return archive.testzip()
+
+
+def _one_line_errors(load: Callable[..., dict]) -> Callable[..., dict]:
+    @functools.wraps(load)
+    def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> dict:
+        if not PathManager.isfile(path):
+            raise UserError(f"no checkpoint at {path}: check the path")
+        try:
+            damaged = damaged_part(path)
+            with weights_only():
+                state = None if damaged else load(path, *args, **kwargs)
+        except PermissionError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        except Exception as error:
+            raise explain_unreadable(path, error) from error
+        if damaged:
+            raise UserError(
+                f"{path} is damaged: {damaged} in it does not fit its checksum; replace it"
+            )
+        if not isinstance(state, Mapping) or "model" not in state:
+            raise UserError(
+                f"{path} is not a fairseq checkpoint: it has no entry 'model'; give a file that "
+                f"fairseq-train wrote"
+            )
+        return state
+
+    load_checkpoint_to_cpu.explains_errors = True
+    return load_checkpoint_to_cpu
+
+
+def explain_checkpoint_errors() -> None:
+    """Make fairseq's own loading (--restore-file, --path, …) tell errors in one line.
+
+    fairseq passes torch's many-line message on without the file's name, and calls the function by
+    its module, so replacing it there reaches the trainer, fairseq-generate and this package alike.
+    """
+    if not hasattr(checkpoint_utils.load_checkpoint_to_cpu, "explains_errors"):
+        checkpoint_utils.load_checkpoint_to_cpu = _one_line_errors(
+            checkpoint_utils.load_checkpoint_to_cpu
+        )

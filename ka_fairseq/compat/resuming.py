@@ -1,0 +1,59 @@
+"""A training that was cut off and started again is the training that was not."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from fairseq import checkpoint_utils
+from fairseq.logging import metrics
+from fairseq.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+def _keeps_inner_meters(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load_checkpoint)
+    def with_inner_meters(
+        self: Trainer, *args: Any, reset_meters: bool = False, **kwargs: Any
+    ) -> Any:
+        extra_state = load_checkpoint(self, *args, reset_meters=reset_meters, **kwargs)
+        if extra_state and not reset_meters:
+            kept = extra_state.get("metrics", {})
+            metrics.load_state_dict({name: kept[name] for name in ("train_inner",) if name in kept})
+        return extra_state
+
+    with_inner_meters.resumes_exactly = True
+    return with_inner_meters
+
+
+def _ends_where_it_ended(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load_checkpoint)
+    def unless_at_end(cfg: Any, trainer: Trainer, **kwargs: Any) -> Any:
+        loaded = load_checkpoint(cfg, trainer, **kwargs)
+        updates = trainer.get_num_updates()
+        if 0 < trainer.cfg.optimization.max_update <= updates:
+            logger.info(
+                f"this training has made {updates} updates of {trainer.cfg.optimization.max_update}"
+                f" (--max-update): nothing is left to do"
+            )
+            raise SystemExit(0)
+        return loaded
+
+    unless_at_end.resumes_exactly = True
+    return unless_at_end
+
+
+def resume_exactly() -> None:
+    """Make a training that was cut off and started again log and learn what it would have.
+
+    After a checkpoint at the end of an epoch fairseq forgets the losses since the last line of the
+    log, so that the next line is a mean over fewer updates; and a training that had made its last
+    update makes one more each time that it is started again.
+    """
+    if not hasattr(Trainer.load_checkpoint, "resumes_exactly"):
+        Trainer.load_checkpoint = _keeps_inner_meters(Trainer.load_checkpoint)
+    if not hasattr(checkpoint_utils.load_checkpoint, "resumes_exactly"):
+        checkpoint_utils.load_checkpoint = _ends_where_it_ended(checkpoint_utils.load_checkpoint)

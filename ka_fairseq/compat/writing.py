@@ -1,0 +1,164 @@
+"""Writing checkpoints: whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from fairseq import checkpoint_utils
+from fairseq.file_io import PathManager
+
+from ka_fairseq.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# Seconds to wait before a write is tried again: as often and as long as fairseq does.
+RETRIES = (2.5, 2.5)
+# What may pass by waiting: a disk on the network that stumbled.
+PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN)
+
+
+class _Watched:
+    """A file that remembers why writing failed: torch.save loses the reason on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _write(state: Any, path: str) -> None:
+    with Path(path).open("wb") as file:
+        watched = _Watched(file)
+        try:
+            torch.save(state, watched)
+        except RuntimeError as error:
+            raise watched.error or error from None
+        _reach_disk(file)
+
+
+def _reach_disk(file: BinaryIO) -> None:
+    """Without this, a power cut may leave a file that was renamed already without its contents."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _written_whole(path: str) -> Iterator[str]:
+    """Yield a name to write to; it becomes `path` where the block succeeds, else it is removed.
+
+    Raises:
+        UserError: the system refused, as where the disk is full.
+    """
+    unfinished = f"{path}.tmp"
+    try:
+        yield unfinished
+        Path(unfinished).replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            Path(unfinished).unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written: {error.strerror or error}; mend that and run the same "
+            f"command again (what was written before is whole)"
+        ) from error
+
+
+def save_whole(state: Any, path: str) -> None:
+    """Write a checkpoint so that at any moment there is the old one or the new one.
+
+    Raises:
+        UserError: the system refused, as where the disk is full.
+    """
+    with _written_whole(path) as unfinished:
+        for seconds in RETRIES:
+            try:
+                return _write(state, unfinished)
+            except OSError as error:
+                if error.errno not in PASSING:
+                    raise
+                logger.warning(f"{unfinished}: {error}; trying again")
+                time.sleep(seconds)
+        _write(state, unfinished)
+
+
+def _saves_whole(save: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(save)
+    def torch_persistent_save(obj: Any, filename: Any, async_write: bool = False) -> None:
+        remote = not isinstance(filename, str) or not PathManager.supports_rename(filename)
+        if async_write or remote:
+            save(obj, filename, async_write)
+        else:
+            save_whole(obj, filename)
+
+    torch_persistent_save.writes_whole = True
+    return torch_persistent_save
+
+
+def _copies_whole(copy: Callable[..., bool]) -> Callable[..., bool]:
+    @functools.wraps(copy)
+    def copy_whole(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
+        if PathManager.path_requires_pathmanager(src_path) or not PathManager.supports_rename(
+            dst_path
+        ):
+            return copy(src_path, dst_path, overwrite)
+        with _written_whole(dst_path) as unfinished:
+            shutil.copyfile(src_path, unfinished)
+            with Path(unfinished).open("rb") as file:
+                _reach_disk(file)
+        return True
+
+    copy_whole.writes_whole = True
+    return copy_whole
+
+
+def _explains_unwritable(verify: Callable[[str], None]) -> Callable[[str], None]:
+    @functools.wraps(verify)
+    def verify_checkpoint_directory(save_dir: str) -> None:
+        try:
+            verify(save_dir)
+        except OSError as error:
+            raise UserError(
+                f"{save_dir} cannot be written: {error.strerror}; give another --save-dir "
+                f"(checkpoint.save_dir)"
+            ) from error
+
+    verify_checkpoint_directory.writes_whole = True
+    return verify_checkpoint_directory
+
+
+def write_checkpoints_whole() -> None:
+    """Make fairseq write checkpoints whole or not at all, and say in one line why not.
+
+    fairseq writes a checkpoint under a temporary name and renames it, but then *copies* it onto
+    checkpoint_best.pt and checkpoint_last.pt: a kill or a full disk leaves half a file there, from
+    which no training goes on. Where writing fails it tries again behind what it wrote before, in
+    the same file, so that a disk with room again gets a file that nobody can read; and what it
+    raises at last (torch's "unexpected pos 768 vs 662") names neither the file nor the reason.
+    """
+    places = (
+        (checkpoint_utils, "torch_persistent_save", _saves_whole),
+        (checkpoint_utils, "verify_checkpoint_directory", _explains_unwritable),
+    )
+    for module, name, wrap in places:
+        if not hasattr(getattr(module, name), "writes_whole"):
+            setattr(module, name, wrap(getattr(module, name)))
+    if not hasattr(PathManager.copy, "writes_whole"):
+        PathManager.copy = staticmethod(_copies_whole(PathManager.copy))

@@ -1,0 +1,118 @@
+"""Checkpoints: what fairseq writes loads, what could run code does not, all told in one line."""
+
+import argparse
+import pickle
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fairseq import checkpoint_utils
+
+from ka_fairseq.compat.reading import TRUSTED_FILE_SWITCH
+from ka_fairseq.errors import UserError
+
+
+class Planted:
+    """Unpickling this would create a file."""
+
+    def __init__(self, victim):
+        self.victim = victim
+
+    def __reduce__(self):
+        return Path.touch, (self.victim,)
+
+
+def load(path):
+    return checkpoint_utils.load_checkpoint_to_cpu(str(path))
+
+
+def refused(path) -> str:
+    with pytest.raises(UserError) as error:
+        load(path)
+    message = str(error.value)
+    assert str(path) in message and "\n" not in message
+    return message
+
+
+def test_a_checkpoint_of_fairseq_train_loads(teacher_file):
+    state = load(teacher_file)
+    assert state["cfg"].model._name == "transformer_tiny"
+    assert "model" in torch.load(teacher_file, weights_only=True)
+
+
+def test_what_older_releases_wrote_loads(tmp_path):
+    """args as a Namespace, best scores as numpy scalars, under either name of numpy's module."""
+    content = {
+        "args": argparse.Namespace(arch="transformer", lr=[0.1]),
+        "array": np.arange(3),
+        "scalars": [np.float64(0.5), np.int64(3), np.float32(0.25), np.bool_(True)],
+    }
+    path = tmp_path / "old.pt"
+    torch.save(content, path)
+    loaded = torch.load(path, weights_only=True)
+    assert loaded["args"].arch == "transformer" and loaded["array"].tolist() == [0, 1, 2]
+    assert loaded["scalars"] == content["scalars"]
+
+    moved = tmp_path / "numpy1.pkl"
+    moved.write_bytes(pickle.dumps(content, protocol=2).replace(b"numpy._core.", b"numpy.core."))
+    assert b"numpy.core." in moved.read_bytes()
+    unpickled = torch.serialization._weights_only_unpickler.load(moved.open("rb"), encoding="utf-8")
+    assert unpickled["scalars"] == content["scalars"]
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before zip"])
+def test_a_planted_call_does_not_run(tmp_path, teacher_file, legacy):
+    victim = tmp_path / "ran"
+    state = torch.load(teacher_file, weights_only=True)
+    state["extra_state"]["planted"] = Planted(victim)
+    path = tmp_path / "planted.pt"
+    torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+    message = refused(path)
+    assert not victim.exists()
+    assert "pathlib" in message or "getattr" in message
+    assert TRUSTED_FILE_SWITCH in message
+
+
+def test_a_trusted_file_can_be_loaded_by_the_switch_that_the_error_names(
+    tmp_path, teacher_file, monkeypatch
+):
+    state = torch.load(teacher_file, weights_only=True)
+    state["extra_state"]["own"] = Path("of my own")
+    path = tmp_path / "own.pt"
+    torch.save(state, path)
+    assert "pathlib" in refused(path)
+    monkeypatch.setenv(*TRUSTED_FILE_SWITCH.split("="))
+    assert load(path)["extra_state"]["own"] == Path("of my own")
+
+
+def test_missing_empty_truncated_and_foreign_files(tmp_path, teacher_file):
+    path = tmp_path / "teacher.pt"
+    assert "no checkpoint at" in refused(path)
+    path.touch()
+    assert "cannot be read" in refused(path)
+    whole = teacher_file.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert "truncated, damaged or another kind of file" in refused(path)
+    path.write_text("a sentence\n", encoding="utf-8")
+    assert "cannot be read" in refused(path)
+    torch.save({"weights": torch.zeros(2)}, path)
+    refused(path)
+    assert "no checkpoint at" in refused(tmp_path)
+
+
+def test_random_damage_is_an_error_of_one_line_or_does_no_harm(tmp_path, teacher_file):
+    random.seed(0)
+    whole = teacher_file.read_bytes()
+    path = tmp_path / "damaged.pt"
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for _ in range(random.randint(1, 30)):
+            # The pickle is at the front; most of the rest is weights.
+            damaged[random.randrange(min(len(whole), 20_000))] = random.randrange(256)
+        path.write_bytes(bytes(damaged))
+        try:
+            load(path)
+        except UserError as error:
+            assert "\n" not in str(error)
