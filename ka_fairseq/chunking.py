@@ -14,8 +14,11 @@ from torch import Tensor
 SHARE_OF_FREE_MEMORY = 1 / 8
 LARGEST_CHUNK = 256 * 2**20
 
-# Elements of a block on a CPU: 1 MB in float32, so that a handful of them stay in the cache.
+# Elements of a block on a CPU: 1 MB in float32 for a thread, so that a handful of them stay in its
+# cache. No more than for two: glibc hands larger tensors back to the system when they are freed,
+# and fetching their pages anew takes longer than the work.
 BLOCK_ELEMENTS = 2**18
+LARGEST_BLOCK = 2**19
 
 
 def chunk_rows(vocabulary: int, tensors: int, device: torch.device) -> int:
@@ -42,7 +45,8 @@ def block_rows(chunk: Tensor) -> int:
     """Rows of a block of a chunk: what a CPU's cache holds; the whole chunk elsewhere."""
     if chunk.device.type != "cpu":
         return max(1, len(chunk))
-    return max(1, BLOCK_ELEMENTS // chunk.size(-1))
+    elements = min(BLOCK_ELEMENTS * torch.get_num_threads(), LARGEST_BLOCK)
+    return max(1, elements // chunk.size(-1))
 
 
 def slices(length: int, step: int) -> Iterator[slice]:

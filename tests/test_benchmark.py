@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -264,6 +265,35 @@ def test_a_process_that_fails_tells_its_last_line(workspace):
     no_steps = replace(workspace, batches=[[10**6]])
     with pytest.raises(UserError, match="measuring cross_entropy failed: "):
         runner.run(no_steps, [CROSS_ENTROPY], Plan(1, 1, 0, 1))
+
+
+def test_processes_have_the_pipelines_settings_or_the_users(monkeypatch):
+    children.environment.cache_clear()
+    monkeypatch.setenv("OMP_WAIT_POLICY", "the user's")
+    assert children.environment(tuned=False) == dict(os.environ)
+    assert children.environment(tuned=True)["MALLOC_TRIM_THRESHOLD_"]
+    assert children.environment(tuned=True)["OMP_WAIT_POLICY"] == "the user's"
+    children.environment.cache_clear()
+
+
+THREADS = """
+import sys
+from pathlib import Path
+from benchmark.workspace import Setting, prepare
+import psutil
+before = psutil.Process().num_threads()
+prepare(Path(sys.argv[1]), Setting("iwslt15_th_en", 10_000, 96, 1, "fp32", "cpu", quick=False))
+print(psutil.Process().num_threads() - before)
+"""
+
+
+@pytest.mark.slow
+def test_preparing_starts_no_threads_that_would_spin_beside_the_measurements(tmp_path):
+    words = [sys.executable, "-c", THREADS, str(tmp_path / "work")]
+    paths = os.pathsep.join([str(ROOT / "scripts"), str(ROOT)])
+    variables = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": paths}
+    result = subprocess.run(words, capture_output=True, text=True, check=True, env=variables)
+    assert int(result.stdout) == 0
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def test_the_free_memory_is_looked_at():
 def test_blocks_fit_the_cache_or_are_a_row(vocabulary):
     rows = chunking.block_rows(torch.empty(3, vocabulary))
     assert rows >= 1
-    assert rows == 1 or rows * vocabulary <= chunking.BLOCK_ELEMENTS
+    assert rows == 1 or rows * vocabulary <= chunking.LARGEST_BLOCK
 
 
 @given(st.integers(0, 50), st.integers(1, 60))

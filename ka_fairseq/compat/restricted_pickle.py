@@ -2,7 +2,8 @@
 
 For torch before 2.4, whose ``torch.load(weights_only=True)`` has no allow-list, and in 1.13 not
 even numbers with a fraction. The class stands where torch has its own unpickler, so everything else
-about reading a checkpoint stays torch's. See :func:`ka_fairseq.compat.reading.allow_fairseq_checkpoints`.
+about reading a checkpoint stays torch's. See
+:func:`ka_fairseq.compat.reading.allow_fairseq_checkpoints`.
 """
 
 from __future__ import annotations

@@ -120,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--warm-up", type=int, help="steps before these (default: 2; on a GPU 8)")
     add("--batches", type=int, help=f"different batches (default: {_BATCHES})")
     add("--threads", type=int, default=0, help="of torch on a CPU (default: its own choice)")
+    add("--as-is", action="store_true",
+        help="leave the environment variables for threads and memory alone, as fairseq-train does; "
+        "default: those that the pipeline sets")  # fmt: skip
     add("--compile-loss", action="store_true", help="chunked and cached: with --compile-loss")
     add("--scaling", action="store_true",
         help="instead: how time and memory grow over 1k to 16k tokens and 10k to 128k types, with "
@@ -169,6 +172,7 @@ def _setting(arguments: argparse.Namespace) -> Setting:
         device=arguments.device,
         quick=arguments.quick,
         compiled=arguments.compile_loss,
+        tuned=not arguments.as_is,
     )
 
 

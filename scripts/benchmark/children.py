@@ -25,25 +25,26 @@ class OutOfMemory(ProcessError):
 
 
 @functools.cache
-def environment() -> dict[str, str]:
-    """That of the pipeline's trainings; the same for all of a run's processes."""
-    return commands.threads_and_memory()
+def environment(tuned: bool) -> dict[str, str]:
+    """That of the pipeline's trainings, or this process's own; one for all of a run's processes."""
+    return commands.threads_and_memory() if tuned else dict(os.environ)
 
 
-def run_module(module: str, *arguments: str | Path, threads: int = 0) -> None:
+def run_module(module: str, *arguments: str | Path, threads: int = 0, tuned: bool = True) -> None:
     """Run ``python -m module`` to its end.
 
     Args:
         module: its name.
         arguments: on its command line.
         threads: for OMP_NUM_THREADS; 0 leaves it to the environment.
+        tuned: which :func:`environment`.
 
     Raises:
         OutOfMemory: it was killed, or said that it had too little memory.
         ProcessError: it failed otherwise.
     """
     paths = [str(_SCRIPTS), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
-    variables = environment() | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    variables = environment(tuned) | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     if threads:
         variables["OMP_NUM_THREADS"] = str(threads)
     result = subprocess.run(

@@ -57,7 +57,8 @@ def name_of(setting: Setting) -> str:
     precision = "" if setting.precision == "fp32" else f"-{setting.precision}"
     compiled = "-compiled" if setting.compiled else ""
     quick = "-quick" if setting.quick else ""
-    return f"{setting.pair}-{setting.device}{precision}{compiled}{quick}"
+    as_is = "" if setting.tuned else "-as-is"
+    return f"{setting.pair}-{setting.device}{precision}{compiled}{as_is}{quick}"
 
 
 def facts(
@@ -67,7 +68,7 @@ def facts(
     pair = sizes.PAIRS[setting.pair]
     variables = [
         f"{name}={value}"
-        for name, value in sorted(children.environment().items())
+        for name, value in sorted(children.environment(setting.tuned).items())
         if name in _ENVIRONMENT or name.startswith(("MALLOC_", "PYTORCH_"))
     ]
     return {

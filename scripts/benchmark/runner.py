@@ -120,7 +120,9 @@ def one(workspace: Workspace, case: Case, plan: Plan) -> Result:
     asked, answered = (workspace.folder / name for name in ("request.json", "result.json"))
     asked.write_text(json.dumps(asdict(request)), encoding="utf-8")
     answered.unlink(missing_ok=True)
-    children.run_module("benchmark.measure", asked, answered, threads=plan.threads)
+    children.run_module(
+        "benchmark.measure", asked, answered, threads=plan.threads, tuned=setting.tuned
+    )
     return Result(**json.loads(Path(answered).read_text(encoding="utf-8")))
 
 

@@ -32,6 +32,7 @@ class Setting:
         device: where the cache is built.
         quick: tiny models.
         compiled: with ``--compile-loss``.
+        tuned: with the pipeline's settings of threads and memory.
     """
 
     pair: str
@@ -42,6 +43,7 @@ class Setting:
     device: str
     quick: bool
     compiled: bool = False
+    tuned: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Workspace:
             *("build", *self._common(), *self._cache()),
             *("--max-tokens", str(self.setting.tokens)),
             *(() if self.setting.device == "cuda" else ("--cpu",)),
+            tuned=self.setting.tuned,
         )
 
     def _common(self) -> list[str]:
