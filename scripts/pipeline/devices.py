@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from pipeline.errors import PipelineError
 
 # Any free port; all nodes must know it beforehand.
@@ -52,7 +50,7 @@ class Devices:
             PipelineError: the numbers do not fit.
         """
         environ = os.environ if environ is None else environ
-        visible = torch.cuda.device_count() if visible is None else visible
+        visible = visible_gpus() if visible is None else visible
         launcher = tuple(shlex.split(environ.get("LAUNCHER", "")))
         total = (settings.get("optimization.update_freq") or [1])[0]
         asked = _number(environ, "GPUS")
@@ -85,6 +83,13 @@ class Devices:
         if self.launcher:
             overrides["distributed_training.distributed_port"] = _PORT
         return overrides
+
+
+def visible_gpus() -> int:
+    """Return how many GPUs torch finds on this node."""
+    import torch  # not above: a second that --help and the stages before the trainings do without
+
+    return torch.cuda.device_count()
 
 
 def _number(environ: Mapping[str, str], name: str) -> int | None:

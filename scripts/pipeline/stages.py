@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import binarize, evaluate, files, prepare, report, state
+from pipeline import binarize, evaluate, files, prepare, state
 from pipeline.errors import PipelineError, describe
 from pipeline.settings import Pair
 from pipeline.train import Training
@@ -110,6 +110,8 @@ def _evaluate(pair: Pair, force: bool) -> None:
 def _report(pair: Pair, force: bool) -> None:
     if not any(evaluate.scores(pair, training.name) for training in TRAININGS):
         raise PipelineError("report needs evaluate, which is not done")
+    from pipeline import report  # not above: it takes torch, fairseq and matplotlib, for seconds
+
     with _named("report"):
         table = report.build(pair)
     print(f"\n{table}")

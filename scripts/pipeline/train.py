@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from pipeline import commands, files, hydra_configs, state, training_log
-from pipeline.devices import Devices
+from pipeline.devices import Devices, visible_gpus
 from pipeline.errors import PipelineError
 from pipeline.progress import bar
 from pipeline.settings import USER_DIR, Pair
@@ -108,7 +106,7 @@ class Training:
         overrides: dict[str, Any] = {
             "hydra.run.dir": folder,
             "common.user_dir": str(USER_DIR),
-            "common.fp16": torch.cuda.is_available(),
+            "common.fp16": visible_gpus() > 0,
             "task.data": str(pair.bin_dir),
             "task.source_lang": pair.source_lang,
             "task.target_lang": pair.target_lang,
