@@ -214,9 +214,37 @@ class TeacherCase(CriterionCase):
         return run
 
 
+class ProductsCase(CriterionCase):
+    """All of a step but its loss: both models, their output projections and these's gradients.
+
+    What a plain or chunked step takes beyond this goes into softmaxes, divergence and memory.
+    """
+
+    def step(self, sample: Sample) -> None:
+        """Forward and backward, with the logits for their own gradient."""
+        self.bench.teacher_logits(sample)
+        logits = self.bench.model(**sample["net_input"])[0]
+        logits.backward(logits.detach())
+
+    def loss_alone(self, sample: Sample) -> Run:
+        """The products with the projections, of the positions that are no padding."""
+        keep = self.bench.keep(sample)
+        learner = self.bench.leaf(sample, keep)
+        teacher = self.bench.teacher_output(sample, keep)
+
+        def run() -> None:
+            with torch.no_grad():
+                F.linear(*teacher.inputs)
+            logits = F.linear(*learner.inputs)
+            logits.backward(logits.detach())
+
+        return run
+
+
 CASES: dict[str, type[CriterionCase]] = {
     "cross_entropy": CrossEntropyCase,
     "teacher": TeacherCase,
+    "products": ProductsCase,
     "plain": PlainCase,
     "chunked": ChunkedCase,
     "cached": CachedCase,

@@ -118,7 +118,7 @@ def build(request: Request, device: torch.device) -> Bench:
     task = tasks.setup_task(cfg.task)
     model = task.build_model(cfg.model).to(device, DTYPES[request.precision]).train()
     criterion = task.build_criterion(cfg.criterion)
-    if request.case == "teacher":
+    if request.case in ("teacher", "products"):
         task.load_teacher()
     task.load_dataset("train")
     return Bench(task, model, criterion)

@@ -37,6 +37,7 @@ _NAMES = {
     "cross_entropy": "cross-entropy (CE), fairseq's",
     "teacher": "teacher, forward",
     "floor": "floor: CE + teacher, forward",
+    "products": "both models without a loss",
 }
 _ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "LD_PRELOAD")
 _EXPLANATION = """\
@@ -46,6 +47,8 @@ _EXPLANATION = """\
 - floor: fairseq's label_smoothed_cross_entropy step and the teacher's forward pass, each measured
   in this run. plain: full logits, softmax and log-softmax of both models, products, sums. chunked:
   this package, the teacher run at every step. cached: this package with `--teacher-cache`.
+- without a loss: both models' passes and the matrix products with their output projections, with
+  no softmax and no divergence: what no step that runs the teacher can do without.
 - peak over CE: the most memory ({memory}) held during the steps, less that of
   the cross-entropy step; then less the teacher's weights too.
 - loss alone: from both models' hidden states to the gradient of the learner's, no more; for the

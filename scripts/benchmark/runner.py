@@ -24,7 +24,7 @@ MEGABYTE = 1e6
 
 @dataclass(frozen=True, order=True)
 class Case:
-    """A row of the table: ``cross_entropy`` and ``teacher`` have no variant."""
+    """A row of the table: what is no criterion of this package has no variant."""
 
     criterion: str
     variant: str = ""
@@ -38,7 +38,7 @@ class Case:
         return f"{self.criterion} {self.variant}".strip()
 
 
-CROSS_ENTROPY, TEACHER = Case("cross_entropy"), Case("teacher")
+CROSS_ENTROPY, TEACHER, PRODUCTS = map(Case, ("cross_entropy", "teacher", "products"))
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,12 @@ class Plan:
 
 
 def cases_of(criterions: Iterable[str], variants: Iterable[str]) -> list[Case]:
-    """The two that make up the floor, and each criterion in each variant."""
+    """The two that make up the floor, what is least, and each criterion in each variant."""
     variants = list(variants)
     return [
         CROSS_ENTROPY,
         TEACHER,
+        PRODUCTS,
         *(Case(criterion, variant) for criterion in criterions for variant in variants),
     ]
 
@@ -106,7 +107,7 @@ def one(workspace: Workspace, case: Case, plan: Plan) -> Result:
         children.ProcessError: it failed.
     """
     setting = workspace.setting
-    criterion = "cross_entropy" if case == TEACHER else case.criterion
+    criterion = "cross_entropy" if case in (TEACHER, PRODUCTS) else case.criterion
     request = Request(
         case=case.kind,
         options=workspace.options(criterion, case.kind),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.runner import CROSS_ENTROPY, TEACHER, Case
+from benchmark.runner import CROSS_ENTROPY, PRODUCTS, TEACHER, Case
 from benchmark.workspace import Setting
 
 # Bounds on memory are for a batch of this many tokens, those on time against the plain reference
@@ -58,7 +58,7 @@ def spread(values: pd.Series) -> float:
 
 def summary(measured: Measured) -> list[dict[str, Any]]:
     """A row for each case, in the order of the table; what a case does not have is None."""
-    floor = [CROSS_ENTROPY, TEACHER, PROJECTION, FLOOR]
+    floor = [CROSS_ENTROPY, TEACHER, PROJECTION, FLOOR, PRODUCTS]
     others = sorted(
         (case for case in measured.cases if case not in floor),
         key=lambda case: (_CRITERIONS.index(case.criterion), _VARIANTS.index(case.variant)),
@@ -108,6 +108,7 @@ class Bound:
         unit: "" for a ratio.
         applies: whether these are the sizes that the bound is for.
         condition: which these are.
+        least: the figure of a step without a loss, below which none can come.
     """
 
     what: str
@@ -116,13 +117,16 @@ class Bound:
     unit: str = ""
     applies: bool = True
     condition: str = ""
+    least: float | None = None
 
     @property
     def verdict(self) -> str:
         """In words."""
         if not self.applies:
             return f"not judged: needs {self.condition}"
-        return "met" if self.measured <= self.limit else "not met"
+        if self.measured <= self.limit:
+            return "met"
+        return "not met" + (f"; without a loss: {self.least:.3f}" if self.least else "")
 
 
 def bounds(measured: Measured, setting: Setting) -> list[Bound]:
@@ -182,9 +186,11 @@ def _against_plain(measured: Measured, setting: Setting) -> Iterator[Bound]:
     for column, of_what in (("step_ms", "step"), ("loss_alone_ms", "loss alone")):
         for chunked in _with_variant(measured, "chunked"):
             if (plain := Case(chunked.criterion, "plain")) in measured:
-                ratio = (measured.of(chunked, column) / measured.of(plain, column)).median()
+                of_plain = measured.of(plain, column)
+                ratio = (measured.of(chunked, column) / of_plain).median()
+                least = (measured.of(PRODUCTS, column) / of_plain).median()
                 what = f"{chunked.criterion}, chunked ÷ plain, {of_what}"
-                yield Bound(what, limit, ratio, "", applies, condition)
+                yield Bound(what, limit, ratio, "", applies, condition, least)
 
 
 def _with_variant(measured: Measured, variant: str) -> list[Case]:
