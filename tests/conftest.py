@@ -10,11 +10,29 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.support import TEXT, run, train, words_to_types
 
 # The scripts run what is tested here, not what lies in .venv.
 os.environ["PYTHON"] = sys.executable
+
+
+FINISHED = "tests/pipeline/finished/"
+
+
+class _FilesAndAFolder(LoadFileScheduling):
+    """Gives each file to one worker, and that folder to one, as its pipeline takes minutes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return FINISHED if nodeid.startswith(FINISHED) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """How pytest-xdist hands out the tests, in place of its --dist."""
+    return _FilesAndAFolder(config, log)
 
 
 @pytest.fixture(scope="session")

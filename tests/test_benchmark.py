@@ -279,30 +279,34 @@ def test_processes_have_the_pipelines_settings_or_the_users(monkeypatch):
     children.environment.cache_clear()
 
 
-THREADS = """
+IDLING = """
 import sys
+import time
 from pathlib import Path
 from benchmark.workspace import Setting, prepare
-import psutil
-before = psutil.Process().num_threads()
 prepare(Path(sys.argv[1]), Setting("iwslt15_th_en", 10_000, 96, 1, "fp32", "cpu", quick=False))
-print(psutil.Process().num_threads() - before)
+before = time.process_time()
+time.sleep(1)
+print(time.process_time() - before)
 """
 
 
 @pytest.mark.slow
-def test_preparing_starts_no_threads_that_would_spin_beside_the_measurements(tmp_path):
-    words = [sys.executable, "-c", THREADS, str(tmp_path / "work")]
+def test_no_thread_spins_beside_the_measurements(tmp_path):
+    words = [sys.executable, "-c", IDLING, str(tmp_path / "work")]
     paths = os.pathsep.join([str(ROOT / "scripts"), str(ROOT)])
-    variables = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": paths}
+    spinning = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "ACTIVE"}
+    variables = {**os.environ, **spinning, "PYTHONPATH": paths}
     result = subprocess.run(words, capture_output=True, text=True, check=True, env=variables)
-    assert int(result.stdout) == 0
+    assert float(result.stdout) < 0.5
 
 
 @pytest.mark.slow
 def test_a_quick_run_measures_every_row(tmp_path):
     script = str(ROOT / "scripts" / "benchmark.py")
+    criterions = ("backward_kl", "topk_kl")
     options = ("--quick", "--repeats", "1", "--threads", "1", "--output", str(tmp_path))
+    options += ("--criterions", *criterions)
     result = subprocess.run(
         [sys.executable, script, *options], capture_output=True, text=True, check=False
     )
@@ -314,19 +318,19 @@ def test_a_quick_run_measures_every_row(tmp_path):
     assert set(rows) == {
         *(("cross_entropy", ""), ("teacher", ""), ("teacher", "projection"), ("floor", "")),
         ("products", ""),
-        *((criterion, variant) for criterion in CRITERIONS for variant in sizes.VARIANTS),
+        *((criterion, variant) for criterion in criterions for variant in sizes.VARIANTS),
     }
     for row in rows.values():
         assert row["step_ms"] > 0 and row["to_floor"] > 0 and row["to_cross_entropy"] > 0
-    for criterion in CRITERIONS:
+    for criterion in criterions:
         assert f"| {criterion} " in result.stdout
         assert rows[criterion, "plain"]["loss_alone_ms"] > 0
         assert rows[criterion, "cached"]["tokens_per_second"] > 0
     judged = [bound["what"] for bound in content["bounds"]]
-    assert sum("teacher run at every step ÷ floor" in what for what in judged) == 4
-    assert sum("chunked ÷ plain" in what for what in judged) == 8
-    assert sum("peak memory" in what for what in judged) == 8
+    assert sum("teacher run at every step ÷ floor" in what for what in judged) == 2
+    assert sum("chunked ÷ plain" in what for what in judged) == 4
+    assert sum("peak memory" in what for what in judged) == 4
     measured = pd.read_csv(tmp_path / f"{name}.csv")
-    assert len(measured) == 15
+    assert len(measured) == 9
     assert measured[measured.variant == "plain"].difference.max() < 1e-4
     assert {"Hardware", "Versions"} <= set(content["about"])
