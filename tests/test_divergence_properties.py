@@ -147,14 +147,13 @@ def test_a_shift_of_all_logits_changes_nothing(learner, teacher, restriction, di
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(
-    usual, usual, st.integers(0, V), divergences, st.sampled_from([torch.float16, torch.bfloat16])
-)
+@given(usual, usual, st.integers(0, V), divergences, halves)
 def test_half_precision_is_finite_too(learner, teacher, top_k, divergence, dtype):
     for form in NEVER_NEGATIVE:
         logits = rows(learner, dtype=dtype).requires_grad_()
-        q = rows(teacher, dtype=dtype).log_softmax(-1)
-        values = divergence(logits.log_softmax(-1), q, top_k=top_k, top_k_form=form)
+        # Softmaxes in float32, as torch 1.13 has none in float16 on a CPU.
+        p, q = (x.float().log_softmax(-1).to(dtype) for x in (logits, rows(teacher, dtype=dtype)))
+        values = divergence(p, q, top_k=top_k, top_k_form=form)
         values.sum().backward()
         assert torch.isfinite(values).all() and (values >= 0).all()
         assert torch.isfinite(logits.grad).all()

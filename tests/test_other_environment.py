@@ -17,11 +17,13 @@ from tests.support import ROOT, USER_DIR, run, train
 pytestmark = pytest.mark.slow
 
 PLAIN = ("--task", "translation", "--criterion", "label_smoothed_cross_entropy")
-VERSIONS = "import fairseq, numpy, torch; print(fairseq.__version__, numpy.__version__[0])"
+# With this package, so that an environment which was made for an earlier state of it is no choice.
+VERSIONS = "import ka_fairseq, fairseq, numpy; print(fairseq.__version__, numpy.__version__[0])"
 
 
 def versions(python):
-    found = subprocess.run([python, "-c", VERSIONS], capture_output=True, text=True, check=False)
+    command = [python, "-c", VERSIONS]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return found.stdout.strip()
 
 

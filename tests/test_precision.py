@@ -32,8 +32,10 @@ on_each_device = pytest.mark.parametrize("device", DEVICES)
 for_each_criterion = pytest.mark.parametrize("criterion", CRITERIONS)
 
 # Relative, for a batch's loss and its parts, and for the length of the gradient's error: a float16
-# has 11 bits, a bfloat16 has 8.
-DTYPES = {torch.float16: (5e-4, 1e-2), torch.bfloat16: (4e-3, 5e-2)}
+# has 11 bits, a bfloat16 has 8. On a CPU torch 1.13 rounds more often than today's on the way
+# through the models.
+OLDER = not hasattr(torch.serialization, "add_safe_globals")
+DTYPES = {torch.float16: (5e-4, 1e-2), torch.bfloat16: (1.2e-2 if OLDER else 4e-3, 5e-2)}
 # Absolute, in bits a token, for the losses logged over 8 updates, which start at 9.
 CURVE = {"fp16": 0.01, "bf16": 0.1}
 

@@ -18,6 +18,7 @@ from ka_fairseq.compat.writing import save_whole
 __all__ = ["save_whole"]
 
 reading.allow_fairseq_checkpoints()
+reading.check_lengths_of_tensors()
 reading.explain_checkpoint_errors()
 writing.write_checkpoints_whole()
 resuming.resume_exactly()

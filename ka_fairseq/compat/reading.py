@@ -63,6 +63,36 @@ def allow_fairseq_checkpoints() -> None:
         )
 
 
+class _LengthChecked:
+    """torch's reader of zip files, which takes a part only for a tensor of its length."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def get_storage_from_record(self, name: str, length: int, dtype: Any) -> Any:
+        held = len(self._reader.get_record(name))
+        if held != length:
+            raise RuntimeError(f"{name} has {held} bytes, and its tensor {length}")
+        return self._reader.get_storage_from_record(name, length, dtype)
+
+
+class _LengthCheckingReader(torch.serialization._opener):
+    def __init__(self, name_or_buffer: Any) -> None:
+        super().__init__(_LengthChecked(torch._C.PyTorchFileReader(name_or_buffer)))
+
+
+def check_lengths_of_tensors() -> None:
+    """Refuse a checkpoint with a part that is shorter than its tensor.
+
+    torch 1.13 fills the rest of the tensor with what lies behind the part in its memory.
+    """
+    if not hasattr(torch.serialization, "add_safe_globals"):  # since torch 2.4
+        torch.serialization._open_zipfile_reader = _LengthCheckingReader
+
+
 def _named(entry: Any) -> tuple[str, Any]:
     """``("module.name", object)`` for one of :func:`checkpoint_globals`."""
     if isinstance(entry, tuple):

@@ -10,7 +10,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from pipeline import commands, files, state
 from pipeline.errors import PipelineError
 from pipeline.progress import bar
-from pipeline.settings import Pair
+from pipeline.settings import USER_DIR, Pair
 
 
 def hypotheses(pair: Pair, model: str) -> list[str]:
@@ -76,7 +76,8 @@ def _hypothesis_file(pair: Pair, model: str) -> Path:
 def _translate(pair: Pair, model: str) -> list[str]:
     count = len(references(pair))
     command = commands.python_module("fairseq_cli.generate")
-    command += [str(pair.bin_dir), "--path", str(pair.model(model))]
+    # fairseq 0.12.2 needs the package to translate with torch 1.13 (ka_fairseq.compat).
+    command += [str(pair.bin_dir), "--path", str(pair.model(model)), "--user-dir", str(USER_DIR)]
     command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]
     command += ["--gen-subset", "test", "--batch-size", str(pair.decoding["batch_size"])]
     # fairseq's default, 8, leaves out the last sentences where the batches do not divide by it.
