@@ -175,6 +175,15 @@ def run(
     )
 
 
+def error_of(result: subprocess.CompletedProcess) -> str:
+    """The line that a command ended with."""
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    line = result.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
 def environment() -> dict[str, str]:
     """The same interpreter for the scripts as for the tests, and the same sums on any machine."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -16,7 +16,7 @@ import torch
 
 from tests import killing
 from tests.pipeline.comparing import assert_same_losses, assert_same_parameters
-from tests.pipeline.project import environment, run
+from tests.pipeline.project import environment, error_of, run
 
 pytestmark = pytest.mark.slow
 
@@ -43,15 +43,6 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
 def grow(folder: Path, size: int) -> None:
     """Make room on a small disk."""
     subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
-
-
-def error_of(result: subprocess.CompletedProcess) -> str:
-    """The line that a command ended with."""
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr
-    line = result.stderr.strip().splitlines()[-1]
-    assert line.startswith("error: ")
-    return line
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from pipeline import state
 
 from tests.pipeline import project as projects
-from tests.pipeline.project import run
+from tests.pipeline.project import error_of, run
 
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
 
@@ -29,15 +28,6 @@ def as_anybody() -> None:
     for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
         if os.geteuid() == 0 and libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
             raise OSError("this root cannot give up its rights")
-
-
-def error_of(result: subprocess.CompletedProcess) -> str:
-    """The only line that a command ended with."""
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr
-    line = result.stderr.strip().splitlines()[-1]
-    assert line.startswith("error: ")
-    return line
 
 
 def module(name: str, *words: object) -> list[object]:
