@@ -215,9 +215,9 @@ class TeacherCase(CriterionCase):
 
 
 class ProductsCase(CriterionCase):
-    """All of a step but its loss: both models, their output projections and these's gradients.
+    """The plain reference but for its loss: both models, their output projections, the gradients.
 
-    What a plain or chunked step takes beyond this goes into softmaxes, divergence and memory.
+    What it takes beyond this goes into softmaxes and divergence, and into fetching memory for them.
     """
 
     def step(self, sample: Sample) -> None:

@@ -47,8 +47,8 @@ _EXPLANATION = """\
 - floor: fairseq's label_smoothed_cross_entropy step and the teacher's forward pass, each measured
   in this run. plain: full logits, softmax and log-softmax of both models, products, sums. chunked:
   this package, the teacher run at every step. cached: this package with `--teacher-cache`.
-- without a loss: both models' passes and the matrix products with their output projections, with
-  no softmax and no divergence: what no step that runs the teacher can do without.
+- without a loss: both models' passes and the matrix products with their output projections, all
+  logits in one piece, with no softmax and no divergence: what is left of the plain reference.
 - peak over CE: the most memory ({memory}) held during the steps, less that of
   the cross-entropy step; then less the teacher's weights too.
 - loss alone: from both models' hidden states to the gradient of the learner's, no more; for the

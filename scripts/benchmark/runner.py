@@ -59,7 +59,7 @@ class Plan:
 
 
 def cases_of(criterions: Iterable[str], variants: Iterable[str]) -> list[Case]:
-    """The two that make up the floor, what is least, and each criterion in each variant."""
+    """The two that make up the floor, a step without a loss, and each criterion's variants."""
     variants = list(variants)
     return [
         CROSS_ENTROPY,

@@ -108,7 +108,7 @@ class Bound:
         unit: "" for a ratio.
         applies: whether these are the sizes that the bound is for.
         condition: which these are.
-        least: the figure of a step without a loss, below which none can come.
+        without_loss: the same figure of both models without a loss; None where it says nothing.
     """
 
     what: str
@@ -117,7 +117,7 @@ class Bound:
     unit: str = ""
     applies: bool = True
     condition: str = ""
-    least: float | None = None
+    without_loss: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -126,7 +126,9 @@ class Bound:
             return f"not judged: needs {self.condition}"
         if self.measured <= self.limit:
             return "met"
-        return "not met" + (f"; without a loss: {self.least:.3f}" if self.least else "")
+        if self.without_loss is None:
+            return "not met"
+        return f"not met; without a loss: {self.without_loss:.3f}"
 
 
 def bounds(measured: Measured, setting: Setting) -> list[Bound]:
@@ -188,9 +190,9 @@ def _against_plain(measured: Measured, setting: Setting) -> Iterator[Bound]:
             if (plain := Case(chunked.criterion, "plain")) in measured:
                 of_plain = measured.of(plain, column)
                 ratio = (measured.of(chunked, column) / of_plain).median()
-                least = (measured.of(PRODUCTS, column) / of_plain).median()
+                without = (measured.of(PRODUCTS, column) / of_plain).median()
                 what = f"{chunked.criterion}, chunked ÷ plain, {of_what}"
-                yield Bound(what, limit, ratio, "", applies, condition, least)
+                yield Bound(what, limit, ratio, "", applies, condition, without)
 
 
 def _with_variant(measured: Measured, variant: str) -> list[Case]:
