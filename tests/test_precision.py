@@ -32,10 +32,11 @@ on_each_device = pytest.mark.parametrize("device", DEVICES)
 for_each_criterion = pytest.mark.parametrize("criterion", CRITERIONS)
 
 # Relative, for a batch's loss and its parts, and for the length of the gradient's error: a float16
-# has 11 bits, a bfloat16 has 8. On a CPU torch 1.13 rounds more often than today's on the way
-# through the models.
-OLDER = not hasattr(torch.serialization, "add_safe_globals")
-DTYPES = {torch.float16: (5e-4, 1e-2), torch.bfloat16: (1.2e-2 if OLDER else 4e-3, 5e-2)}
+# has 11 bits, a bfloat16 has 8.
+DTYPES = {torch.float16: (5e-4, 1e-2), torch.bfloat16: (4e-3, 5e-2)}
+# From the same checkpoints torch 1.13's models are further off on a CPU, which shows in the small
+# divergence over the 8 best: 6.0e-3 there, 1.1e-4 with torch 2.13.
+TWICE_WITH_TORCH_1 = ("topk_kl", "transfer_loss")
 # Absolute, in bits a token, for the losses logged over 8 updates, which start at 9.
 CURVE = {"fp16": 0.01, "bf16": 0.1}
 
@@ -92,7 +93,9 @@ def test_a_batch_is_close_to_float32(setup, criterion, dtype, device):
     (log, exact), (rounded_log, rounded) = results
     of_loss, of_gradient = DTYPES[dtype]
     for name in ("loss", "nll_loss", "transfer_loss", "entropy", "teacher_entropy"):
-        assert rounded_log[name].item() == pytest.approx(log[name].item(), rel=of_loss)
+        twice = torch.__version__ < "2" and (criterion, name) == TWICE_WITH_TORCH_1
+        tolerance = 2 * of_loss if twice else of_loss
+        assert rounded_log[name].item() == pytest.approx(log[name].item(), rel=tolerance)
     assert (rounded - exact).norm() < of_gradient * exact.norm()
 
 
