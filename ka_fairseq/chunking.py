@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import psutil
 import torch
 from torch import Tensor
 
-# The chunk's logits and their like may take this much of the free memory, and no more than this in
-# bytes. The product for the projection's gradient reads and writes that gradient, V × d, once a
+# Bytes that a chunk's (rows × types) tensors may take. Constants, not a share of what is free: the
+# last digits depend on the size of chunks, and a run must repeat on a machine with less memory to
+# spare. The product for the projection's gradient reads and writes that gradient, V × d, once a
 # chunk, so few large chunks are faster than many small ones.
-SHARE_OF_FREE_MEMORY = 1 / 8
-LARGEST_CHUNK = 256 * 2**20
+CPU_BUDGET = 2**28
+GPU_BUDGET = 2**30
+
+# How many of them are alive at a time for each distribution. On a CPU the logits alone: the others
+# go by blocks. On a GPU the logits, the logarithms, the probabilities and what becomes a term.
+CPU_TENSORS = 1
+GPU_TENSORS = 4
 
 # Elements of a block on a CPU: 1 MB in float32 for a thread, so that a handful of them stay in its
 # cache. No more than for two: glibc hands larger tensors back to the system when they are freed,
@@ -21,24 +26,17 @@ BLOCK_ELEMENTS = 2**18
 LARGEST_BLOCK = 2**19
 
 
-def chunk_rows(vocabulary: int, tensors: int, device: torch.device) -> int:
-    """Rows of a chunk: as many as fit into the share of the memory that is free now.
+def chunk_rows(vocabulary: int, distributions: int, device: torch.device) -> int:
+    """Rows of a chunk: as many as fit into the device's budget, in float32.
 
     Args:
         vocabulary: V.
-        tensors: how many float32 (rows × V) tensors are alive at a time.
+        distributions: how many models' distributions are worked on at a time.
         device: where they are.
     """
-    room = min(LARGEST_CHUNK, SHARE_OF_FREE_MEMORY * free_memory(device))
-    return max(1, int(room) // (4 * vocabulary * tensors))
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that could be allocated now, those that torch holds for reuse included."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return psutil.virtual_memory().available
+    on_cpu = device.type == "cpu"
+    budget, tensors = (CPU_BUDGET, CPU_TENSORS) if on_cpu else (GPU_BUDGET, GPU_TENSORS)
+    return max(1, budget // (4 * vocabulary * tensors * distributions))
 
 
 def block_rows(chunk: Tensor) -> int:

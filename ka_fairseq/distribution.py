@@ -32,11 +32,15 @@ class Distribution:
 
     @classmethod
     def of_logits(cls, logits: Tensor) -> Distribution:
-        """The softmax of logits, shape (n, V), and its logarithm, with one exponential a logit.
+        """The softmax of logits, shape (n, V), float32 or better, and its logarithm.
 
-        log p(y) = (z(y) − max z) + log max p: max p is at least 1/V, so its logarithm has all
+        On a GPU, where passes over memory are what takes time, a fused log-softmax and one
+        exponential. On a CPU, where exponentials are, one exponential a logit:
+        log p(y) = (z(y) − max z) + log max p, and max p is at least 1/V, so its logarithm has all
         digits where that of p(y) would be −∞.
         """
+        if logits.device.type != "cpu":
+            return cls(torch.log_softmax(logits, dim=-1))
         probs = torch.softmax(logits, dim=-1)
         lprobs = logits - logits.amax(-1, keepdim=True)
         return cls(lprobs.add_(probs.amax(-1, keepdim=True).log()), probs)
@@ -77,7 +81,7 @@ def best_tokens(values: Tensor, k: int) -> Tensor:
     """
     n, vocabulary = values.shape
     groups = vocabulary // GROUP
-    if values.is_cuda or groups < 4 * k:
+    if values.device.type != "cpu" or groups < 4 * k:
         return values.topk(k, dim=-1, sorted=False).indices
     grouped = values[:, : groups * GROUP].view(n, groups, GROUP)
     chosen = grouped.amax(-1).topk(k, dim=-1, sorted=False).indices

@@ -25,8 +25,11 @@ def multiplies_into_float32(device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     probe = torch.ones(16, 16, dtype=torch.float16, device=device)
+    into = torch.zeros(16, 16, device=device)
     try:
-        return torch.mm(probe, probe, out_dtype=torch.float32).dtype == torch.float32
+        torch.mm(probe, probe, out_dtype=torch.float32, out=into)
+        add_product(into, probe, probe)
+        return True
     except (TypeError, RuntimeError, NotImplementedError):
         return False
 
@@ -54,27 +57,40 @@ def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def add_product(
-    into: Tensor, a: Tensor, b: Tensor, scale: Tensor | float = 1.0, *, keep: bool = True
+    into: Tensor, a: Tensor, b: Tensor, scale: Tensor | None = None, *, keep: bool = True
 ) -> None:
-    """into = into + scale · a @ b, see :func:`product`; a scale beside half precision only.
+    """into = into + scale · a @ b, see :func:`product`; a scale beside float16 only.
+
+    A scale on a GPU cannot be the product's own, which would have to wait for it.
 
     With ``keep`` false, what was in ``into`` is not read, and may be anything.
     """
-    if a.dtype in HALF:
-        result = product(a, b).mul_(scale)
-        into.copy_(into + result if keep else result)
-    else:
+    if a.dtype not in HALF:
         into.addmm_(a, b, beta=1 if keep else 0)
+    elif not keep:
+        scaled(product(a, b, out=into), scale)
+    elif scale is not None:
+        into.addcmul_(product(a, b), scale)
+    else:
+        torch.addmm(into, a, b, out_dtype=torch.float32, out=into)
 
 
-def gradient_factor(gradient: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | float]:
+def scaled(result: Tensor, scale: Tensor | None) -> Tensor:
+    """result · scale, in place; None is 1."""
+    return result if scale is None else result.mul_(scale)
+
+
+def gradient_factor(gradient: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """A float32 gradient as a factor beside tensors of ``dtype``, and what to multiply results by.
 
-    In half precision it is scaled by its largest element first: it has not been through the loss
-    scaler yet, and small values would be lost.
+    In float16 it is scaled by its largest element first: it has not been through the loss scaler
+    yet, and small values would be lost. bfloat16 has float32's range, and needs no scale.
     """
     if dtype not in HALF:
-        return gradient, 1.0
-    scale = LARGEST / gradient.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
+        return gradient, None
+    if dtype == torch.bfloat16:
+        return gradient.to(dtype), None
+    largest = torch.linalg.vector_norm(gradient, torch.inf)
+    scale = LARGEST / largest.clamp(min=torch.finfo(torch.float32).tiny)
     scale = scale.clamp(max=torch.finfo(torch.float32).max)
     return (gradient * scale).to(dtype), 1.0 / scale

@@ -7,7 +7,9 @@ architecture-specific ones) gives logits from the model's own forward pass.
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +19,10 @@ from fairseq.models.transformer import TransformerDecoderBase, TransformerModelB
 from fairseq.modules import AdaptiveSoftmax
 from torch import Tensor, nn
 
-from ka_fairseq.matmul import add_product, factor, gradient_factor, product
+from ka_fairseq.matmul import add_product, factor, gradient_factor, product, scaled
+from ka_fairseq.positions import select
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,11 @@ class Projection:
 
     def log_probs_at(self, rows: slice, tokens: Tensor) -> Tensor:
         """Log-probabilities of some tokens of each row, (n, k) → (n, k), by the normalizer."""
-        hidden, weight = wide(self.hidden[rows]), wide(self.weight[tokens])
+        hidden = wide(self.hidden[rows])
+        weight = wide(nn.functional.embedding(tokens, self.weight))
         logits = torch.bmm(weight, hidden.unsqueeze(-1)).squeeze(-1)
         if self.bias is not None:
-            logits += self.bias[tokens]
+            logits += self.bias.take(tokens)
         return logits - self.log_normalizer[rows].to(logits.dtype).unsqueeze(-1)
 
     def add_gradients(self, rows: slice, of_logits: Tensor, into: Sequence[Tensor | None]) -> None:
@@ -84,7 +90,7 @@ class Projection:
             return
         of_logits, unscale = gradient_factor(of_logits, self.weight.dtype)
         if of_hidden is not None:
-            of_hidden[rows] = product(of_logits, self.weight).mul_(unscale)
+            of_hidden[rows] = scaled(product(of_logits, self.weight), unscale)
         if of_weight is not None:
             add_product(of_weight, of_logits.T, self.hidden[rows], unscale, keep=keep)
 
@@ -121,7 +127,7 @@ class Logits:
 Output = Projection | Logits
 
 
-def run(model: nn.Module, net_input: Mapping[str, Any], keep: Tensor) -> Output:
+def run(model: nn.Module, net_input: Mapping[str, Any], rows: Tensor) -> Output:
     """Run a fairseq encoder–decoder up to what precedes its softmax.
 
     The model is called as a whole, so a DistributedDataParallel wrapper around it sees the call.
@@ -129,11 +135,11 @@ def run(model: nn.Module, net_input: Mapping[str, Any], keep: Tensor) -> Output:
     Args:
         model: the model, wrapped or not.
         net_input: a fairseq sample's ``net_input``; not changed.
-        keep: boolean, shape (batch, length); the target positions to keep. Dropping padding here
-            means that nothing behind this call ever meets it.
+        rows: the N target positions to keep, from :func:`.positions.target_rows`. Dropping padding
+            here means that nothing behind this call ever meets it.
 
     Returns:
-        The output of the N positions kept, in row-major order.
+        The output of the N positions, in their order.
     """
     bare = unwrap(model)
     # DistributedDataParallel takes what its forward pass did not use for unused, and stops when
@@ -142,13 +148,24 @@ def run(model: nn.Module, net_input: Mapping[str, Any], keep: Tensor) -> Output:
     if has_plain_projection(bare) and not looks_for_unused:
         features, _ = model(**net_input, features_only=True)
         layer = bare.decoder.output_projection
-        return Projection(features[keep], layer.weight, layer.bias)
+        return Projection(select(features, rows), layer.weight, layer.bias)
+    _tell_of_whole_logits(type(bare).__name__, looks_for_unused)
     net_output = model(**net_input)
     adaptive = getattr(bare.decoder, "adaptive_softmax", None)
     if adaptive is not None:  # then what the model puts out are features
-        return Logits(adaptive_log_probs(adaptive, net_output[0][keep]))
+        return Logits(adaptive_log_probs(adaptive, select(net_output[0], rows)))
     # Only the model knows how to normalise what it put out (a copy mechanism, say).
-    return Logits(bare.get_normalized_probs(net_output, log_probs=True)[keep])
+    return Logits(select(bare.get_normalized_probs(net_output, log_probs=True), rows))
+
+
+@functools.cache
+def _tell_of_whole_logits(model: str, looks_for_unused: bool) -> None:
+    """Once for each kind of model: its steps take more memory than the README promises."""
+    reason = "--find-unused-parameters" if looks_for_unused else "its output layer"
+    logger.warning(
+        f"{model}: because of {reason}, the log-probabilities of a whole batch, (tokens × types), "
+        f"are held at once, not in chunks; if memory runs out, lower --max-tokens"
+    )
 
 
 def has_plain_projection(model: nn.Module) -> bool:

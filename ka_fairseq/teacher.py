@@ -71,25 +71,36 @@ class FrozenTeacher:
         logger.info(f"frozen teacher: {paths} ({sum(map(_n_parameters, members)):,} parameters)")
         return cls(members, dtype)
 
-    def to(self, like: Tensor) -> FrozenTeacher:
-        """Move to the learner's device, and to its precision unless another was asked for."""
-        place = (like.device, self.dtype or like.dtype)
+    def to(self, reference: Tensor) -> FrozenTeacher:
+        """Move to a tensor's device, and to its precision unless another was asked for.
+
+        Args:
+            reference: a parameter of the learner. What the learner puts out is no reference:
+                autocast makes it half, and log-probabilities are float32 whatever the model is.
+        """
+        place = (reference.device, self.dtype or reference.dtype)
         if place != self._place:  # asked at every step, and walking all parameters takes its time
             for member in self.members:
                 member.to(*place)
             self._place = place
         return self
 
-    def put_away(self) -> None:
+    def offload(self) -> None:
         """Back to the CPU, until :meth:`to` is called."""
         for member in self.members:
             member.to("cpu")
         self._place = None
 
     @torch.no_grad()
-    def __call__(self, net_input: Mapping[str, Any], keep: Tensor) -> TeacherOutput:
-        """Each member's output for the target positions kept, see :func:`output_layer.run`."""
-        return TeacherOutput([output_layer.run(member, net_input, keep) for member in self.members])
+    def answer(self, net_input: Mapping[str, Any], rows: Tensor) -> TeacherOutput:
+        """Each member's output for some target positions, see :func:`output_layer.run`.
+
+        Outside of autocast: --amp is how the learner computes, the teacher has a precision of its
+        own.
+        """
+        with torch.autocast(rows.device.type, enabled=False):
+            members = [output_layer.run(member, net_input, rows) for member in self.members]
+        return TeacherOutput(members)
 
 
 def _load_member(path: str, task: Any, data: str | None) -> BaseFairseqModel:

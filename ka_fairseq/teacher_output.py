@@ -26,11 +26,16 @@ class TeacherOutput:
     members: Sequence[Output]
     entropy: Tensor | None = None
 
-    @property
-    def has_normalizers(self) -> bool:
-        """Whether single tokens' log-probabilities can be had without the whole vocabulary's."""
+    def can_be_gathered(self, k: int) -> bool:
+        """Whether k tokens' log-probabilities are had, and cheaper, without all the others'.
+
+        Normalizers must be known. And their rows of the projection, (k, d) a position, must be no
+        more than the V logits that they spare, so that chunks keep to their memory.
+        """
         return self.entropy is not None and all(
-            isinstance(member, Projection) and member.log_normalizer is not None
+            isinstance(member, Projection)
+            and member.log_normalizer is not None
+            and k * member.weight.size(1) <= member.vocabulary
             for member in self.members
         )
 

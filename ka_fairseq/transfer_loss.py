@@ -77,22 +77,23 @@ def transfer_loss(
         teacher: the same N positions of the teacher.
         targets: the reference tokens, shape (N,). No padding: drop it before.
         objective: divergence, λ and label smoothing.
-        rows_per_chunk: how many positions are worked on at a time; 0 chooses by the memory at
-            hand, see :mod:`ka_fairseq.chunking`. It changes memory and speed, not the result.
+        rows_per_chunk: how many positions are worked on at a time; 0 chooses by the vocabulary
+            and the device, see :mod:`ka_fairseq.chunking`. It changes memory and speed, and the
+            result to rounding only.
         compiled: have torch.compile fuse what is done to a block of logits.
 
     Returns:
         Sums in nats. With N = 0 the loss is 0 and still belongs to the learner's graph.
     """
     vocabulary = learner.vocabulary
-    tensors = 1 + len(teacher.members)
+    distributions = 1 + len(teacher.members)
     work = _Work(
         learner=learner.prepare(),
         teacher=teacher.prepare(),
         targets=targets,
         objective=objective,
-        rows_per_chunk=rows_per_chunk or chunk_rows(vocabulary, tensors, targets.device),
-        whole_teacher=not teacher.has_normalizers
+        rows_per_chunk=rows_per_chunk or chunk_rows(vocabulary, distributions, targets.device),
+        whole_teacher=not teacher.can_be_gathered(objective.divergence.top_k)
         or objective.divergence.needs_whole_teacher(vocabulary),
         gradient=torch.is_grad_enabled(),
         compiled=compiled,
@@ -152,8 +153,8 @@ def logit_gradient(
     at_target, each = _smoothing(epsilon, out.size(-1))
     if epsilon:
         out.sub_((1 - weight) * each)
-    rows = torch.arange(len(targets), device=out.device)
-    out[rows, targets] -= (1 - weight) * at_target
+    targets = targets.unsqueeze(-1)
+    out.scatter_add_(-1, targets, out.new_full(targets.shape, -(1 - weight) * at_target))
 
 
 def _smoothing(epsilon: float, vocabulary: int) -> tuple[float, float]:

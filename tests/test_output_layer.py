@@ -6,6 +6,7 @@ from fairseq.models.transformer import TransformerDecoderBase
 
 from ka_fairseq import output_layer
 from ka_fairseq.output_layer import Logits, Projection
+from ka_fairseq.positions import target_rows
 from tests.support import make_batch, make_model, make_task
 
 
@@ -26,8 +27,9 @@ def test_it_says_what_the_model_says(binarized, arguments, kind):
     model = make_model(task, cfg).eval()
     batch = make_batch(task)
     keep = batch["target"].ne(task.target_dictionary.pad())
+    rows = target_rows(batch["target"], task.target_dictionary.pad())
     with torch.no_grad():
-        output = output_layer.run(model, batch["net_input"], keep)
+        output = output_layer.run(model, batch["net_input"], rows)
         lprobs = model.get_normalized_probs(model(**batch["net_input"]), log_probs=True)[keep]
     assert type(output) is kind
     assert output.vocabulary == len(task.target_dictionary)
@@ -67,10 +69,10 @@ def test_wrappers_are_seen_through_and_called(binarized):
             return self.module(*arguments, **options)
 
     batch = make_batch(task)
-    keep = batch["target"].ne(task.target_dictionary.pad())
+    rows = target_rows(batch["target"], task.target_dictionary.pad())
     wrapped = Wrapper(Wrapper(model))
     assert output_layer.unwrap(wrapped) is model
-    output = output_layer.run(wrapped, batch["net_input"], keep)
+    output = output_layer.run(wrapped, batch["net_input"], rows)
     assert Wrapper.calls == 2
-    bare = output_layer.run(model, batch["net_input"], keep)
+    bare = output_layer.run(model, batch["net_input"], rows)
     assert torch.equal(output.hidden, bare.hidden)

@@ -7,6 +7,7 @@ from fairseq.data import Dictionary
 from ka_fairseq import teacher as teacher_module
 from ka_fairseq.errors import UserError
 from ka_fairseq.output_layer import Logits, Projection
+from ka_fairseq.positions import target_rows
 from ka_fairseq.teacher import FrozenTeacher
 from tests.support import make_batch, make_task, train
 
@@ -18,8 +19,8 @@ def task(binarized):
     return make_task(binarized)[0]
 
 
-def keep_of(task, batch):
-    return batch["target"].ne(task.target_dictionary.pad())
+def rows_of(task, batch):
+    return target_rows(batch["target"], task.target_dictionary.pad())
 
 
 def refused(task, paths, **options) -> str:
@@ -33,14 +34,24 @@ def refused(task, paths, **options) -> str:
 def test_it_answers_as_the_model_does(task, teacher_file):
     teacher = FrozenTeacher.load(str(teacher_file), task)
     batch = make_batch(task)
-    output = teacher(batch["net_input"], keep_of(task, batch))
+    output = teacher.answer(batch["net_input"], rows_of(task, batch))
     (member,) = output.members
     assert isinstance(member, Projection) and not member.hidden.requires_grad
     model = teacher.members[0]
     expected = model.get_normalized_probs(model(**batch["net_input"]), log_probs=True)
-    torch.testing.assert_close(
-        output.distribution(ALL).lprobs, expected[keep_of(task, batch)], rtol=1e-5, atol=1e-5
-    )
+    expected = expected[batch["target"].ne(task.target_dictionary.pad())]
+    torch.testing.assert_close(output.distribution(ALL).lprobs, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_autocast_is_the_learners(task, teacher_file):
+    """Under --amp the teacher answers with the bits that it has without."""
+    teacher = FrozenTeacher.load(str(teacher_file), task)
+    batch = make_batch(task)
+    rows = rows_of(task, batch)
+    plain = teacher.answer(batch["net_input"], rows).members[0].hidden
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under_amp = teacher.answer(batch["net_input"], rows).members[0].hidden
+    assert under_amp.dtype == torch.float32 and torch.equal(under_amp, plain)
 
 
 def test_it_is_frozen(task, teacher_file):
@@ -53,11 +64,11 @@ def test_several_teachers_average_their_probabilities(task, teacher_file, binari
     train(binarized, tmp_path, "--criterion", "label_smoothed_cross_entropy", "--seed", 7)
     second = tmp_path / "checkpoint_best.pt"
     batch = make_batch(task)
-    keep = keep_of(task, batch)
+    rows = rows_of(task, batch)
     ensemble = FrozenTeacher.load(f"{teacher_file}:{second}", task)
     single = [FrozenTeacher.load(str(path), task) for path in (teacher_file, second)]
-    probs = [one(batch["net_input"], keep).distribution(ALL).lprobs.exp() for one in single]
-    together = ensemble(batch["net_input"], keep).distribution(ALL).lprobs.exp()
+    probs = [one.answer(batch["net_input"], rows).distribution(ALL).lprobs.exp() for one in single]
+    together = ensemble.answer(batch["net_input"], rows).distribution(ALL).lprobs.exp()
     torch.testing.assert_close(together, (probs[0] + probs[1]) / 2)
 
 
@@ -80,11 +91,11 @@ def test_other_architectures(binarized, tmp_path, arch):
     task, _ = make_task(binarized, "--max-source-positions", 500, "--max-target-positions", 500)
     teacher = FrozenTeacher.load(str(tmp_path / "checkpoint_best.pt"), task)
     batch = make_batch(task)
-    keep = keep_of(task, batch)
-    output = teacher(batch["net_input"], keep)
+    rows = rows_of(task, batch)
+    output = teacher.answer(batch["net_input"], rows)
     assert isinstance(output.members[0], Logits)
     probs = output.distribution(ALL).lprobs.exp()
-    assert probs.shape == (keep.sum(), len(task.target_dictionary))
+    assert probs.shape == (len(rows), len(task.target_dictionary))
     torch.testing.assert_close(probs.sum(-1), torch.ones(len(probs)))
 
 

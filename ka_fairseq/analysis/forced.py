@@ -21,6 +21,7 @@ from tqdm import tqdm
 import ka_fairseq  # noqa: F401  registers the tasks that checkpoints name
 from ka_fairseq.chunking import chunk_rows, slices
 from ka_fairseq.errors import UserError
+from ka_fairseq.positions import select, target_rows
 from ka_fairseq.teacher import FrozenTeacher
 
 
@@ -186,14 +187,16 @@ class Corpus:
         first_row[sentences] -= self.dataset.tgt_sizes[sentences]
         first_row = torch.from_numpy(first_row).to(self.device)
         step = chunk_rows(len(self.task.target_dictionary), 2 * len(models), self.device)
+        pad = self.task.target_dictionary.pad()
         for batch in tqdm(self._batches(sentences), label, unit="batch", leave=False, disable=None):
             sample = self.dataset.collater([self.dataset[index] for index in batch])
             sample = utils.apply_to_sample(lambda tensor: tensor.to(self.device), sample)
-            keep = sample["target"].ne(self.task.target_dictionary.pad())
-            outputs = [model(sample["net_input"], keep).prepare() for model in models]
-            sentence = sample["id"].unsqueeze(1).expand_as(keep)[keep]
-            position = (keep.cumsum(1) - 1)[keep]
-            target = sample["target"][keep]
+            not_pad = sample["target"].ne(pad)
+            kept = target_rows(sample["target"], pad)
+            outputs = [model.answer(sample["net_input"], kept).prepare() for model in models]
+            sentence = select(sample["id"].unsqueeze(1).expand_as(not_pad), kept)
+            position = select(not_pad.cumsum(1) - 1, kept)
+            target = select(sample["target"], kept)
             for rows in slices(len(target), step):
                 yield Chunk(
                     first_row[sentence[rows]] + position[rows],

@@ -17,6 +17,7 @@ from tqdm import tqdm
 import ka_fairseq  # noqa: F401  registers the task
 from ka_fairseq.cache.cached_dataset import KEY
 from ka_fairseq.errors import UserError
+from ka_fairseq.positions import target_rows
 
 DESCRIPTION = """\
 Write the teacher's hidden states for every sentence pair of the training and validation sets, so
@@ -71,7 +72,7 @@ def build_split(task: Any, cfg: DictConfig, split: str, epoch: int, device: torc
         if not batch or "hidden" in batch[KEY]:
             continue
         batch = utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
-        task.teacher_cache(batch, batch["target"].ne(pad), pad)
+        task.teacher_cache.answer(batch, target_rows(batch["target"], pad), pad)
         answered += batch["nsentences"]
     print(f"{dataset.name}: {answered} of {len(dataset)} pairs answered, the others were there")
 

@@ -19,7 +19,9 @@ from ka_fairseq.cache.cached_dataset import KEY, CachedTeacherDataset
 from ka_fairseq.cache.store import Record, Store
 from ka_fairseq.chunking import chunk_rows, slices
 from ka_fairseq.errors import UserError
+from ka_fairseq.matmul import factor
 from ka_fairseq.output_layer import Projection
+from ka_fairseq.positions import target_rows
 from ka_fairseq.teacher import FrozenTeacher
 from ka_fairseq.teacher_output import TeacherOutput, averaged_softmax
 
@@ -83,6 +85,7 @@ class TeacherCache:
                     "teacher": fingerprint.of_files(paths.split(os.pathsep)),
                     "dictionary": fingerprint.of_dictionaries(dictionaries),
                     "storage precision": dtype,
+                    "precision of the projection": dtype,
                     "teacher precision": str(teacher.dtype).removeprefix("torch."),
                 },
                 self.folder,
@@ -113,35 +116,40 @@ class TeacherCache:
         return self._datasets[name]
 
     @torch.no_grad()
-    def __call__(self, sample: Mapping[str, Any], keep: Tensor, pad: int) -> TeacherOutput:
+    def answer(self, sample: Mapping[str, Any], rows: Tensor, pad: int) -> TeacherOutput:
         """The teacher's answer to a batch, stored or new; a new one is stored.
 
         Args:
             sample: a batch of a dataset that :meth:`wrap` gave.
-            keep: boolean, shape (batch, length); the target positions to answer.
+            rows: the target positions to answer, from :func:`.positions.target_rows`.
             pad: what fills up targets.
+
+        Raises:
+            UserError: what is to be stored is too large for the storage precision.
         """
         entry = sample[KEY]
-        there = sample["target"].ne(pad)
-        if "hidden" in entry:
-            output = self._restore(entry["hidden"], entry["numbers"])
-        else:
-            hidden, numbers = self._answer(sample, there)
-            self._write(sample, there, hidden, numbers)
-            output = self._restore(hidden, numbers)
-        return output if torch.equal(keep, there) else _select(output, keep[there])
+        # What is stored must not depend on who stores it: --amp is how a learner computes.
+        with torch.autocast(rows.device.type, enabled=False):
+            if "hidden" in entry:
+                hidden, numbers = entry["hidden"], entry["numbers"]
+            else:
+                hidden, numbers = self._ask(sample, pad)
+                self._write(sample, pad, hidden, numbers)
+        if len(rows) < len(hidden):  # of an ignored prefix there are answers, but no loss
+            place = sample["target"].ne(pad).flatten().cumsum(0) - 1
+            stored = place.index_select(0, rows)
+            hidden, numbers = hidden.index_select(0, stored), numbers.index_select(0, stored)
+        return self._restore(hidden, numbers)
 
-    def _answer(self, sample: Mapping[str, Any], there: Tensor) -> tuple[Tensor, Tensor]:
+    def _ask(self, sample: Mapping[str, Any], pad: int) -> tuple[Tensor, Tensor]:
         """Run the teacher: its hidden states as they are stored, and their numbers."""
-        device = sample["target"].device
-        answer = self.teacher.to(torch.empty(0, device=device))(sample["net_input"], there)
+        rows = target_rows(sample["target"], pad)
+        teacher = self.teacher.to(torch.empty(0, device=rows.device))
+        answer = teacher.answer(sample["net_input"], rows)
         hidden = torch.cat([member.hidden.to(self.dtype) for member in answer.members], dim=-1)
-        if not torch.isfinite(hidden).all():
-            raise UserError(
-                "the teacher's hidden states are too large for fp16: pass --teacher-cache-dtype "
-                "bf16 and another --teacher-cache"
-            )
-        # From the states as stored, so that the probabilities of each position add up to 1.
+        self._check_finite("hidden states", hidden)
+        # From states and projection as they are used later, so that the probabilities of each
+        # position add up to 1.
         output = TeacherOutput(self._projections(hidden)).prepare()
         return hidden.view(torch.int16), _normalizers_and_entropy(output)
 
@@ -164,19 +172,34 @@ class TeacherCache:
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  one cache a process, alive as long as it
     def _layers(self, device: torch.device) -> list[tuple[Tensor, Tensor | None]]:
-        """Weight and bias of each member's output projection, on a device."""
+        """Weight and bias of each member's output projection, on a device.
+
+        Weights are rounded to the storage precision, as hidden states are: then both are factors
+        of one product, on a GPU's tensor cores. They are copies: the teacher's own are moved
+        between devices.
+        """
         layers = [member.decoder.output_projection for member in self.teacher.members]
-        place = {"device": device, "dtype": self.teacher.dtype}
+        own = {"device": device, "copy": True}
+        for layer in layers:
+            self._check_finite("output projection", layer.weight.to(self.dtype))
         return [
-            (layer.weight.to(**place), None if layer.bias is None else layer.bias.to(**place))
+            (
+                factor(layer.weight.detach().to(dtype=self.dtype, **own)),
+                None if layer.bias is None else layer.bias.detach().to(dtype=torch.float32, **own),
+            )
             for layer in layers
         ]
 
-    def _write(
-        self, sample: Mapping[str, Any], there: Tensor, hidden: Tensor, numbers: Tensor
-    ) -> None:
+    def _check_finite(self, what: str, stored: Tensor) -> None:
+        if not torch.isfinite(stored).all():
+            raise UserError(
+                f"the teacher's {what} are too large for fp16: pass --teacher-cache-dtype bf16 and "
+                f"another --teacher-cache"
+            )
+
+    def _write(self, sample: Mapping[str, Any], pad: int, hidden: Tensor, numbers: Tensor) -> None:
         dataset = self._datasets[sample[KEY]["split"]]
-        lengths = there.sum(1).tolist()
+        lengths = sample["target"].ne(pad).sum(1).tolist()
         records = zip(
             sample["id"].tolist(),
             hidden.cpu().split(lengths),
@@ -185,15 +208,6 @@ class TeacherCache:
         )
         for index, of_hidden, of_numbers in records:
             dataset.write(index, Record(of_hidden.numpy(), of_numbers.numpy()))
-
-
-def _select(output: TeacherOutput, rows: Tensor) -> TeacherOutput:
-    """Some of the positions."""
-    members = [
-        Projection(member.hidden[rows], member.weight, member.bias, member.log_normalizer[rows])
-        for member in output.members
-    ]
-    return TeacherOutput(members, output.entropy[rows])
 
 
 def _normalizers_and_entropy(output: TeacherOutput) -> Tensor:

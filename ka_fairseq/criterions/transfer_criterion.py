@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ka_fairseq import output_layer
 from ka_fairseq.divergences import TOP_K_FORMS, Divergence, check_top_k
 from ka_fairseq.errors import UserError
+from ka_fairseq.positions import select, target_rows
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherTask
 from ka_fairseq.transfer_loss import Objective, transfer_loss
 
@@ -41,8 +42,8 @@ class TransferCriterionConfig(LabelSmoothedCrossEntropyCriterionConfig):
     loss_chunk_tokens: int = field(
         default=0,
         metadata={
-            "help": "target positions whose logits are held at a time; 0 chooses by the free "
-            "memory; changes memory and speed, not the loss"
+            "help": "target positions whose logits are held at a time; 0 chooses by the "
+            "number of types and the device; changes memory and speed, the loss to rounding only"
         },
     )
     compile_loss: bool = field(
@@ -98,11 +99,10 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             return super().forward(model, sample, reduce)
         if not reduce:
             raise NotImplementedError("the transfer loss is a sum over tokens: reduce=True only")
-        keep = sample["target"].ne(self.padding_idx)
-        keep[:, : self.ignore_prefix_size] = False
-        learner = output_layer.run(model, sample["net_input"], keep)
-        teacher = self.task.ask_teacher(sample, keep, learner.inputs[0])
-        targets = sample["target"][keep]
+        rows = target_rows(sample["target"], self.padding_idx, self.ignore_prefix_size)
+        learner = output_layer.run(model, sample["net_input"], rows)
+        teacher = self.task.ask_teacher(sample, rows, next(model.parameters()))
+        targets = select(sample["target"], rows)
         losses = transfer_loss(
             learner,
             teacher,
@@ -117,6 +117,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         if self.report_accuracy:
             log |= {"n_correct": n_correct, "total": len(targets)}
         log |= {
+            "npositions": len(targets),
             "ntokens": sample["ntokens"],
             "nsentences": nsentences,
             "sample_size": nsentences if self.sentence_avg else sample["ntokens"],
@@ -125,13 +126,17 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Log what fairseq logs, and the transfer and both entropies: per token, in bits."""
+        """Log what fairseq logs, and D and both entropies: bits per position that they are of.
+
+        fairseq's own losses are per target token, those of an ignored prefix included.
+        """
         super().reduce_metrics(logging_outputs)
-        ntokens = sum(log.get("ntokens", 0) for log in logging_outputs)
+        npositions = sum(log.get("npositions", 0) for log in logging_outputs)
+        if not npositions:
+            return
         for name in ("transfer_loss", "entropy", "teacher_entropy"):
-            if any(name in log for log in logging_outputs):
-                total = sum(log.get(name, 0) for log in logging_outputs)
-                metrics.log_scalar(name, total / ntokens / math.log(2), ntokens, round=3)
+            total = sum(log.get(name, 0) for log in logging_outputs)
+            metrics.log_scalar(name, total / npositions / math.log(2), npositions, round=3)
 
 
 def _check_options(cfg: TransferCriterionConfig, vocabulary: int) -> None:

@@ -114,17 +114,19 @@ class FrozenTeacherTask:
                 [self.source_dictionary, self.target_dictionary],
             )
 
-    def ask_teacher(self, sample: Mapping[str, Any], keep: Tensor, like: Tensor) -> TeacherOutput:
+    def ask_teacher(
+        self, sample: Mapping[str, Any], rows: Tensor, reference: Tensor
+    ) -> TeacherOutput:
         """What the teacher says to a batch, from the cache where there is one.
 
         Args:
             sample: fairseq's batch.
-            keep: boolean, shape (batch, length); the target positions to answer.
-            like: a tensor of the learner: its device and precision.
+            rows: the target positions to answer, from :func:`ka_fairseq.positions.target_rows`.
+            reference: a parameter of the learner: its device and precision.
         """
         if self.teacher_cache is not None and CACHE_KEY in sample:
-            return self.teacher_cache(sample, keep, self.target_dictionary.pad())
-        return self.teacher.to(like)(sample["net_input"], keep)
+            return self.teacher_cache.answer(sample, rows, self.target_dictionary.pad())
+        return self.teacher.to(reference).answer(sample["net_input"], rows)
 
     def load_dataset(self, split: str, epoch: int = 1, **options: Any) -> None:
         """As fairseq does; batches bring the teacher's stored answers along."""
@@ -135,10 +137,10 @@ class FrozenTeacherTask:
             self.datasets[split] = self.teacher_cache.wrap(self.datasets[split], name)
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
-        """Put the teacher away: with a cache it may not be needed any more."""
+        """Offload the teacher: with a cache it may not be needed any more."""
         super().begin_epoch(epoch, model)
         if self.teacher_cache is not None:
-            self.teacher.put_away()
+            self.teacher.offload()
 
 
 def register_task_with_teacher(

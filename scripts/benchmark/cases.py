@@ -16,6 +16,7 @@ from benchmark.plain import plain_loss
 from ka_fairseq import output_layer
 from ka_fairseq.cache.cached_dataset import KEY
 from ka_fairseq.output_layer import Projection
+from ka_fairseq.positions import select, target_rows
 from ka_fairseq.teacher_output import TeacherOutput
 from ka_fairseq.transfer_loss import Objective, transfer_loss
 
@@ -47,9 +48,9 @@ class Bench:
         """λ, label smoothing and divergence of one of this package's criterions."""
         return self.criterion.objective
 
-    def keep(self, sample: Sample) -> Tensor:
-        """Which target positions are no padding, shape (batch, length)."""
-        return sample["target"].ne(self.padding)
+    def rows(self, sample: Sample) -> Tensor:
+        """Which target positions are no padding, see :func:`ka_fairseq.positions.target_rows`."""
+        return target_rows(sample["target"], self.padding)
 
     def teacher(self) -> nn.Module:
         """The teacher's model, in the learner's place and precision."""
@@ -60,17 +61,17 @@ class Bench:
         with torch.no_grad():
             return self.teacher()(**sample["net_input"])[0]
 
-    def leaf(self, sample: Sample, keep: Tensor) -> Projection:
+    def leaf(self, sample: Sample, rows: Tensor) -> Projection:
         """The learner's hidden states and projection as the leaves of a new graph."""
         with torch.no_grad():
-            output = output_layer.run(self.model, sample["net_input"], keep)
+            output = output_layer.run(self.model, sample["net_input"], rows)
         hidden, weight = (tensor.detach().requires_grad_() for tensor in output.inputs[:2])
         return replace(output, hidden=hidden, weight=weight)
 
-    def teacher_output(self, sample: Sample, keep: Tensor) -> Projection:
+    def teacher_output(self, sample: Sample, rows: Tensor) -> Projection:
         """The teacher's hidden states and projection."""
         with torch.no_grad():
-            return output_layer.run(self.teacher(), sample["net_input"], keep)
+            return output_layer.run(self.teacher(), sample["net_input"], rows)
 
 
 class CriterionCase:
@@ -94,7 +95,7 @@ class CrossEntropyCase(CriterionCase):
 
     def loss_alone(self, sample: Sample) -> Run:
         """fairseq's way from hidden states to the loss and back."""
-        everything = torch.ones_like(sample["target"], dtype=torch.bool)
+        everything = torch.arange(sample["target"].numel(), device=sample["target"].device)
         learner = self.bench.leaf(sample, everything)
         targets, padding = sample["target"].reshape(-1, 1), self.bench.padding
 
@@ -111,10 +112,10 @@ class ChunkedCase(CriterionCase):
 
     def loss_alone(self, sample: Sample) -> Run:
         """The chunked loss."""
-        keep = self.bench.keep(sample)
-        learner = self.bench.leaf(sample, keep)
-        teacher = TeacherOutput([self.bench.teacher_output(sample, keep)])
-        targets = sample["target"][keep]
+        rows = self.bench.rows(sample)
+        learner = self.bench.leaf(sample, rows)
+        teacher = TeacherOutput([self.bench.teacher_output(sample, rows)])
+        targets = select(sample["target"], rows)
         criterion = self.bench.criterion
         options = (criterion.objective, criterion.loss_chunk_tokens, criterion.compile_loss)
         return lambda: transfer_loss(learner, teacher, targets, *options).loss.backward()
@@ -148,7 +149,7 @@ class PlainCase(CriterionCase):
 
     def loss_alone(self, sample: Sample) -> Run:
         """From both models' hidden states on."""
-        everything = torch.ones_like(sample["target"], dtype=torch.bool)
+        everything = torch.arange(sample["target"].numel(), device=sample["target"].device)
         learner = self.bench.leaf(sample, everything)
         teacher = self.bench.teacher_output(sample, everything)
         shape = (*sample["target"].shape, -1)
@@ -181,16 +182,16 @@ class LigerCase(CriterionCase):
 
     def step(self, sample: Sample) -> None:
         """Forward and backward."""
-        keep = self.bench.keep(sample)
-        learner = output_layer.run(self.bench.model, sample["net_input"], keep)
-        self._loss(learner, self.bench.teacher_output(sample, keep), sample["target"][keep])
+        rows = self.bench.rows(sample)
+        learner = output_layer.run(self.bench.model, sample["net_input"], rows)
+        self._loss(learner, self.bench.teacher_output(sample, rows), select(sample["target"], rows))
 
     def loss_alone(self, sample: Sample) -> Run:
         """The fused loss."""
-        keep = self.bench.keep(sample)
-        learner = self.bench.leaf(sample, keep)
-        teacher = self.bench.teacher_output(sample, keep)
-        return lambda: self._loss(learner, teacher, sample["target"][keep])
+        rows = self.bench.rows(sample)
+        learner = self.bench.leaf(sample, rows)
+        teacher = self.bench.teacher_output(sample, rows)
+        return lambda: self._loss(learner, teacher, select(sample["target"], rows))
 
     def _loss(self, learner: Projection, teacher: Projection, targets: Tensor) -> None:
         liger_loss(learner, teacher, targets, self.bench.objective).backward()
@@ -205,7 +206,7 @@ class TeacherCase(CriterionCase):
 
     def loss_alone(self, sample: Sample) -> Run:
         """The output projection of the positions that are no padding."""
-        output = self.bench.teacher_output(sample, self.bench.keep(sample))
+        output = self.bench.teacher_output(sample, self.bench.rows(sample))
 
         def run() -> None:
             with torch.no_grad():
@@ -228,9 +229,9 @@ class ProductsCase(CriterionCase):
 
     def loss_alone(self, sample: Sample) -> Run:
         """The products with the projections, of the positions that are no padding."""
-        keep = self.bench.keep(sample)
-        learner = self.bench.leaf(sample, keep)
-        teacher = self.bench.teacher_output(sample, keep)
+        rows = self.bench.rows(sample)
+        learner = self.bench.leaf(sample, rows)
+        teacher = self.bench.teacher_output(sample, rows)
 
         def run() -> None:
             with torch.no_grad():

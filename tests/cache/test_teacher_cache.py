@@ -1,5 +1,6 @@
 """The teacher cache: the same losses, without the teacher; and never another's answers."""
 
+import json
 import logging
 import shutil
 
@@ -93,6 +94,43 @@ def test_prefixes_left_out_are_left_out_of_stored_answers(make):
     loss, *_ = loss_and_gradient(*make("backward_kl", *options, cache=None))
     for _ in range(2):
         assert loss_and_gradient(*make("backward_kl", *options))[0] == pytest.approx(loss, rel=1e-4)
+
+
+def test_what_is_kept_is_no_part_of_the_teacher(make, tmp_path):
+    """fairseq's models are moved in place: what is kept would be moved along, off the GPU.
+
+    Here a type stands for the place, as a test without a GPU has but one.
+    """
+    task, model, criterion = make()
+    batch = make_batch(task)
+    expected = criterion(model, batch)[0].item()
+    kept = [t for layer in task.teacher_cache._layers(torch.device("cpu")) for t in layer]
+    parts = [*task.teacher.members[0].parameters(), *task.teacher.members[0].buffers()]
+    storages = {part.data_ptr() for part in parts}
+    for tensor in kept:
+        assert tensor is None or tensor.data_ptr() not in storages
+        assert not isinstance(tensor, torch.nn.Parameter)
+    for member in task.teacher.members:
+        for parameter in member.parameters():
+            parameter.data = torch.full_like(parameter, torch.nan)
+    task.teacher.offload()
+    assert criterion(model, make_batch(task))[0].item() == expected
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_under_amp_the_teacher_and_what_is_stored_are_as_without(make, tmp_path, cached):
+    stored = []
+    for amp in (False, True):
+        cache = tmp_path / f"cache-{amp}"
+        task, model, criterion = make("backward_kl", cache=cache)
+        if cached:
+            criterion(model, make_batch(task))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
+            criterion(model, make_batch(task))
+        files = sorted((cache / "valid-0").glob("00000.*"))
+        stored.append([file.read_bytes() for file in files])
+        assert len(files) == 3 and any(any(content) for content in stored[-1])
+    assert stored[0] == stored[1]
 
 
 def test_a_batch_is_answered_whole_where_one_pair_is_missing(make):
@@ -200,6 +238,24 @@ def test_a_folder_that_cannot_be_one(make, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot use the teacher cache .*check --teacher-cache"):
         make("backward_kl", cache=tmp_path / "file")
+
+
+def test_a_projection_beyond_fp16(make):
+    task, model, criterion = make()
+    task.teacher.members[0].decoder.output_projection.weight[7, 0] = 1e6
+    with pytest.raises(UserError, match=r"output projection are too large for fp16: pass --teach"):
+        criterion(model, make_batch(task))
+
+
+def test_a_cache_with_an_unrounded_projection(make, tmp_path):
+    """As earlier versions of this package made them: their normalizers are not those of now."""
+    make()
+    file = tmp_path / "cache" / "teacher.json"
+    kept = json.loads(file.read_text())
+    del kept["precision of the projection"]
+    file.write_text(json.dumps(kept))
+    with pytest.raises(UserError, match=r"another precision of the projection \(nothing there"):
+        make()
 
 
 def test_hidden_states_beyond_fp16(make):

@@ -10,6 +10,7 @@ from fairseq.logging import metrics
 from ka_fairseq import divergences, output_layer
 from ka_fairseq import transfer_loss as transfer_loss_module
 from ka_fairseq.errors import UserError
+from ka_fairseq.positions import target_rows
 from tests.support import make_batch, make_model, make_task
 
 CRITERIONS = {
@@ -133,7 +134,8 @@ def test_an_output_layer_that_is_no_projection(setup):
     keep = batch["target"].ne(task.target_dictionary.pad())
     with torch.no_grad():
         theirs = log_probs(model, batch)[keep]  # fairseq's own, which has no gradient
-    p = output_layer.run(model, batch["net_input"], keep).values
+    rows = target_rows(batch["target"], task.target_dictionary.pad())
+    p = output_layer.run(model, batch["net_input"], rows).values
     torch.testing.assert_close(p, theirs)
     q = log_probs(task.teacher.members[0], batch)[keep]
     nll = -p.gather(-1, batch["target"][keep].unsqueeze(-1)).sum()
@@ -144,6 +146,31 @@ def test_an_output_layer_that_is_no_projection(setup):
     expected.backward()
     for gradient, parameter in zip(gradients, model.parameters(), strict=True):
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--adaptive-softmax-cutoff", "20,60"), "TransformerModel: because of its output layer"),
+        ((), "TransformerModel: because of --find-unused-parameters"),
+    ],
+)
+def test_whole_logits_are_told_of_once(setup, arguments, says, caplog):
+    output_layer._tell_of_whole_logits.cache_clear()
+    task, model, criterion = setup("forward_kl", *arguments)
+    if not arguments:  # what torch's DistributedDataParallel has with --find-unused-parameters
+        model.find_unused_parameters = True
+    for _ in range(2):
+        criterion(model, make_batch(task))
+    assert caplog.text.count("held at once") == 1 and says in caplog.text
+
+
+@pytest.mark.parametrize("arguments", [(), ("--adaptive-softmax-cutoff", "20,60")])
+def test_the_teacher_takes_the_learners_precision_not_its_outputs(setup, arguments):
+    """Log-probabilities are float32, whatever the model that they come from."""
+    task, model, criterion = setup("forward_kl", *arguments)
+    criterion(model.to(torch.bfloat16), make_batch(task))
+    assert {p.dtype for p in task.teacher.members[0].parameters()} == {torch.bfloat16}
 
 
 def test_the_sample_is_left_as_it_was(setup):
@@ -160,9 +187,9 @@ def test_the_sample_is_left_as_it_was(setup):
 def test_logs_of_workers_add_up_to_bits_per_token(setup):
     _, _, criterion = setup("forward_kl")
     logs = [
-        {"loss": 8.0, "nll_loss": 4.0, "transfer_loss": 2.0, "entropy": 6.0}
+        {"loss": 8.0, "nll_loss": 4.0, "transfer_loss": 2.0, "entropy": 6.0, "npositions": 3}
         | {"teacher_entropy": 3.0, "ntokens": 3, "nsentences": 1, "sample_size": 3},
-        {"loss": 1.0, "nll_loss": 1.0, "transfer_loss": 1.0, "entropy": 1.0}
+        {"loss": 1.0, "nll_loss": 1.0, "transfer_loss": 1.0, "entropy": 1.0, "npositions": 1}
         | {"teacher_entropy": 1.0, "ntokens": 1, "nsentences": 1, "sample_size": 1},
     ]
     assert criterion.logging_outputs_can_be_summed()
@@ -173,6 +200,26 @@ def test_logs_of_workers_add_up_to_bits_per_token(setup):
     for name, total in (("transfer_loss", 3), ("entropy", 7), ("teacher_entropy", 4), ("loss", 9)):
         assert values[name] == pytest.approx(total / 4 / bit, abs=1e-3)
     assert values["ppl"] == pytest.approx(np.exp(5 / 4), abs=1e-2)
+
+
+def test_what_an_ignored_prefix_leaves_is_what_sums_are_divided_by(setup):
+    """D and the entropies of a learner that is its teacher's twin do not shrink with the prefix."""
+    averages = []
+    for prefix in (0, 2):
+        task, model, criterion = setup(
+            "forward_kl", "--ignore-prefix-size", prefix, "--transfer-weight", 0.5
+        )
+        batch = make_batch(task)
+        _, _, log = criterion(model, batch)
+        with metrics.aggregate(new_root=True) as aggregate:
+            criterion.reduce_metrics([log])
+        values = aggregate.get_smoothed_values()
+        p = log_probs(model, batch)[:, prefix:]
+        kept = batch["target"][:, prefix:].ne(task.target_dictionary.pad())
+        entropy = -(p.exp() * p).sum(-1)[kept].mean().item() / math.log(2)
+        assert values["entropy"] == pytest.approx(entropy, abs=2e-3)
+        averages.append(values["transfer_loss"])
+    assert averages[1] == pytest.approx(averages[0], rel=0.3)
 
 
 def test_a_sum_is_all_there_is(setup):
