@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 import ka_fairseq  # noqa: F401  checkpoints of this package name its task and criterions
 from ka_fairseq import compat
-from ka_fairseq.criterions.topk_kl import TopKKLConfig
+from ka_fairseq.criterions.presets import TopKKLConfig
+from ka_fairseq.criterions.transfer import TransferConfig
 from ka_fairseq.criterions.transfer_criterion import TransferCriterionConfig
 from ka_fairseq.errors import UserError
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherConfig
@@ -27,7 +28,7 @@ PLAIN_TASKS = {"translation_with_teacher": "translation"}
 PLAIN_CRITERION = "label_smoothed_cross_entropy"
 OWN_OPTIONS = {
     name
-    for config in (FrozenTeacherConfig, TransferCriterionConfig, TopKKLConfig)
+    for config in (FrozenTeacherConfig, TransferCriterionConfig, TopKKLConfig, TransferConfig)
     for name in config.__annotations__
 }
 

@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ka_fairseq import matmul
+from ka_fairseq.loss import matmul
 
 DEVICE = "gpu"
 AVAILABLE = hasattr(backends, "_setup_privateuseone_for_python_backend")

@@ -1,7 +1,7 @@
 """Whole steps on a GPU that is not there: nothing mixes devices, and the host waits once a step.
 
 Not followed, as fake tensors have no numbers: what a filled cache writes to disk
-(tests/cache/), autocast (tests/test_teacher.py, tests/cache/; here it is what autocast leaves, half
+(tests/teacher/cache/), autocast (tests/teacher/test_frozen.py, tests/teacher/cache/; here it is what autocast leaves, half
 features beside float32 parameters), and a teacher that is moved to the CPU and back, of which the
 structure is tested: nothing that the cache keeps belongs to the teacher.
 """
@@ -16,12 +16,12 @@ if not fake.AVAILABLE:
 import torch
 from fairseq.criterions import CRITERION_REGISTRY
 
-from ka_fairseq.cache.cached_dataset import KEY
-from ka_fairseq.cache.teacher_cache import TeacherCache
-from ka_fairseq.criterions.topk_kl import ORDERS, TopKKLConfig
+from ka_fairseq.criterions.presets import ORDERS, TopKKLConfig
 from ka_fairseq.criterions.transfer_criterion import TransferCriterionConfig
-from ka_fairseq.divergences import TOP_K_FORMS
-from ka_fairseq.teacher import FrozenTeacher
+from ka_fairseq.loss.divergences import TOP_K_FORMS
+from ka_fairseq.teacher.cache.cached_dataset import KEY
+from ka_fairseq.teacher.cache.teacher_cache import TeacherCache
+from ka_fairseq.teacher.frozen import FrozenTeacher
 from tests.support import make_batch, make_task
 
 SMALL = (

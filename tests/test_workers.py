@@ -15,7 +15,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.models import distributed_fairseq_model
 
-from ka_fairseq.teacher import FrozenTeacher
+from ka_fairseq.teacher.frozen import FrozenTeacher
 from tests.support import fingerprint, records, succeeded, train_options, train_together, weights
 
 pytestmark = pytest.mark.slow

@@ -14,11 +14,11 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ka_fairseq import divergences
 from ka_fairseq.analysis import options, plotting
 from ka_fairseq.analysis.forced import Chunk, Corpus
 from ka_fairseq.analysis.runs import parse_named_paths
 from ka_fairseq.errors import UserError
+from ka_fairseq.loss.divergences import backward_kl, forward_kl
 
 BINS = 15
 TEACHER = "teacher"
@@ -96,8 +96,8 @@ class _Tally:
         for column, values in enumerate(
             (
                 torch.ones(len(positions)),
-                divergences.forward_kl(lprobs, teacher_lprobs),
-                divergences.backward_kl(lprobs, teacher_lprobs),
+                forward_kl(lprobs, teacher_lprobs),
+                backward_kl(lprobs, teacher_lprobs),
             )
         ):
             self.by_position[:, column] += np.bincount(

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from ka_fairseq import divergences
 from ka_fairseq.analysis import options, plotting
 from ka_fairseq.analysis.forced import Corpus
 from ka_fairseq.analysis.runs import Run
-from ka_fairseq.teacher import FrozenTeacher
+from ka_fairseq.loss.distribution import Distribution
+from ka_fairseq.teacher.frozen import FrozenTeacher
 
 TEACHER = "teacher"
 
@@ -22,7 +22,7 @@ def mean_entropy(corpus: Corpus, model: FrozenTeacher, label: str = "") -> float
     """The mean over all target positions t of H(p(·|y_<t, x)) = −Σ_y p·log2 p, in bits."""
     total, positions = 0.0, 0
     for chunk in corpus.walk([model], corpus.all_sentences(), label):
-        total += divergences.entropy(chunk.lprobs[0]).double().sum().item()
+        total += Distribution(chunk.lprobs[0]).entropy.double().sum().item()
         positions += len(chunk.rows)
     return total / positions / math.log(2)
 

@@ -19,10 +19,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ka_fairseq  # noqa: F401  registers the tasks that checkpoints name
-from ka_fairseq.chunking import chunk_rows, slices
 from ka_fairseq.errors import UserError
-from ka_fairseq.positions import select, target_rows
-from ka_fairseq.teacher import FrozenTeacher
+from ka_fairseq.loss.chunks import chunk_rows, slices
+from ka_fairseq.loss.positions import select, target_rows
+from ka_fairseq.teacher.frozen import FrozenTeacher
 
 
 class Chunk(NamedTuple):

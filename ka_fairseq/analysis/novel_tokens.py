@@ -14,7 +14,7 @@ from ka_fairseq.analysis import options, plotting
 from ka_fairseq.analysis.forced import Corpus
 from ka_fairseq.analysis.runs import Run
 from ka_fairseq.errors import UserError
-from ka_fairseq.teacher import FrozenTeacher
+from ka_fairseq.teacher.frozen import FrozenTeacher
 
 SENTENCES, TOP_K, SEED = 2000, 16, 1
 NOTHING = np.empty(0, dtype=np.int64)

@@ -19,8 +19,8 @@ from matplotlib.colors import TwoSlopeNorm
 from torch import Tensor
 
 from ka_fairseq.analysis import options, plotting
-from ka_fairseq.divergences import TOP_K_FORMS, backward_kl, forward_kl
 from ka_fairseq.errors import UserError
+from ka_fairseq.loss.divergences import TOP_K_FORMS, backward_kl, forward_kl
 
 TEACHER = (0.4, 0.3, 0.2, 0.1)
 TOP_K = 2
@@ -54,7 +54,7 @@ def train(starts: Tensor, order: str, form: str, rate: float, epochs: int) -> Te
     Args:
         starts: probabilities to start from, shape (N, 4); rows do not touch each other.
         order: a key of :data:`ORDERS`.
-        form: the top-k form, see :mod:`ka_fairseq.divergences`.
+        form: the top-k form, see :mod:`ka_fairseq.loss.divergences`.
         rate: learning rate.
         epochs: number of steps.
 

@@ -1,8 +1,8 @@
-"""The base of all criterions here: wiring and logging; the loss is in ``transfer_loss.py``."""
+"""The base of all criterions here: wiring and logging; the loss is in ``ka_fairseq.loss``."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,12 +13,23 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
 from fairseq.logging import metrics
 from torch import Tensor, nn
 
-from ka_fairseq import output_layer
-from ka_fairseq.divergences import TOP_K_FORMS, Divergence, check_top_k
+from ka_fairseq import models
 from ka_fairseq.errors import UserError
-from ka_fairseq.positions import select, target_rows
+from ka_fairseq.loss.chunked import transfer_loss
+from ka_fairseq.loss.divergences import (
+    TOP_K_FORMS,
+    Divergence,
+    check_top_k,
+    divergence_named,
+)
+from ka_fairseq.loss.objective import Objective
+from ka_fairseq.loss.positions import select, target_rows
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherTask
-from ka_fairseq.transfer_loss import Objective, transfer_loss
+from ka_fairseq.tasks.views import View
+
+# What of a view is logged by its share of the NLL, and what by its share of D.
+_OF_NLL = ("nll_loss", "n_correct", "total")
+_OF_TRANSFER = ("transfer_loss", "entropy", "teacher_entropy")
 
 
 @dataclass
@@ -29,6 +40,12 @@ class TransferCriterionConfig(LabelSmoothedCrossEntropyCriterionConfig):
         default=0.5,
         metadata={
             "help": "λ in (1 − λ)·NLL + λ·D, from 0 (no teacher at all) to 1 (the teacher alone)"
+        },
+    )
+    temperature: float = field(
+        default=1.0,
+        metadata={
+            "help": "τ > 0: D compares both distributions at this temperature, and counts τ² times"
         },
     )
     top_k: int = field(
@@ -70,12 +87,13 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         super().__init__(
             task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy
         )
-        _check_options(cfg, len(task.target_dictionary))
+        _check_options(cfg)
         self.objective = Objective(
-            self.choose_divergence(cfg).restricted(cfg.top_k, cfg.top_k_form),
+            _divergence(self.choose_divergence(cfg), cfg, len(task.target_dictionary)),
             cfg.transfer_weight,
             cfg.label_smoothing,
             cfg.report_accuracy,
+            cfg.temperature,
         )
         self.loss_chunk_tokens = cfg.loss_chunk_tokens
         self.compile_loss = cfg.compile_loss
@@ -83,8 +101,8 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             require_teacher(task)
 
     @classmethod
-    def choose_divergence(cls, cfg: TransferCriterionConfig) -> Divergence:
-        """The divergence D that the criterion stands for."""
+    def choose_divergence(cls, cfg: TransferCriterionConfig) -> str:
+        """The name of the divergence D that the criterion stands for."""
         raise NotImplementedError
 
     def forward(
@@ -99,30 +117,50 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             return super().forward(model, sample, reduce)
         if not reduce:
             raise NotImplementedError("the transfer loss is a sum over tokens: reduce=True only")
-        rows = target_rows(sample["target"], self.padding_idx, self.ignore_prefix_size)
-        learner = output_layer.run(model, sample["net_input"], rows)
-        teacher = self.task.ask_teacher(sample, rows, next(model.parameters()))
-        targets = select(sample["target"], rows)
-        losses = transfer_loss(
-            learner,
-            teacher,
-            targets,
-            self.objective,
-            self.loss_chunk_tokens,
-            self.compile_loss,
-        )
+        log: dict[str, Any] = {}
+        loss = sum(self._loss_of_view(model, view, log) for view in self.task.views(sample, model))
         nsentences = sample["target"].size(0)
-        log = {name: value.detach() for name, value in losses._asdict().items()}
-        n_correct = log.pop("n_correct")
-        if self.report_accuracy:
-            log |= {"n_correct": n_correct, "total": len(targets)}
         log |= {
-            "npositions": len(targets),
+            "loss": loss.detach(),
             "ntokens": sample["ntokens"],
             "nsentences": nsentences,
             "sample_size": nsentences if self.sentence_avg else sample["ntokens"],
         }
-        return losses.loss, log["sample_size"], log
+        return loss, log["sample_size"], log
+
+    def _loss_of_view(self, model: nn.Module, view: View, log: dict[str, Any]) -> Tensor:
+        """A view's part of the loss; what is logged of it is added to ``log``."""
+        objective = self.objective
+        weight = objective.transfer_weight
+        if not view.transfer_share:
+            loss, _, parts = super().forward(model, view.sample)
+            _add(log, view.nll_share, {name: parts[name] for name in parts if name in _OF_NLL})
+            return (1 - weight) * view.nll_share * loss
+        if (view.nll_share, view.transfer_share) != (1, 1):
+            objective = replace(
+                objective,
+                transfer_weight=weight * view.transfer_share,
+                nll_weight=(1 - weight) * view.nll_share,
+            )
+        sample = view.sample
+        rows = target_rows(sample["target"], self.padding_idx, self.ignore_prefix_size)
+        learner = models.run(model, sample["net_input"], rows)
+        teacher = self.task.ask_teacher(sample, rows, next(model.parameters()))
+        losses = transfer_loss(
+            learner,
+            teacher,
+            select(sample["target"], rows),
+            objective,
+            self.loss_chunk_tokens,
+            self.compile_loss,
+        )
+        of_nll = {"nll_loss": losses.nll_loss.detach()}
+        if self.report_accuracy:
+            of_nll |= {"n_correct": losses.n_correct.detach(), "total": len(rows)}
+        _add(log, view.nll_share, of_nll)
+        of_transfer = {name: getattr(losses, name).detach() for name in _OF_TRANSFER}
+        _add(log, view.transfer_share, {**of_transfer, "npositions": len(rows)})
+        return losses.loss
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: Sequence[Mapping[str, Any]]) -> None:
@@ -134,24 +172,49 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         npositions = sum(log.get("npositions", 0) for log in logging_outputs)
         if not npositions:
             return
-        for name in ("transfer_loss", "entropy", "teacher_entropy"):
+        for name in _OF_TRANSFER:
             total = sum(log.get(name, 0) for log in logging_outputs)
             metrics.log_scalar(name, total / npositions / math.log(2), npositions, round=3)
 
 
-def _check_options(cfg: TransferCriterionConfig, vocabulary: int) -> None:
+def _add(log: dict[str, Any], share: float, parts: Mapping[str, Any]) -> None:
+    """Add a view's share of some sums to the log."""
+    for name, value in parts.items():
+        part = value if share == 1 else share * value
+        log[name] = log[name] + part if name in log else part
+
+
+def _check_options(cfg: TransferCriterionConfig) -> None:
     if not 0 <= cfg.transfer_weight <= 1:
         raise UserError(f"--transfer-weight must lie between 0 and 1, not {cfg.transfer_weight}")
     if not 0 <= cfg.label_smoothing < 1:
         raise UserError(f"--label-smoothing must lie in [0, 1), not {cfg.label_smoothing}")
     if cfg.loss_chunk_tokens < 0:
         raise UserError(f"--loss-chunk-tokens must be 0 or more, not {cfg.loss_chunk_tokens}")
+    if not 0 < cfg.temperature < math.inf:
+        raise UserError(f"--temperature must be greater than 0, not {cfg.temperature}")
     if cfg.compile_loss and not hasattr(torch, "compile"):
         raise UserError("--compile-loss needs torch 2 or newer: leave it out")
+
+
+def _divergence(name: str, cfg: TransferCriterionConfig, vocabulary: int) -> Divergence:
+    """The divergence of a name with the options for it.
+
+    Raises:
+        UserError: there is none, or an option does not go with it.
+    """
     try:
         check_top_k(cfg.top_k, cfg.top_k_form, vocabulary)
+        divergence = divergence_named(name)
     except ValueError as error:
         raise UserError(str(error)) from error
+    try:
+        divergence = divergence.restricted(cfg.top_k, cfg.top_k_form)
+    except ValueError as error:
+        raise UserError(f"--top-k {cfg.top_k} does not go with {name}: {error}") from error
+    if cfg.compile_loss and not divergence.compiles:
+        raise UserError(f"--compile-loss cannot compile {name}, whose gradient is autograd's")
+    return divergence
 
 
 def require_teacher(task: Any) -> None:

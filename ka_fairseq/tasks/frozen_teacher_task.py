@@ -4,7 +4,7 @@
 # `str | None` nor annotations as strings (from __future__ import annotations) are understood.
 # ruff: noqa: UP045
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any, Optional
 
@@ -15,11 +15,12 @@ from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II
 from torch import Tensor
 
-from ka_fairseq.cache.cached_dataset import KEY as CACHE_KEY
-from ka_fairseq.cache.teacher_cache import TeacherCache
 from ka_fairseq.errors import UserError
-from ka_fairseq.teacher import FrozenTeacher
-from ka_fairseq.teacher_output import TeacherOutput
+from ka_fairseq.loss.ensemble import TeacherOutput
+from ka_fairseq.tasks.views import View
+from ka_fairseq.teacher.cache.cached_dataset import KEY as CACHE_KEY
+from ka_fairseq.teacher.cache.teacher_cache import TeacherCache
+from ka_fairseq.teacher.frozen import FrozenTeacher
 
 
 @dataclass
@@ -121,12 +122,24 @@ class FrozenTeacherTask:
 
         Args:
             sample: fairseq's batch.
-            rows: the target positions to answer, from :func:`ka_fairseq.positions.target_rows`.
+            rows: the target positions to answer, see :mod:`ka_fairseq.loss.positions`.
             reference: a parameter of the learner: its device and precision.
         """
         if self.teacher_cache is not None and CACHE_KEY in sample:
             return self.teacher_cache.answer(sample, rows, self.target_dictionary.pad())
         return self.teacher.to(reference).answer(sample["net_input"], rows)
+
+    def views(self, sample: Mapping[str, Any], model: Any) -> Iterable[View]:
+        """How a criterion is to see a batch: once, as it is.
+
+        A method that changes what the decoder reads gives several, each with its shares of the NLL
+        and of D; they are asked for one by one, so that one may depend on the model's answer.
+
+        Args:
+            sample: fairseq's batch.
+            model: the learner.
+        """
+        return (View(sample),)
 
     def load_dataset(self, split: str, epoch: int = 1, **options: Any) -> None:
         """As fairseq does; batches bring the teacher's stored answers along."""

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from benchmark.peers import liger_loss
 from benchmark.plain import plain_loss
-from ka_fairseq import output_layer
-from ka_fairseq.cache.cached_dataset import KEY
-from ka_fairseq.output_layer import Projection
-from ka_fairseq.positions import select, target_rows
-from ka_fairseq.teacher_output import TeacherOutput
-from ka_fairseq.transfer_loss import Objective, transfer_loss
+from ka_fairseq import models
+from ka_fairseq.loss.chunked import transfer_loss
+from ka_fairseq.loss.ensemble import TeacherOutput
+from ka_fairseq.loss.objective import Objective
+from ka_fairseq.loss.positions import select, target_rows
+from ka_fairseq.loss.projection import Projection
+from ka_fairseq.teacher.cache.cached_dataset import KEY
 
 Sample = Mapping[str, Any]
 Run = Callable[[], Any]
@@ -49,7 +50,7 @@ class Bench:
         return self.criterion.objective
 
     def rows(self, sample: Sample) -> Tensor:
-        """Which target positions are no padding, see :func:`ka_fairseq.positions.target_rows`."""
+        """Which target positions are no padding, see :mod:`ka_fairseq.loss.positions`."""
         return target_rows(sample["target"], self.padding)
 
     def teacher(self) -> nn.Module:
@@ -64,14 +65,14 @@ class Bench:
     def leaf(self, sample: Sample, rows: Tensor) -> Projection:
         """The learner's hidden states and projection as the leaves of a new graph."""
         with torch.no_grad():
-            output = output_layer.run(self.model, sample["net_input"], rows)
+            output = models.run(self.model, sample["net_input"], rows)
         hidden, weight = (tensor.detach().requires_grad_() for tensor in output.inputs[:2])
         return replace(output, hidden=hidden, weight=weight)
 
     def teacher_output(self, sample: Sample, rows: Tensor) -> Projection:
         """The teacher's hidden states and projection."""
         with torch.no_grad():
-            return output_layer.run(self.teacher(), sample["net_input"], rows)
+            return models.run(self.teacher(), sample["net_input"], rows)
 
 
 class CriterionCase:
@@ -183,7 +184,7 @@ class LigerCase(CriterionCase):
     def step(self, sample: Sample) -> None:
         """Forward and backward."""
         rows = self.bench.rows(sample)
-        learner = output_layer.run(self.bench.model, sample["net_input"], rows)
+        learner = models.run(self.bench.model, sample["net_input"], rows)
         self._loss(learner, self.bench.teacher_output(sample, rows), select(sample["target"], rows))
 
     def loss_alone(self, sample: Sample) -> Run:

@@ -6,8 +6,8 @@ import importlib.util
 
 from torch import Tensor
 
-from ka_fairseq.output_layer import Projection
-from ka_fairseq.transfer_loss import Objective
+from ka_fairseq.loss.objective import Objective
+from ka_fairseq.loss.projection import Projection
 
 # Which of its β is which criterion; its β between them is the Jensen–Shannon divergence, which no
 # criterion here is.

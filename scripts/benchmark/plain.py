@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from torch import Tensor
 
-from ka_fairseq.transfer_loss import Objective
+from ka_fairseq.loss.objective import Objective
 
 
 def plain_loss(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ka_fairseq import divergences
 from ka_fairseq.analysis.derivatives import CASES, GRID, P_ABOVE, P_BELOW, derivatives
+from ka_fairseq.loss import divergences
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import pytest
 import torch
 from fairseq.logging import metrics
 
-from ka_fairseq import divergences, output_layer
-from ka_fairseq import transfer_loss as transfer_loss_module
+from ka_fairseq import models
 from ka_fairseq.errors import UserError
-from ka_fairseq.positions import target_rows
+from ka_fairseq.loss import chunked, divergences
+from ka_fairseq.loss.positions import target_rows
 from tests.support import make_batch, make_model, make_task
 
 CRITERIONS = {
@@ -135,7 +135,7 @@ def test_an_output_layer_that_is_no_projection(setup):
     with torch.no_grad():
         theirs = log_probs(model, batch)[keep]  # fairseq's own, which has no gradient
     rows = target_rows(batch["target"], task.target_dictionary.pad())
-    p = output_layer.run(model, batch["net_input"], rows).values
+    p = models.run(model, batch["net_input"], rows).values
     torch.testing.assert_close(p, theirs)
     q = log_probs(task.teacher.members[0], batch)[keep]
     nll = -p.gather(-1, batch["target"][keep].unsqueeze(-1)).sum()
@@ -156,7 +156,7 @@ def test_an_output_layer_that_is_no_projection(setup):
     ],
 )
 def test_whole_logits_are_told_of_once(setup, arguments, says, caplog):
-    output_layer._tell_of_whole_logits.cache_clear()
+    models._tell_of_whole_logits.cache_clear()
     task, model, criterion = setup("forward_kl", *arguments)
     if not arguments:  # what torch's DistributedDataParallel has with --find-unused-parameters
         model.find_unused_parameters = True
@@ -231,7 +231,7 @@ def test_a_sum_is_all_there_is(setup):
 def test_the_size_of_chunks_is_what_was_asked_for(setup, monkeypatch):
     """--loss-chunk-tokens reaches the walk, and --compile-loss the compiler; the loss stays."""
     asked = []
-    original = transfer_loss_module.slices
+    original = chunked.slices
 
     def noting(length, step):
         asked.append(step)
@@ -239,7 +239,7 @@ def test_the_size_of_chunks_is_what_was_asked_for(setup, monkeypatch):
 
     task, model, criterion = setup("jsd_mixture")
     expected = criterion(model, make_batch(task))[0].item()
-    monkeypatch.setattr(transfer_loss_module, "slices", noting)
+    monkeypatch.setattr(chunked, "slices", noting)
     task, model, criterion = setup("jsd_mixture", "--loss-chunk-tokens", 7)
     assert criterion(model, make_batch(task))[0].item() == pytest.approx(expected, rel=1e-6)
     assert asked[0] == 7
@@ -248,9 +248,9 @@ def test_the_size_of_chunks_is_what_was_asked_for(setup, monkeypatch):
 
     def compiler():
         compiled.append(True)
-        return transfer_loss_module.whole_block
+        return chunked.row_losses
 
-    monkeypatch.setattr(transfer_loss_module, "compiled_block", compiler)
+    monkeypatch.setattr(chunked, "compiled_row_losses", compiler)
     monkeypatch.setattr(torch, "compile", None, raising=False)
     _, _, criterion = setup("jsd_mixture", "--compile-loss")
     assert criterion(model, make_batch(task))[0].item() == pytest.approx(expected, rel=1e-6)

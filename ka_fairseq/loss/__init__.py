@@ -1,0 +1,1 @@
+"""The loss, from tensors alone: nothing here knows fairseq."""

@@ -1,0 +1,155 @@
+"""From hidden states and output projections to the loss, with its gradient, in chunks.
+
+The loss walks the N target positions in chunks of rows. A chunk's logits become their own gradient
+and are gone before the next chunk begins, so memory does not grow with N·V; what is kept for the
+backward pass is the gradient of the hidden states and of the output projection. Nothing is computed
+a second time. Inside a chunk the softmaxes and the divergence go over blocks of rows that fit into
+a CPU's cache: all passes but the first find them there.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ka_fairseq.loss.chunks import block_rows, chunk_rows, slices
+from ka_fairseq.loss.ensemble import GatheredDistribution, TeacherOutput
+from ka_fairseq.loss.objective import Objective, TransferLoss, row_losses
+from ka_fairseq.loss.projection import Output
+
+
+def transfer_loss(
+    learner: Output,
+    teacher: TeacherOutput,
+    targets: Tensor,
+    objective: Objective,
+    rows_per_chunk: int = 0,
+    compiled: bool = False,
+) -> TransferLoss:
+    """(1 − λ)·NLL + λ·D, summed over all positions, and its parts.
+
+    Args:
+        learner: N positions.
+        teacher: the same N positions of the teacher.
+        targets: the reference tokens, shape (N,). No padding: drop it before.
+        objective: divergence, λ, label smoothing and temperature.
+        rows_per_chunk: how many positions are worked on at a time; 0 chooses by the vocabulary
+            and the device, see :mod:`ka_fairseq.loss.chunks`. It changes memory and speed, and the
+            result to rounding only.
+        compiled: have torch.compile fuse what is done to a block of logits.
+
+    Returns:
+        Sums in nats; only ``loss`` has a gradient. With N = 0 the loss is 0 and still belongs to
+        the learner's graph.
+    """
+    vocabulary, divergence = learner.vocabulary, objective.divergence
+    distributions = (1 + len(teacher.members)) * divergence.passes
+    work = _Work(
+        learner=learner.prepare(),
+        teacher=teacher.prepare(),
+        targets=targets,
+        objective=objective,
+        rows_per_chunk=rows_per_chunk or chunk_rows(vocabulary, distributions, targets.device),
+        whole_teacher=objective.temperature != 1
+        or divergence.needs_whole_teacher(vocabulary)
+        or not teacher.can_be_gathered(divergence.top_k),
+        losses_of=compiled_row_losses() if compiled else row_losses,
+        gradient=torch.is_grad_enabled(),
+    )
+    return TransferLoss(*_ChunkedLoss.apply(work, *learner.inputs))
+
+
+@functools.cache
+def compiled_row_losses() -> Callable[..., TransferLoss]:
+    """:func:`.objective.row_losses` by torch.compile, which takes seconds to import alone.
+
+    Shapes are dynamic, as every batch has another number of rows.
+    """
+    return torch.compile(row_losses, dynamic=True)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the loop over the chunks needs; outside of any graph."""
+
+    learner: Output
+    teacher: TeacherOutput
+    targets: Tensor
+    objective: Objective
+    rows_per_chunk: int
+    whole_teacher: bool
+    losses_of: Callable[..., TransferLoss]
+    gradient: bool
+
+    def losses_of_chunk(self, rows: slice, values: Tensor) -> Tensor:
+        """Write the losses of some rows to ``values``, shape (N, parts); block by block.
+
+        Returns:
+            Their logits, shape (n, V), or what was written over them: their gradient.
+        """
+        logits = self.learner.logits(rows)
+        of_teacher = self.teacher.logits(rows) if self.whole_teacher else []
+        for block in slices(len(logits), block_rows(logits)):
+            here = slice(rows.start + block.start, rows.start + block.stop)
+            teacher = (
+                [of_member[block] for of_member in of_teacher]
+                if self.whole_teacher
+                else GatheredDistribution(self.teacher, here)
+            )
+            entropy = None if self.teacher.entropy is None else self.teacher.entropy[here]
+            losses = self.losses_of(
+                logits[block], teacher, entropy, self.targets[here], self.objective, self.gradient
+            )
+            torch.stack(losses, dim=-1, out=values[here])
+        return logits
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, work: _Work, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        # In float32 or better, whatever the model's precision: this gradient has not been through
+        # the loss scaler yet, and small values would be lost in half precision.
+        dtype = torch.promote_types(inputs[0].dtype, torch.float32)
+        make = torch.empty_like if len(work.targets) else torch.zeros_like
+        gradients = [
+            make(tensor, dtype=dtype) if work.gradient and needed else None
+            for tensor, needed in zip(inputs, ctx.needs_input_grad[1:], strict=True)
+        ]
+        shape = (len(work.targets), len(TransferLoss._fields))
+        values = torch.empty(shape, dtype=dtype, device=work.targets.device)
+        # Autocast would round the logits to half precision.
+        with torch.autocast(work.targets.device.type, enabled=False):
+            for rows in slices(len(work.targets), work.rows_per_chunk):
+                of_logits = work.losses_of_chunk(rows, values)
+                if work.gradient:
+                    work.learner.add_gradients(rows, of_logits, gradients)
+        ctx.gradients = gradients
+        ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in inputs]
+        loss, *parts = (part.clone() for part in values.sum(0, dtype=torch.float64))
+        ctx.mark_non_differentiable(*parts)
+        return (loss, *parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.gradients is None:
+            raise RuntimeError("the loss's gradients were handed out by an earlier backward pass")
+        gradients, ctx.gradients = ctx.gradients, None
+        return None, *(
+            None if gradient is None else _scaled(gradient, of_loss).to(dtype)
+            for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
+        )
+
+
+def _scaled(gradient: Tensor, scale: Tensor) -> Tensor:
+    """gradient · scale, in place; nothing to do in the usual case on a CPU, where scale is 1.
+
+    On a GPU the comparison would have to wait for it.
+    """
+    return gradient if scale.device.type == "cpu" and scale == 1 else gradient.mul_(scale)

@@ -1,0 +1,43 @@
+"""Divergences between a learner's and a teacher's next-token distributions.
+
+Functions of log-probabilities: p is the learner's distribution, q the teacher's, both of shape
+(n, V); a value for each row, in nats, nothing averaged. To add one: a function and
+:func:`register_divergence`.
+"""
+
+from ka_fairseq.loss.divergences.base import Divergence, Term
+from ka_fairseq.loss.divergences.by_autograd import ByAutograd
+from ka_fairseq.loss.divergences.kl import (
+    BACKWARD_KL,
+    FORWARD_KL,
+    JSD_MIXTURE,
+    TOP_K_FORMS,
+    KLMixture,
+    backward_kl,
+    check_top_k,
+    forward_kl,
+    jsd_mixture,
+)
+from ka_fairseq.loss.divergences.registry import (
+    divergence_named,
+    divergence_names,
+    register_divergence,
+)
+
+__all__ = [
+    "BACKWARD_KL",
+    "FORWARD_KL",
+    "JSD_MIXTURE",
+    "TOP_K_FORMS",
+    "ByAutograd",
+    "Divergence",
+    "KLMixture",
+    "Term",
+    "backward_kl",
+    "check_top_k",
+    "divergence_named",
+    "divergence_names",
+    "forward_kl",
+    "jsd_mixture",
+    "register_divergence",
+]

@@ -1,0 +1,56 @@
+"""A divergence that is written by its value alone; its gradient comes from autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ka_fairseq.loss.distribution import Distribution
+from ka_fairseq.loss.divergences.base import Divergence, Term
+
+Value = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class ByAutograd(Divergence):
+    """D from a function of log-probabilities.
+
+    Autograd runs inside each block of rows, so that chunks and the bound on memory are those of
+    closed forms; it takes more time, and about twice a block's memory.
+
+    Attributes:
+        value: (log p, log q), each of shape (n, V), in nats, to D of shape (n,).
+    """
+
+    value: Value
+    compiles = False
+    passes = 2
+
+    def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
+        """The value, and its derivative by log p, as a single term."""
+        with torch.enable_grad():
+            lprobs = p.lprobs.detach().requires_grad_()
+            value = self.value(lprobs, q.lprobs.detach())
+            (slope,) = torch.autograd.grad(value.sum(), lprobs)
+        yield 1.0, Term(value.detach(), slope, slope.sum(-1))
+
+    def check(self) -> None:
+        """Try the function on two rows of three types.
+
+        Raises:
+            ValueError: its value is not one number a row, or does not depend on log p.
+        """
+        lprobs = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]]).log().requires_grad_()
+        with torch.enable_grad():
+            value = self.value(lprobs, lprobs.detach().flip(0))
+        if not torch.is_tensor(value) or value.shape != (2,):
+            shape = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
+            raise ValueError(
+                f"from log-probabilities of shape (n, V) it must make a tensor of shape (n,), one "
+                f"number a row; for n = 2 and V = 3 it made {shape}"
+            )
+        if not value.requires_grad:
+            raise ValueError("its value does not depend on the learner's log-probabilities")

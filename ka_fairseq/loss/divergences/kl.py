@@ -1,0 +1,283 @@
+"""Kullback–Leibler divergences in both orders, mixed and restricted, with closed-form gradients.
+
+Pure functions of log-probabilities: p is the learner's distribution, q the teacher's, both of
+shape ``(N, V)``; every result has shape ``(N,)``, in nats, one value a row, nothing averaged.
+Results are float32 or better and are differentiable in the learner's log-probabilities, by
+derivatives in closed form: :meth:`Divergence.terms` gives values and derivatives at once, which is
+what the training loss is made of.
+
+Restricting a divergence to a set S of k tokens can be done in three forms (``top_k_form``).
+With d = log p − log q:
+
+=============  ======================================  =====================================
+form           forward, S = the teacher's k best       backward, S = the learner's k best
+=============  ======================================  =====================================
+generalized    Σ_S [−q·d + p − q]                      Σ_S [p·d − p + q]
+tail           KL of the distributions over S and one more class that holds all the rest
+partial        Σ_S −q·d                                Σ_S p·d
+=============  ======================================  =====================================
+
+``generalized`` has the derivatives of Eq. 5 and 6 of Sun & Cross (2020), 1 − q/p and log(p/q), on
+S and none elsewhere; ``generalized`` and ``tail`` are never negative. ``partial`` is the sum as
+§3.3 of the paper prints it: it is not stationary at p = q and can be negative. For k = V all
+three are the divergence itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ka_fairseq.loss.distribution import Distribution
+from ka_fairseq.loss.divergences.base import Divergence, Term
+
+TOP_K_FORMS = ("generalized", "tail", "partial")
+
+
+def check_top_k(top_k: int, top_k_form: str, vocabulary: int) -> None:
+    """Check the options of a top-k restriction.
+
+    Raises:
+        ValueError: ``top_k`` is outside [0, vocabulary], or ``top_k_form`` is unknown.
+    """
+    if not 0 <= top_k <= vocabulary:
+        raise ValueError(
+            f"top_k must lie between 0 (the whole vocabulary) and {vocabulary} (its size), "
+            f"not {top_k}"
+        )
+    if top_k_form not in TOP_K_FORMS:
+        raise ValueError(f"unknown top_k_form {top_k_form!r}; choose from {', '.join(TOP_K_FORMS)}")
+
+
+@dataclass(frozen=True)
+class KLMixture(Divergence):
+    """forward·KL(q‖p) + backward·KL(p‖q), each restricted to its own k best tokens.
+
+    Attributes:
+        forward: the share of the forward KL.
+        backward: the share of the backward KL.
+        top_k: sum over this many tokens only; 0 means the whole vocabulary.
+        top_k_form: what becomes of the rest, see the module's table.
+    """
+
+    forward: float
+    backward: float
+    top_k: int = 0
+    top_k_form: str = "generalized"
+
+    def restricted(self, top_k: int, top_k_form: str) -> KLMixture:
+        """The same over the k best tokens."""
+        return replace(self, top_k=top_k, top_k_form=top_k_form)
+
+    def needs_whole_teacher(self, vocabulary: int) -> bool:
+        """Whether more is asked of q than its log-probabilities at the learner's k best."""
+        restricted = 0 < self.top_k < vocabulary and self.top_k_form != "tail"
+        return bool(self.forward) or not restricted
+
+    def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
+        """The orders of the KL that have a share: (share, value and derivatives)."""
+        vocabulary = p.lprobs.size(-1)
+        check_top_k(self.top_k, self.top_k_form, vocabulary)
+        form = "whole" if self.top_k in (0, vocabulary) else self.top_k_form
+        for share, order in ((self.forward, _FORWARD), (self.backward, _BACKWARD)):
+            if share:
+                yield share, order[form](p, q, self.top_k)
+
+
+FORWARD_KL = KLMixture(1.0, 0.0)
+BACKWARD_KL = KLMixture(0.0, 1.0)
+JSD_MIXTURE = KLMixture(0.5, 0.5)
+
+
+def forward_kl(
+    learner_lprobs: Tensor,
+    teacher_lprobs: Tensor,
+    *,
+    top_k: int = 0,
+    top_k_form: str = "generalized",
+) -> Tensor:
+    """KL(q‖p) = Σ_y q(y)·(log q(y) − log p(y)): knowledge distillation (Sun & Cross, Eq. 1).
+
+    Args:
+        learner_lprobs: log p, shape (N, V).
+        teacher_lprobs: log q, shape (N, V).
+        top_k: sum over the teacher's k best tokens only; 0 means the whole vocabulary.
+        top_k_form: what becomes of the rest, see the module's table.
+
+    Returns:
+        Shape (N,), in nats, not averaged.
+
+    Raises:
+        ValueError: shapes differ, or ``top_k`` or ``top_k_form`` is not valid.
+    """
+    return _values(FORWARD_KL.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
+
+
+def backward_kl(
+    learner_lprobs: Tensor,
+    teacher_lprobs: Tensor,
+    *,
+    top_k: int = 0,
+    top_k_form: str = "generalized",
+) -> Tensor:
+    """KL(p‖q) = Σ_y p(y)·(log p(y) − log q(y)): knowledge acquisition (Sun & Cross, Eq. 3, 11).
+
+    The arguments, result and errors are those of :func:`forward_kl`, but the top-k set is the
+    learner's own (§3.3).
+    """
+    return _values(BACKWARD_KL.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
+
+
+def jsd_mixture(
+    learner_lprobs: Tensor,
+    teacher_lprobs: Tensor,
+    *,
+    top_k: int = 0,
+    top_k_form: str = "generalized",
+) -> Tensor:
+    """½·KL(q‖p) + ½·KL(p‖q) (Sun & Cross, §5.3 and Table 2, "½KA + ½KD").
+
+    The paper calls it JSD. It is half of Jeffreys' symmetric divergence, not the Jensen–Shannon
+    divergence. Each half takes its own top-k set. Arguments, result and errors are those of
+    :func:`forward_kl`.
+    """
+    return _values(JSD_MIXTURE.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
+
+
+# -- values and derivatives of each form -----------------------------------------------------------
+#
+# p is the learner's distribution, q the teacher's; d = log p − log q. Names with `_s` are on the
+# support S, shape (n, k).
+
+
+def _forward_whole(p: Distribution, q: Distribution, _: int) -> Term:
+    """Σ q·(log q − log p); ∂/∂log p = −q."""
+    value = (q.lprobs - p.lprobs).mul_(q.probs).sum(-1)
+    return Term(_not_negative(value), q.probs, q.probs.sum(-1), sign=-1)
+
+
+def _backward_whole(p: Distribution, q: Distribution, _: int) -> Term:
+    """Σ p·d; ∂/∂log p = p·d + p."""
+    slope = (p.lprobs - q.lprobs).mul_(p.probs)
+    value = slope.sum(-1)
+    return Term(_not_negative(value), slope, value, along=1.0)
+
+
+def _forward_generalized(p: Distribution, q: Distribution, k: int) -> Term:
+    """Σ_S [−q·d + p − q]; ∂/∂log p = p − q on S."""
+    support, p_s, q_s, d_s = _on_support(q.best(k), p, q)
+    slope = p_s - q_s
+    return _on(support, _not_negative((slope - q_s * d_s).sum(-1)), slope)
+
+
+def _backward_generalized(p: Distribution, q: Distribution, k: int) -> Term:
+    """Σ_S [p·d − p + q]; ∂/∂log p = p·d on S."""
+    support, p_s, q_s, d_s = _on_support(p.best(k), p, q)
+    slope = p_s * d_s
+    return _on(support, _not_negative((slope + (q_s - p_s)).sum(-1)), slope)
+
+
+def _forward_partial(p: Distribution, q: Distribution, k: int) -> Term:
+    """Σ_S −q·d; ∂/∂log p = −q on S."""
+    support, _, q_s, d_s = _on_support(q.best(k), p, q)
+    return _on(support, -(q_s * d_s).sum(-1), -q_s)
+
+
+def _backward_partial(p: Distribution, q: Distribution, k: int) -> Term:
+    """Σ_S p·d; ∂/∂log p = p·d + p on S."""
+    support, p_s, _, d_s = _on_support(p.best(k), p, q)
+    return _on(support, (p_s * d_s).sum(-1), p_s * d_s + p_s)
+
+
+def _forward_tail(p: Distribution, q: Distribution, k: int) -> Term:
+    """Σ_S −q·d + Q·(log Q − log P), with P, Q the mass of the rest.
+
+    ∂/∂log p = −q on S and −Q·p/P on the rest; p/P by its logarithm, as P may underflow.
+    """
+    support, _, q_s, d_s = _on_support(q.best(k), p, q)
+    log_p_rest, log_q_rest = p.log_rest(support), q.log_rest(support)
+    q_rest = log_q_rest.exp()
+    value = (q_rest * (log_q_rest - log_p_rest)).squeeze(-1) - (q_s * d_s).sum(-1)
+    slope = (p.lprobs - log_p_rest).clamp_(max=0).exp_().mul_(q_rest).scatter_(-1, support, q_s)
+    return Term(_not_negative(value), slope, slope.sum(-1), sign=-1)
+
+
+def _backward_tail(p: Distribution, q: Distribution, k: int) -> Term:
+    """Σ_S p·d + P·ρ, with P, Q the mass of the rest and ρ = log P − log Q.
+
+    ∂/∂log p = p·(d + 1) on S and p·(ρ + 1) on the rest.
+    """
+    support, p_s, _, d_s = _on_support(p.best(k), p, q)
+    log_p_rest = p.log_rest(support)
+    ratio = log_p_rest - q.log_rest(support)
+    value = (log_p_rest.exp() * ratio).squeeze(-1) + (p_s * d_s).sum(-1)
+    return _on(support, _not_negative(value), p_s * (d_s - ratio), ratio + 1)
+
+
+_FORWARD = {
+    "whole": _forward_whole,
+    "generalized": _forward_generalized,
+    "partial": _forward_partial,
+    "tail": _forward_tail,
+}
+_BACKWARD = {
+    "whole": _backward_whole,
+    "generalized": _backward_generalized,
+    "partial": _backward_partial,
+    "tail": _backward_tail,
+}
+
+
+def _on_support(
+    support: Tensor, p: Distribution, q: Distribution
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """S, and p, q and d on S."""
+    lp_s, lq_s = p.at(support), q.at(support)
+    return support, lp_s.exp(), lq_s.exp(), lp_s - lq_s
+
+
+def _on(support: Tensor, value: Tensor, slope: Tensor, along: Tensor | float = 0.0) -> Term:
+    return Term(value, slope, slope.sum(-1), support, along=along)
+
+
+def _not_negative(values: Tensor) -> Tensor:
+    """Lift values that rounding took below zero."""
+    return values.clamp(min=0)
+
+
+# -- for autograd ----------------------------------------------------------------------------------
+
+
+def _values(divergence: KLMixture, learner_lprobs: Tensor, teacher_lprobs: Tensor) -> Tensor:
+    if learner_lprobs.shape != teacher_lprobs.shape or learner_lprobs.dim() != 2:
+        raise ValueError(
+            "learner and teacher log-probabilities must both have the shape (N, V), "
+            f"not {tuple(learner_lprobs.shape)} and {tuple(teacher_lprobs.shape)}"
+        )
+    return _OfLogProbs.apply(learner_lprobs, teacher_lprobs.detach(), divergence)
+
+
+class _OfLogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, learner: Tensor, teacher: Tensor, divergence: KLMixture) -> Tensor:
+        p, q = Distribution(learner), Distribution(teacher)
+        values = torch.zeros_like(p.lprobs[:, 0])
+        gradient = torch.zeros_like(p.lprobs)
+        for share, term in divergence.terms(p, q):
+            values += share * term.value
+            term.add_to(gradient, share)
+            gradient += share * term.along * p.probs
+        ctx.save_for_backward(gradient)
+        ctx.dtype = learner.dtype
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_values: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * of_values.unsqueeze(-1)).to(ctx.dtype), None, None

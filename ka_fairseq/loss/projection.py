@@ -1,0 +1,124 @@
+"""What stands before the softmax: hidden states and a projection, or finished logits.
+
+A plain projection is kept apart from its hidden states, so that the loss can make the
+(tokens × types) logits in chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ka_fairseq.loss.matmul import add_product, factor, gradient_factor, product, scaled
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Logits as ``hidden @ weight.T + bias``.
+
+    Attributes:
+        hidden: shape (N, d).
+        weight: shape (V, d).
+        bias: shape (V,), or None.
+        log_normalizer: log Σ_y exp(logit of y) of each position where it is known beforehand,
+            shape (N,).
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    log_normalizer: Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[Tensor | None, ...]:
+        """The tensors that logits are made from."""
+        return self.hidden, self.weight, self.bias
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the number of types."""
+        return self.weight.size(0)
+
+    def prepare(self) -> Projection:
+        """The same outside of any graph, as :mod:`ka_fairseq.loss.matmul` takes it."""
+        # Of two precisions, as autocast leaves them, neither is a factor for the other.
+        as_factor = factor if self.hidden.dtype == self.weight.dtype else wide
+        return Projection(
+            as_factor(self.hidden), as_factor(self.weight), wide(self.bias), self.log_normalizer
+        )
+
+    def logits(self, rows: slice) -> Tensor:
+        """Logits of some rows, shape (n, V), in float32 or better, the caller's to write over."""
+        logits = product(self.hidden[rows], self.weight.T)
+        return logits if self.bias is None else logits.add_(self.bias)
+
+    def log_probs_at(self, rows: slice, tokens: Tensor) -> Tensor:
+        """Log-probabilities of some tokens of each row, (n, k) → (n, k), by the normalizer."""
+        hidden = wide(self.hidden[rows])
+        weight = wide(nn.functional.embedding(tokens, self.weight))
+        logits = torch.bmm(weight, hidden.unsqueeze(-1)).squeeze(-1)
+        if self.bias is not None:
+            logits += self.bias.take(tokens)
+        return logits - self.log_normalizer[rows].to(logits.dtype).unsqueeze(-1)
+
+    def add_gradients(self, rows: slice, of_logits: Tensor, into: Sequence[Tensor | None]) -> None:
+        """Carry the gradient of some rows' logits on to :attr:`inputs`.
+
+        Args:
+            rows: from first to last; the first rows find nothing in ``into`` that counts.
+            of_logits: shape (n, V).
+            into: for each of :attr:`inputs` its gradient, or None where none is wanted.
+        """
+        of_hidden, of_weight, of_bias = into
+        keep = rows.start > 0
+        if of_bias is not None:
+            of_bias.copy_(of_bias + of_logits.sum(0) if keep else of_logits.sum(0))
+        if of_hidden is None and of_weight is None:
+            return
+        of_logits, unscale = gradient_factor(of_logits, self.weight.dtype)
+        if of_hidden is not None:
+            of_hidden[rows] = scaled(product(of_logits, self.weight), unscale)
+        if of_weight is not None:
+            add_product(of_weight, of_logits.T, self.hidden[rows], unscale, keep=keep)
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Logits, or log-probabilities (which are logits too), shape (N, V)."""
+
+    values: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor | None, ...]:
+        """The tensors that logits are made from: themselves."""
+        return (self.values,)
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the number of types."""
+        return self.values.size(-1)
+
+    def prepare(self) -> Logits:
+        """Itself, outside of any graph: all of it widened would be the memory that chunks save."""
+        return Logits(self.values.detach())
+
+    def logits(self, rows: slice) -> Tensor:
+        """A copy of some rows, shape (n, V), in float32 or better."""
+        return wide(self.values[rows]).clone()
+
+    def add_gradients(self, rows: slice, of_logits: Tensor, into: Sequence[Tensor | None]) -> None:
+        """Carry the gradient of some rows' logits on to :attr:`inputs`."""
+        into[0][rows] = of_logits
+
+
+Output = Projection | Logits
+
+
+def wide(tensor: Tensor | None) -> Tensor | None:
+    """A tensor in float32 or better, outside of any graph."""
+    if tensor is None:
+        return None
+    return tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))

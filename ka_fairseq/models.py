@@ -1,0 +1,116 @@
+"""From a fairseq model to what stands before its softmax: a projection, or finished logits.
+
+Any output layer that is no plain projection (adaptive softmax, factored or architecture-specific
+ones) gives logits from the model's own forward pass.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from fairseq.models.transformer import TransformerDecoderBase, TransformerModelBase
+from fairseq.modules import AdaptiveSoftmax
+from torch import Tensor, nn
+
+from ka_fairseq.loss.positions import select
+from ka_fairseq.loss.projection import Logits, Output, Projection
+
+logger = logging.getLogger(__name__)
+
+
+def run(model: nn.Module, net_input: Mapping[str, Any], rows: Tensor) -> Output:
+    """Run a fairseq encoder–decoder up to what precedes its softmax.
+
+    The model is called as a whole, so a DistributedDataParallel wrapper around it sees the call.
+
+    Args:
+        model: the model, wrapped or not.
+        net_input: a fairseq sample's ``net_input``; not changed.
+        rows: the N target positions to keep, from :func:`.positions.target_rows`. Dropping padding
+            here means that nothing behind this call ever meets it.
+
+    Returns:
+        The output of the N positions, in their order.
+    """
+    bare = unwrap(model)
+    # DistributedDataParallel takes what its forward pass did not use for unused, and stops when
+    # the projection gets a gradient all the same; it looks only with --find-unused-parameters.
+    looks_for_unused = getattr(model, "find_unused_parameters", False)
+    if has_plain_projection(bare) and not looks_for_unused:
+        features, _ = model(**net_input, features_only=True)
+        layer = bare.decoder.output_projection
+        return Projection(select(features, rows), layer.weight, layer.bias)
+    _tell_of_whole_logits(type(bare).__name__, looks_for_unused)
+    net_output = model(**net_input)
+    adaptive = getattr(bare.decoder, "adaptive_softmax", None)
+    if adaptive is not None:  # then what the model puts out are features
+        return Logits(adaptive_log_probs(adaptive, select(net_output[0], rows)))
+    # Only the model knows how to normalise what it put out (a copy mechanism, say).
+    return Logits(select(bare.get_normalized_probs(net_output, log_probs=True), rows))
+
+
+@functools.cache
+def _tell_of_whole_logits(model: str, looks_for_unused: bool) -> None:
+    """Once for each kind of model: its steps take more memory than the README promises."""
+    reason = "--find-unused-parameters" if looks_for_unused else "its output layer"
+    logger.warning(
+        f"{model}: because of {reason}, the log-probabilities of a whole batch, (tokens × types), "
+        f"are held at once, not in chunks; if memory runs out, lower --max-tokens"
+    )
+
+
+def has_plain_projection(model: nn.Module) -> bool:
+    """Whether the logits are an ``nn.Linear`` of the decoder's features and nothing more."""
+    decoder = model.decoder
+    return (
+        isinstance(model, TransformerModelBase)
+        and isinstance(decoder, TransformerDecoderBase)
+        and "features_only" in inspect.signature(model.forward).parameters
+        and all(
+            getattr(type(decoder), method) is getattr(TransformerDecoderBase, method)
+            for method in ("forward", "output_layer", "get_normalized_probs")
+        )
+        and type(model).get_normalized_probs is TransformerModelBase.get_normalized_probs
+        and decoder.adaptive_softmax is None
+        and type(decoder.output_projection) is nn.Linear
+    )
+
+
+def adaptive_log_probs(softmax: AdaptiveSoftmax, features: Tensor) -> Tensor:
+    """log p over the whole vocabulary by an adaptive softmax, with a gradient.
+
+    log p(y) = log head(y) for the most frequent types, and log head(cluster of y) +
+    log tail(y | its cluster) for the others (Grave et al. 2017, arXiv 1609.04309).
+    fairseq's own ``get_log_prob`` works in place and cannot be differentiated.
+
+    Args:
+        softmax: the decoder's output layer.
+        features: shape (N, d).
+
+    Returns:
+        Shape (N, V), in float32 or better.
+    """
+    features = softmax.dropout_module(features)
+
+    def normalise(logits: Tensor) -> Tensor:
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+    head = normalise(softmax.head(features))
+    frequent, clusters = head.split([softmax.cutoff[0], len(softmax.tail)], dim=-1)
+    tails = [
+        normalise(tail(features)) + prior.unsqueeze(-1)
+        for tail, prior in zip(softmax.tail, clusters.unbind(-1), strict=True)
+    ]
+    return torch.cat([frequent, *tails], dim=-1)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside fairseq's and torch's distributed wrappers."""
+    while isinstance(getattr(model, "module", None), nn.Module):
+        model = model.module
+    return model

@@ -1,0 +1,78 @@
+"""A dataset whose batches bring the teacher's stored answers along, where there are any."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq.data import BaseWrapperDataset, LanguagePairDataset
+from torch import Tensor
+
+from ka_fairseq.teacher.cache.store import Record, Store, checksum
+
+# What a batch's entry for the cache is called.
+KEY = "teacher_cache"
+
+
+class CachedTeacherDataset(BaseWrapperDataset):
+    """A language pair dataset with ``batch["teacher_cache"]``.
+
+    That is ``{"split": name}`` and, where every pair of the batch is in the cache, ``"hidden"``,
+    int16 of shape (N, width), and ``"numbers"``, float64 of shape (N, numbers), for the N target
+    positions without padding in the order of ``batch["target"]``. Reading here means that fairseq's
+    data workers do it ahead of time. The numbers are float64 because fairseq rounds all float32
+    tensors of a batch to the model's precision.
+    """
+
+    def __init__(self, dataset: LanguagePairDataset, name: str, store: Store) -> None:
+        """Wrap a dataset.
+
+        Args:
+            dataset: what fairseq's task loaded.
+            name: of the split, as the cache calls it.
+            store: the cache's records of this dataset.
+        """
+        super().__init__(dataset)
+        self.name = name
+        self.store = store
+
+    def collater(self, samples: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
+        """fairseq's batch, and the stored answers for it."""
+        batch = self.dataset.collater(samples, **options)
+        if not batch:
+            return batch
+        batch[KEY] = {"split": self.name}
+        pairs = {sample["id"]: sample for sample in samples}
+        records = []
+        for index in batch["id"].tolist():
+            record = self.store.read(index, *self.describe(pairs[index]))
+            if record is None:
+                return batch
+            records.append(record)
+        hidden, numbers = (np.concatenate(arrays) for arrays in zip(*records, strict=True))
+        batch[KEY]["hidden"] = torch.from_numpy(hidden)
+        batch[KEY]["numbers"] = torch.from_numpy(numbers).double()
+        return batch
+
+    def describe(self, sample: dict[str, Any]) -> tuple[int, int]:
+        """The checksum of a pair's tokens and the number of its target positions."""
+        source, target = (_unpadded(sample[side], self.dataset.tgt_dict.pad()) for side in SIDES)
+        return checksum(source, target), len(target)
+
+    def write(self, index: int, record: Record) -> None:
+        """Store the teacher's answer for a pair."""
+        tokens, _ = self.describe(self.dataset[index])
+        self.store.write(index, tokens, record)
+
+    def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
+        """As the dataset has it; fairseq's wrapper leaves it out."""
+        return self.dataset.num_tokens_vec(indices)
+
+
+SIDES = ("source", "target")
+
+
+def _unpadded(tokens: Tensor, pad: int) -> np.ndarray:
+    """Bucketed datasets pad single sentences."""
+    return tokens[tokens.ne(pad)].numpy()

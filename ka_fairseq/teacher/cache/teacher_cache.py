@@ -1,0 +1,222 @@
+"""TeacherCache: a frozen teacher that answers each sentence pair once."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq.data import Dictionary, LanguagePairDataset
+from torch import Tensor
+
+from ka_fairseq import models
+from ka_fairseq.errors import UserError
+from ka_fairseq.loss.chunks import chunk_rows, slices
+from ka_fairseq.loss.ensemble import TeacherOutput, averaged_softmax
+from ka_fairseq.loss.matmul import factor
+from ka_fairseq.loss.positions import target_rows
+from ka_fairseq.loss.projection import Projection
+from ka_fairseq.teacher.cache import fingerprint
+from ka_fairseq.teacher.cache.cached_dataset import KEY, CachedTeacherDataset
+from ka_fairseq.teacher.cache.store import Record, Store
+from ka_fairseq.teacher.frozen import FrozenTeacher
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class TeacherCache:
+    """A teacher's answers for the datasets of a task, on disk, and the teacher for those missing.
+
+    Attributes:
+        folder: the cache.
+        teacher: who answers. Its encoder and decoder go to the learner's device when the first
+            answer is missing, its output projections always.
+        dtype: in which hidden states are stored.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        teacher: FrozenTeacher,
+        dtype: str,
+        paths: str,
+        dictionaries: list[Dictionary],
+    ) -> None:
+        """Open a cache, or begin one.
+
+        Args:
+            folder: where it is or will be.
+            teacher: in one precision, whatever the learner's.
+            dtype: a key of :data:`DTYPES`.
+            paths: the teacher's checkpoints, separated by colons.
+            dictionaries: the task's.
+
+        Raises:
+            UserError: unknown ``dtype``; a teacher without a plain output projection; the cache was
+                made with another teacher, dictionary or precision; the folder cannot be written.
+        """
+        if dtype not in DTYPES:
+            raise UserError(
+                f"unknown --teacher-cache-dtype {dtype!r}; choose from {', '.join(DTYPES)}"
+            )
+        for member in teacher.members:
+            if not models.has_plain_projection(member):
+                raise UserError(
+                    f"--teacher-cache needs a teacher whose logits are a plain projection of its "
+                    f"decoder's features; {type(member).__name__} with its options is none: train "
+                    f"without a cache"
+                )
+        self.folder = Path(folder)
+        self.teacher = teacher
+        self.dtype = DTYPES[dtype]
+        self._widths = [member.decoder.output_projection.in_features for member in teacher.members]
+        self._datasets: dict[str, CachedTeacherDataset] = {}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            fingerprint.check(
+                self.folder / "teacher.json",
+                {
+                    "teacher": fingerprint.of_files(paths.split(os.pathsep)),
+                    "dictionary": fingerprint.of_dictionaries(dictionaries),
+                    "storage precision": dtype,
+                    "precision of the projection": dtype,
+                    "teacher precision": str(teacher.dtype).removeprefix("torch."),
+                },
+                self.folder,
+            )
+        except OSError as error:
+            raise UserError(
+                f"cannot use the teacher cache {folder}: {error.strerror}; check --teacher-cache"
+            ) from error
+
+    def wrap(self, dataset: LanguagePairDataset, name: str) -> CachedTeacherDataset:
+        """A dataset whose batches bring stored answers along.
+
+        Args:
+            dataset: what fairseq's task loaded.
+            name: of the split and the part of it.
+
+        Raises:
+            UserError: the cache was made with another dataset, or the disk has no room for it.
+        """
+        folder = self.folder / name
+        # Of each position: a normalizer a member, and the entropy of their mean.
+        store = Store(folder, dataset.tgt_sizes, sum(self._widths), len(self._widths) + 1)
+        folder.mkdir(exist_ok=True)
+        lengths = fingerprint.of_lengths([dataset.src_sizes, dataset.tgt_sizes])
+        fingerprint.check(folder / "dataset.json", {"dataset": lengths}, folder)
+        store.check_room()
+        self._datasets[name] = CachedTeacherDataset(dataset, name, store)
+        return self._datasets[name]
+
+    @torch.no_grad()
+    def answer(self, sample: Mapping[str, Any], rows: Tensor, pad: int) -> TeacherOutput:
+        """The teacher's answer to a batch, stored or new; a new one is stored.
+
+        Args:
+            sample: a batch of a dataset that :meth:`wrap` gave.
+            rows: the target positions to answer, from :func:`.positions.target_rows`.
+            pad: what fills up targets.
+
+        Raises:
+            UserError: what is to be stored is too large for the storage precision.
+        """
+        entry = sample[KEY]
+        # What is stored must not depend on who stores it: --amp is how a learner computes.
+        with torch.autocast(rows.device.type, enabled=False):
+            if "hidden" in entry:
+                hidden, numbers = entry["hidden"], entry["numbers"]
+            else:
+                hidden, numbers = self._ask(sample, pad)
+                self._write(sample, pad, hidden, numbers)
+        if len(rows) < len(hidden):  # of an ignored prefix there are answers, but no loss
+            place = sample["target"].ne(pad).flatten().cumsum(0) - 1
+            stored = place.index_select(0, rows)
+            hidden, numbers = hidden.index_select(0, stored), numbers.index_select(0, stored)
+        return self._restore(hidden, numbers)
+
+    def _ask(self, sample: Mapping[str, Any], pad: int) -> tuple[Tensor, Tensor]:
+        """Run the teacher: its hidden states as they are stored, and their numbers."""
+        rows = target_rows(sample["target"], pad)
+        teacher = self.teacher.to(torch.empty(0, device=rows.device))
+        answer = teacher.answer(sample["net_input"], rows)
+        hidden = torch.cat([member.hidden.to(self.dtype) for member in answer.members], dim=-1)
+        self._check_finite("hidden states", hidden)
+        # From states and projection as they are used later, so that the probabilities of each
+        # position add up to 1.
+        output = TeacherOutput(self._projections(hidden)).prepare()
+        return hidden.view(torch.int16), _normalizers_and_entropy(output)
+
+    def _restore(self, hidden: Tensor, numbers: Tensor) -> TeacherOutput:
+        *normalizers, entropy = numbers.unbind(-1)
+        return TeacherOutput(
+            [
+                Projection(*projection.inputs, normalizer)
+                for projection, normalizer in zip(
+                    self._projections(hidden.view(self.dtype)), normalizers, strict=True
+                )
+            ],
+            entropy,
+        )
+
+    def _projections(self, hidden: Tensor) -> list[Projection]:
+        layers = self._layers(hidden.device)
+        parts = hidden.split(self._widths, dim=-1)
+        return [Projection(part, *layer) for part, layer in zip(parts, layers, strict=True)]
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019  one cache a process, alive as long as it
+    def _layers(self, device: torch.device) -> list[tuple[Tensor, Tensor | None]]:
+        """Weight and bias of each member's output projection, on a device.
+
+        Weights are rounded to the storage precision, as hidden states are: then both are factors
+        of one product, on a GPU's tensor cores. They are copies: the teacher's own are moved
+        between devices.
+        """
+        layers = [member.decoder.output_projection for member in self.teacher.members]
+        own = {"device": device, "copy": True}
+        for layer in layers:
+            self._check_finite("output projection", layer.weight.to(self.dtype))
+        return [
+            (
+                factor(layer.weight.detach().to(dtype=self.dtype, **own)),
+                None if layer.bias is None else layer.bias.detach().to(dtype=torch.float32, **own),
+            )
+            for layer in layers
+        ]
+
+    def _check_finite(self, what: str, stored: Tensor) -> None:
+        if not torch.isfinite(stored).all():
+            raise UserError(
+                f"the teacher's {what} are too large for fp16: pass --teacher-cache-dtype bf16 and "
+                f"another --teacher-cache"
+            )
+
+    def _write(self, sample: Mapping[str, Any], pad: int, hidden: Tensor, numbers: Tensor) -> None:
+        dataset = self._datasets[sample[KEY]["split"]]
+        lengths = sample["target"].ne(pad).sum(1).tolist()
+        records = zip(
+            sample["id"].tolist(),
+            hidden.cpu().split(lengths),
+            numbers.float().cpu().split(lengths),
+            strict=True,
+        )
+        for index, of_hidden, of_numbers in records:
+            dataset.write(index, Record(of_hidden.numpy(), of_numbers.numpy()))
+
+
+def _normalizers_and_entropy(output: TeacherOutput) -> Tensor:
+    """Each member's log-normalizers and the entropy of their mean, shape (N, members + 1)."""
+    weight, hidden = output.members[0].weight, output.members[0].hidden
+    step = chunk_rows(len(weight), 3 * len(output.members), weight.device)
+    chunks = []
+    for rows in slices(len(hidden), step):
+        logits = output.logits(rows)
+        normalizers = [of_member.logsumexp(-1) for of_member in logits]
+        chunks.append(torch.stack([*normalizers, averaged_softmax(logits).entropy], dim=-1))
+    return torch.cat(chunks).double()

@@ -1,0 +1,130 @@
+"""Load one of a teacher's checkpoints, and check that it fits the learner's task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fairseq import checkpoint_utils, models, utils
+from fairseq.data import Dictionary
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import BaseFairseqModel, FairseqEncoderDecoderModel
+from omegaconf import DictConfig, open_dict
+from torch import nn
+
+import ka_fairseq.compat  # noqa: F401  checkpoints are loaded here
+from ka_fairseq.errors import UserError
+
+
+def load_member(path: str, task: Any, data: str | None) -> BaseFairseqModel:
+    if not path:
+        raise UserError("--teacher-path has an empty name in it: give teacher.pt[:teacher2.pt…]")
+    state = checkpoint_utils.load_checkpoint_to_cpu(path)
+    cfg = _config(state, path)
+    _check_architecture(cfg.model, path)
+    for language, dictionary in _languages(task):
+        _check_dictionary(path, cfg, data, language, dictionary)
+    _forget_embedding_files(cfg.model)
+    try:
+        # models.build_model, not task.build_model: TranslationTask would make its generator for
+        # validation BLEU anew, around the teacher.
+        model = models.build_model(cfg.model, task, from_checkpoint=True)
+        model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
+    except RuntimeError as error:
+        raise UserError(
+            f"the weights in {path} do not fit its own configuration and the dictionary of "
+            f"{len(task.target_dictionary)} types: {error}"
+        ) from error
+    _check_positions(model, task, path)
+    return model
+
+
+def _config(state: Mapping[str, Any], path: str) -> DictConfig:
+    if state.get("args") is not None:
+        return convert_namespace_to_omegaconf(state["args"])
+    if state.get("cfg") is not None:
+        return state["cfg"]
+    raise UserError(
+        f"{path} has weights but no configuration: give a file that fairseq-train wrote"
+    )
+
+
+def _check_architecture(model_cfg: Any, path: str) -> None:
+    name = getattr(model_cfg, "_name", None) or getattr(model_cfg, "arch", None)
+    model_class = models.ARCH_MODEL_REGISTRY.get(name) or models.MODEL_REGISTRY.get(name)
+    if model_class is None:
+        raise UserError(
+            f"{path} holds a model of the architecture {name!r}, which fairseq does not know: it "
+            f"needs the --user-dir it was trained with"
+        )
+    if not issubclass(model_class, FairseqEncoderDecoderModel):
+        raise UserError(
+            f"{path} holds a {name} model, which is not an encoder–decoder: give a translation "
+            f"model as --teacher-path"
+        )
+
+
+def _languages(task: Any) -> list[tuple[str, Dictionary]]:
+    return [
+        (task.cfg.source_lang, task.source_dictionary),
+        (task.cfg.target_lang, task.target_dictionary),
+    ]
+
+
+def _check_dictionary(
+    path: str, cfg: DictConfig, data: str | None, language: str, learners: Dictionary
+) -> None:
+    found = _find_dictionary(path, cfg, data, language)
+    teachers = Dictionary.load(str(found))
+    if len(teachers) != len(learners):
+        raise UserError(
+            f"the teacher {path} has {len(teachers)} types in {found}, the learner "
+            f"{len(learners)} for {language}: binarize the learner's data with --srcdict/--tgtdict "
+            f"of the teacher"
+        )
+    for index, (theirs, ours) in enumerate(zip(teachers.symbols, learners.symbols, strict=True)):
+        if theirs != ours:
+            raise UserError(
+                f"the teacher {path} has other symbols than the learner: type {index} is "
+                f"{theirs!r} in {found} and {ours!r} in the learner's {language} dictionary; "
+                f"binarize the learner's data with --srcdict/--tgtdict of the teacher"
+            )
+
+
+def _find_dictionary(path: str, cfg: DictConfig, data: str | None, language: str) -> Path:
+    """The teacher's dictionary: fairseq keeps it beside the data, not in the checkpoint."""
+    recorded = getattr(cfg.task, "data", None)
+    folders = [data] if data else [str(Path(path).parent)]
+    if recorded and not data:
+        folders.append(utils.split_paths(recorded)[0])
+    for folder in folders:
+        file = Path(folder) / f"dict.{language}.txt"
+        if file.is_file():
+            return file
+    raise UserError(
+        f"no dict.{language}.txt of the teacher {path} in {' or '.join(folders)}: name the folder "
+        f"that has it with --teacher-data"
+    )
+
+
+def _forget_embedding_files(model_cfg: Any) -> None:
+    """The checkpoint has the embeddings; the files they once came from may be gone."""
+    for key in ("encoder_embed_path", "decoder_embed_path"):
+        if getattr(model_cfg, key, None):
+            with open_dict(model_cfg):
+                setattr(model_cfg, key, None)
+
+
+def _check_positions(model: nn.Module, task: Any, path: str) -> None:
+    limits = zip(("source", "target"), model.max_positions(), task.max_positions(), strict=True)
+    for side, teachers, learners in limits:
+        if teachers < learners:
+            raise UserError(
+                f"the teacher {path} reads up to {teachers} {side} tokens, the task up to "
+                f"{learners}: pass --max-{side}-positions {teachers}"
+            )
+
+
+def n_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,98 @@
+"""FrozenTeacher: place, cast and ask one model or an ensemble of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from fairseq.models import BaseFairseqModel
+from torch import Tensor
+
+from ka_fairseq import models
+from ka_fairseq.errors import UserError
+from ka_fairseq.loss.ensemble import TeacherOutput
+from ka_fairseq.teacher.checkpoint import load_member, n_parameters
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class FrozenTeacher:
+    """One or several trained models that only ever answer.
+
+    It is no ``nn.Module``, so nothing that holds it can train it, wrap it in
+    DistributedDataParallel or write it into a checkpoint.
+    """
+
+    def __init__(self, members: Sequence[BaseFairseqModel], dtype: str | None = None) -> None:
+        """Freeze models.
+
+        Args:
+            members: the models; several form an ensemble whose probabilities are averaged.
+            dtype: a key of :data:`DTYPES`; None takes the learner's.
+
+        Raises:
+            UserError: unknown ``dtype``.
+        """
+        if dtype is not None and dtype not in DTYPES:
+            raise UserError(f"unknown --teacher-dtype {dtype!r}; choose from {', '.join(DTYPES)}")
+        self.dtype = DTYPES[dtype] if dtype else None
+        self._place: tuple[torch.device, torch.dtype] | None = None
+        self.members = [member.eval().requires_grad_(False) for member in members]
+
+    @classmethod
+    def load(
+        cls, paths: str, task: Any, dtype: str | None = None, data: str | None = None
+    ) -> FrozenTeacher:
+        """Load checkpoints and check that they fit the learner's task.
+
+        Args:
+            paths: checkpoint files, separated by colons.
+            task: the learner's task: its dictionaries, languages and length limits.
+            dtype: see :class:`FrozenTeacher`.
+            data: folder of the teacher's dictionaries; None looks beside the checkpoint, then in
+                the data folder that the checkpoint names.
+
+        Raises:
+            UserError: a file is missing, damaged or no fairseq checkpoint; its model is no
+                encoder–decoder; its dictionaries are not the learner's or cannot be found; it
+                reads shorter sentences than the learner.
+        """
+        members = [load_member(path, task, data) for path in paths.split(os.pathsep)]
+        logger.info(f"frozen teacher: {paths} ({sum(map(n_parameters, members)):,} parameters)")
+        return cls(members, dtype)
+
+    def to(self, reference: Tensor) -> FrozenTeacher:
+        """Move to a tensor's device, and to its precision unless another was asked for.
+
+        Args:
+            reference: a parameter of the learner. What the learner puts out is no reference:
+                autocast makes it half, and log-probabilities are float32 whatever the model is.
+        """
+        place = (reference.device, self.dtype or reference.dtype)
+        if place != self._place:  # asked at every step, and walking all parameters takes its time
+            for member in self.members:
+                member.to(*place)
+            self._place = place
+        return self
+
+    def offload(self) -> None:
+        """Back to the CPU, until :meth:`to` is called."""
+        for member in self.members:
+            member.to("cpu")
+        self._place = None
+
+    @torch.no_grad()
+    def answer(self, net_input: Mapping[str, Any], rows: Tensor) -> TeacherOutput:
+        """Each member's output for some target positions, see :func:`models.run`.
+
+        Outside of autocast: --amp is how the learner computes, the teacher has a precision of its
+        own.
+        """
+        with torch.autocast(rows.device.type, enabled=False):
+            members = [models.run(member, net_input, rows) for member in self.members]
+        return TeacherOutput(members)
