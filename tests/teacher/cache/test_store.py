@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ka_fairseq.cache import store as store_module
+from ka_fairseq.teacher.cache import store as store_module
 from ka_fairseq.errors import UserError
 from ka_fairseq.teacher.cache.store import Record, Store
 
