@@ -1,9 +1,9 @@
 """Whole steps on a GPU that is not there: nothing mixes devices, and the host waits once a step.
 
 Not followed, as fake tensors have no numbers: what a filled cache writes to disk
-(tests/teacher/cache/), autocast (tests/teacher/test_frozen.py, tests/teacher/cache/; here it is what autocast leaves, half
-features beside float32 parameters), and a teacher that is moved to the CPU and back, of which the
-structure is tested: nothing that the cache keeps belongs to the teacher.
+and autocast (both in tests/teacher/; here it is what autocast leaves, half features beside float32
+parameters), and a teacher that is moved to the CPU and back, of which the structure is tested:
+nothing that the cache keeps belongs to the teacher.
 """
 
 import pytest

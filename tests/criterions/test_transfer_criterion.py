@@ -10,6 +10,7 @@ from fairseq.logging import metrics
 from ka_fairseq import models
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss import chunked, divergences
+from ka_fairseq.loss.divergences import register_divergence, registry
 from ka_fairseq.loss.positions import target_rows
 from tests.support import make_batch, make_model, make_task
 
@@ -263,6 +264,42 @@ def test_no_compiler(setup, monkeypatch):
         setup("jsd_mixture", "--compile-loss")
 
 
+@pytest.mark.parametrize("name", ["forward_kl", "backward_kl", "jsd_mixture"])
+def test_the_presets_are_the_transfer_criterion_with_a_divergence(setup, name):
+    task, model, preset = setup(name, "--top-k", 5)
+    _, _, chosen = setup("transfer", "--divergence", name, "--top-k", 5)
+    chosen.task = task
+    assert torch.equal(preset(model, make_batch(task))[0], chosen(model, make_batch(task))[0])
+
+
+def test_an_unknown_divergence_and_options_that_do_not_go_with_one(setup, monkeypatch):
+    with pytest.raises(UserError, match=r"unknown divergence 'kl'; choose from forward_kl, backwa"):
+        setup("transfer", "--divergence", "kl")
+    monkeypatch.setattr(registry, "_DIVERGENCES", dict(registry._DIVERGENCES))
+    register_divergence("squares")(lambda lp, lq: (lp.exp() - lq.exp()).pow(2).sum(-1))
+    with pytest.raises(UserError, match="--top-k 4 does not go with squares: it sums over the who"):
+        setup("transfer", "--divergence", "squares", "--top-k", 4)
+    with pytest.raises(UserError, match="--compile-loss cannot compile squares"):
+        setup("transfer", "--divergence", "squares", "--compile-loss")
+    task, model, criterion = setup("transfer", "--divergence", "squares")
+    loss, _, log = criterion(model, make_batch(task))
+    assert loss > 0 and log["transfer_loss"] > 0
+
+
+def test_a_cache_serves_every_temperature(setup, tmp_path):
+    """It was made at τ = 1; softened distributions come from the logits that it gives."""
+    options = ("--temperature", 2, "--top-k", 3)
+    task, model, criterion = setup("backward_kl", *options)
+    expected = criterion(model, make_batch(task))[0].item()
+    cache = ("--teacher-cache", tmp_path)
+    task, model, criterion = setup("backward_kl", *cache)
+    criterion(model, make_batch(task))
+    task, model, criterion = setup("backward_kl", *options, *cache)
+    batch = make_batch(task)
+    assert "hidden" in batch["teacher_cache"]
+    assert criterion(model, batch)[0].item() == pytest.approx(expected, rel=1e-4)
+
+
 # -- options ---------------------------------------------------------------------------------------
 
 
@@ -287,6 +324,8 @@ def test_the_order_of_topk_kl(setup, order):
         (("--top-k", -1), "top_k must lie between 0"),
         (("--top-k", 10**6), "top_k must lie between 0"),
         (("--top-k-form", "tails"), "choose from generalized, tail, partial"),
+        (("--temperature", 0), "--temperature must be greater than 0, not 0"),
+        (("--temperature", "nan"), "--temperature must be greater than 0, not nan"),
         (("--order", "sideways"), "choose from backward, forward, mixture"),
         (("--teacher-dtype", "int8"), "choose from fp32, fp16, bf16"),
     ],

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ka_fairseq.teacher.cache import store as store_module
 from ka_fairseq.errors import UserError
+from ka_fairseq.teacher.cache import store as store_module
 from ka_fairseq.teacher.cache.store import Record, Store
 
 LENGTHS = np.array([3, 1, 7, 2, 5])
