@@ -15,6 +15,7 @@ from ka_fairseq.analysis.forced import Corpus
 from ka_fairseq.analysis.runs import Run, find_run
 from pipeline import files, state
 from pipeline.settings import Pair
+from pipeline.stage import Stage
 
 # Compared with each other token by token: what the paper's Table 3 sets side by side.
 COMPARED = ("kd", "ka")
@@ -69,14 +70,13 @@ def analyse(pair: Pair, names: dict[str, str]) -> Analysis | None:
         return None
     logging.getLogger().setLevel(logging.WARNING)  # fairseq sets it to DEBUG when imported
     folder = pair.run_dir / "analysis"
-    inputs = state.canonical(
-        {**NOVEL_TOKENS, "names": done}
-        | {name: state.fingerprint(pair.run_dir, name) for name in (*bases, *done)}
-    )
-    record = state.read(pair.run_dir, "analysis")
-    if record is None or not record.done or record.inputs != inputs:
-        _compute(pair, done, folder)
-        state.write(pair.run_dir, "analysis", state.Record(inputs, done=True))
+    models = {name: state.fingerprint(pair.run_dir, name) for name in (*bases, *done)}
+    Stage(
+        "analysis",
+        lambda pair: _compute(pair, done, folder),
+        lambda pair: {**NOVEL_TOKENS, "names": done} | models,
+        cheap=True,
+    ).execute(pair)
     return Analysis(
         folder,
         *(pd.read_csv(folder / f"{name}.csv") for name in ("entropy", "novel_tokens", "agreement")),
@@ -84,7 +84,7 @@ def analyse(pair: Pair, names: dict[str, str]) -> Analysis | None:
     )
 
 
-def _compute(pair: Pair, names: dict[str, str], target: Path) -> None:
+def _compute(pair: Pair, names: dict[str, str], target: Path) -> dict[str, Any]:
     with files.written_whole(target) as folder:
         folder.mkdir()
         start = pair.best_checkpoint("learner")
@@ -105,6 +105,7 @@ def _compute(pair: Pair, names: dict[str, str], target: Path) -> None:
         _keep(agreement.agreement(valid, learners, teacher).summary, folder / "agreement")
         compared = [runs[name] for name in COMPARED if name in runs]
         files.write_json(folder / "examples.json", _examples(valid, compared))
+    return {}
 
 
 def _keep(frame: pd.DataFrame, path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pipeline.devices import Slot
 from pipeline.errors import PipelineError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -35,6 +36,7 @@ class Pair:
         segmentation: how words become subwords; see `pipeline.segmentation`.
         decoding: beam and length penalty of `evaluate`.
         training: overrides for every Hydra config.
+        slot: what of this machine the stages may use.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Pair:
     training: Mapping[str, Any]
     data_dir: Path | None = None
     archives_dir: Path | None = None
+    slot: Slot = field(default_factory=Slot)
 
     @property
     def languages(self) -> tuple[str, str]:
@@ -90,6 +93,10 @@ class Pair:
     def model(self, training: str) -> Path:
         """That checkpoint, reduced to what translating needs."""
         return self.model_dir(training) / "model.pt"
+
+    def teacher_cache(self, training: str) -> Path:
+        """What it answers as a teacher; a teacher that is redone takes it along."""
+        return self.model_dir(training) / "cache"
 
     def log(self, stage: str) -> Path:
         """All that the commands of a stage printed."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import cli, files, settings, state, training_log
+from pipeline import cli, files, schedule, settings, stages, state, training_log
+from pipeline.devices import Slot
 from pipeline.settings import Pair
-from pipeline.stages import training_stage
 from pipeline.train import Training
 
 # What is tuned, by the config that it starts from.
@@ -56,32 +56,40 @@ class Point:
         )
 
 
-def run(pair: Pair, points: Sequence[Point]) -> pd.DataFrame:
-    """Train what is not trained yet.
+def run(pair: Pair, points: Sequence[Point], slots: Sequence[Slot]) -> None:
+    """Train what is not trained yet, and keep the table of what is.
 
     Args:
         pair: its teacher and learner are done.
         points: what to try.
-
-    Returns:
-        One row for each point: criterion, transfer_weight, top_k, bleu.
+        slots: as many trainings run at the same time.
 
     Raises:
         PipelineError: a stage before is not done, or a training failed.
     """
-    rows = []
-    for point in points:
-        training = point.training
-        training_stage(training).execute(pair, force=False)
-        row = {
+    trainings = [stages.training_stage(pair, point.training) for point in points]
+    schedule.run(
+        pair,
+        stages.with_caches(pair, trainings),
+        slots,
+        on_done=lambda: _write_results(pair, points),
+    )
+
+
+def _write_results(pair: Pair, points: Sequence[Point]) -> None:
+    """One row for each point that is done: criterion, transfer_weight, top_k, bleu."""
+    rows = [
+        {
             "criterion": CRITERIONS[point.config],
             "transfer_weight": point.weight,
             "top_k": point.size,
-            "bleu": best_bleu(pair, training),
+            "bleu": best_bleu(pair, point.training),
         }
-        rows.append(row)
+        for point in points
+        if state.is_done(pair.run_dir, point.training.name)
+    ]
+    if rows:
         files.write_text(results_file(pair), pd.DataFrame(rows).to_csv(index=False))
-    return pd.DataFrame(rows)
 
 
 def results_file(pair: Pair) -> Path:
@@ -116,8 +124,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sweep(arguments: argparse.Namespace) -> None:
     pair = cli.load_pair(arguments.pair, arguments)
     grid = itertools.product(arguments.criterions, arguments.weights, arguments.top_k)
+    points = [Point(*values) for values in grid]
+    slots = cli.slots(arguments, pair, [point.training for point in points])
     with state.locked(pair.run_dir):
-        run(pair, [Point(*values) for values in grid])
+        run(pair, points, slots)
         best = draw(pair)
     print(f"\n{best.to_markdown(index=False)}\n\nsweep: {results_file(pair)}")
 
