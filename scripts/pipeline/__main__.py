@@ -14,6 +14,7 @@ from pipeline.errors import PipelineError
 
 _USAGE = """\
 scripts/pipeline.sh PAIR [STAGE ...] [--quick] [--force] [--runs DIR] [--archives DIR]
+                           [--train-teacher]
        scripts/pipeline.sh --data DIR --src LANG --tgt LANG --config DIR [STAGE ...]"""
 
 _EPILOG = f"""\
@@ -82,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder with the release's archives, fetched by hand: nothing is downloaded",
     )
+    parser.add_argument(
+        "--train-teacher",
+        action="store_true",
+        help="train a teacher where the pair's settings name one that is there already; the run is "
+        "named PAIR-train-teacher",
+    )
     own = parser.add_argument_group("your own corpus")
     own.add_argument("--data", type=Path, metavar="DIR", help="folder with the text")
     own.add_argument("--src", metavar="LANG", help="source language, the ending of its files")
@@ -101,7 +108,7 @@ def _pair_and_stages(arguments: argparse.Namespace) -> tuple[settings.Pair, list
         if not words:
             known = ", ".join(settings.names())
             raise PipelineError(f"which pair? One of: {known} (or --data DIR)")
-        pair = cli.load_pair(words.pop(0), arguments)
+        pair = cli.load_pair(words.pop(0), arguments, train_teacher=arguments.train_teacher)
         pair = _with_archives(pair, arguments.archives)
     return pair, words
 
@@ -128,6 +135,7 @@ def _own_pair(arguments: argparse.Namespace) -> settings.Pair:
         arguments.runs,
         name=name,
         quick=arguments.quick,
+        train_teacher=arguments.train_teacher,
         own=(arguments.data, arguments.src, arguments.tgt),
     )
 

@@ -49,8 +49,10 @@ def add_run_options(parser: argparse.ArgumentParser, quick: str) -> None:
     )
 
 
-def load_pair(name: str, arguments: argparse.Namespace) -> settings.Pair:
-    """Return the pair of this name.
+def load_pair(
+    name: str, arguments: argparse.Namespace, *, train_teacher: bool = False
+) -> settings.Pair:
+    """Return the pair of this name; `train_teacher` as in `settings.load`.
 
     Raises:
         PipelineError: there is none.
@@ -58,7 +60,12 @@ def load_pair(name: str, arguments: argparse.Namespace) -> settings.Pair:
     known = settings.names()
     if name not in known:
         raise PipelineError(f"unknown pair {name}: choose one of {', '.join(known)}")
-    return settings.load(settings.CONFIGS / name, arguments.runs, quick=arguments.quick)
+    return settings.load(
+        settings.CONFIGS / name,
+        arguments.runs,
+        quick=arguments.quick,
+        train_teacher=train_teacher,
+    )
 
 
 def slots(

@@ -11,6 +11,7 @@ import yaml
 
 from pipeline.devices import Slot
 from pipeline.errors import PipelineError
+from pipeline.given_teacher import GivenTeacher
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
@@ -37,6 +38,7 @@ class Pair:
         decoding: beam and length penalty of `evaluate`.
         training: overrides for every Hydra config.
         slot: what of this machine the stages may use.
+        teacher: a teacher that was trained before, or None to train one.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Pair:
     data_dir: Path | None = None
     archives_dir: Path | None = None
     slot: Slot = field(default_factory=Slot)
+    teacher: GivenTeacher | None = None
 
     @property
     def languages(self) -> tuple[str, str]:
@@ -115,6 +118,7 @@ def load(
     name: str = "",
     quick: bool = False,
     own: tuple[Path, str, str] | None = None,
+    train_teacher: bool = False,
 ) -> Pair:
     """Read a pair's settings.
 
@@ -124,9 +128,10 @@ def load(
         name: the run's name; the folder's own by default.
         quick: apply the section `quick`; its runs are kept apart by the name.
         own: the user's corpus instead of the pair's text: folder, source and target language.
+        train_teacher: leave the section `teacher` out; its runs are kept apart by the name.
 
     Raises:
-        PipelineError: the file is missing, or a section of it.
+        PipelineError: the file is missing, or a section of it, or a file that it names.
     """
     path = config_dir / SETTINGS_FILE
     try:
@@ -138,7 +143,8 @@ def load(
     missing = [section for section in _SECTIONS if section not in (content or {})]
     if missing:
         raise PipelineError(f"{path} lacks {', '.join(missing)}")
-    name = (name or config_dir.resolve().name) + ("-quick" if quick else "")
+    name = (name or config_dir.resolve().name) + ("-train-teacher" if train_teacher else "")
+    name += "-quick" if quick else ""
     run_dir = runs.resolve() / name
     if ":" in str(run_dir):
         raise PipelineError(f"{run_dir}: fairseq splits paths at colons; choose another folder")
@@ -152,6 +158,8 @@ def load(
     if own is not None:
         data_dir, source, target = own
         pair = replace(pair, data_dir=data_dir, source_lang=source, target_lang=target)
+    if "teacher" in content and not train_teacher:
+        pair = replace(pair, teacher=_given_teacher(pair, content["teacher"]))
     if not quick:
         return pair
     less = content.get("quick", {})
@@ -161,3 +169,9 @@ def load(
         segmentation={**pair.segmentation, **less.get("segmentation", {})},
         training=less.get("training", {}),
     )
+
+
+def _given_teacher(pair: Pair, section: Any) -> GivenTeacher | None:
+    given = GivenTeacher.load(section, pair.config_dir, pair.languages)
+    # A teacher for one text only is never for a user's own, whether its files are there or not.
+    return None if pair.data_dir and given.only_for else given.check()

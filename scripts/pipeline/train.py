@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import commands, files, hydra_configs, state, training_log
+from pipeline import commands, exporting, files, given_teacher, hydra_configs, state, training_log
 from pipeline.devices import Devices
 from pipeline.errors import PipelineError
 from pipeline.progress import bar, say
 from pipeline.settings import USER_DIR, Pair
-
-# A module that another thread is still reading in may be found half made.
-_importing = threading.Lock()
 
 # What the pipeline sets itself, or what leaves the trained model as it is.
 _NO_INPUTS = (
@@ -53,6 +49,8 @@ class Training:
 
     def inputs(self, pair: Pair) -> dict[str, Any]:
         """Return what the model depends on."""
+        if given := self._given(pair):
+            return given_teacher.inputs(pair, given)
         settings = self.settings(pair)
         if (batches := Devices.choose(settings, visible=pair.slot.visible).batches) > 1:
             settings["optimization.update_freq"] = [batches]
@@ -66,8 +64,11 @@ class Training:
         """Train, or go on with a training that was cut off.
 
         Raises:
-            PipelineError: fairseq-hydra-train failed.
+            PipelineError: fairseq-hydra-train failed, or `pair.yaml` names a teacher that does not
+                fit.
         """
+        if given := self._given(pair):
+            return given_teacher.install(pair, given)
         settings = self.settings(pair)
         devices = Devices.choose(settings, visible=pair.slot.visible)
         log = pair.log(self.name)
@@ -82,9 +83,7 @@ class Training:
         best = pair.best_checkpoint(self.name)
         if not best.exists():
             raise PipelineError("no checkpoint was written: is max_epoch or max_update too small?")
-        with _importing:
-            from ka_fairseq.export import export  # here, as it imports fairseq: that takes seconds
-        export(best, pair.model(self.name))
+        exporting.export(best, pair.model(self.name))
         seconds = training_log.by_epoch(training_log.read(log), "train_train_wall")
         return {
             "parameters": training_log.parameters(log),
@@ -115,6 +114,10 @@ class Training:
         """Remove all that the training wrote."""
         files.remove(pair.model_dir(self.name))
         files.remove(pair.log(self.name))
+
+    def _given(self, pair: Pair) -> given_teacher.GivenTeacher | None:
+        """Return the model that `pair.yaml` gives instead of this training, if it does."""
+        return given_teacher.of(pair) if self.name == given_teacher.STAGE else None
 
     def _overrides(self, pair: Pair) -> dict[str, Any]:
         folder = str(pair.model_dir(self.name))
