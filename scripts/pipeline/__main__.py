@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline import cli, schedule, settings, stages, state
+from pipeline import cli, models, schedule, settings, stages, state
 from pipeline.devices import Slot
 from pipeline.errors import PipelineError
 
@@ -19,7 +19,7 @@ scripts/pipeline.sh PAIR [STAGE ...] [--quick] [--force] [--runs DIR] [--archive
 
 _EPILOG = f"""\
 stages, in their order (all of them where none is named):
-  {" ".join(stages.NAMES)}
+  {" ".join(stages.names(models.merged(settings.common_models(), None, settings.CONFIGS)))}
 
 A stage that is done is skipped, one that was cut off goes on from where it was. Each training
 stage runs fairseq-hydra-train with the config of its name. Stages that do not need each other run
@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> None:
     names = {stage.name for stage in chosen}
     slots = [Slot()]
     if not names <= {"prepare", "binarize"}:  # what comes later reads torch in, for a second
-        trainings = [training for training in stages.TRAININGS if training.name in names]
+        trainings = [training for training in stages.trainings(pair) if training.name in names]
         slots = cli.slots(arguments, pair, trainings)
     with state.locked(pair.run_dir):
         schedule.run(pair, chosen, slots, force=arguments.force)

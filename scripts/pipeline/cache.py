@@ -49,7 +49,7 @@ class TeacherCache:
 
     def inputs(self, pair: Pair) -> dict[str, Any]:
         """Return what the answers depend on."""
-        settings = self.reader.settings(pair)
+        settings = self.reader.resolved(pair)
         kept = {
             key: value
             for key, value in settings.items()

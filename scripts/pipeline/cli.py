@@ -76,7 +76,7 @@ def slots(
     Raises:
         PipelineError: see `devices.slots`.
     """
-    wanted = [training.settings(pair) for training in trainings]
+    wanted = [training.resolved(pair) for training in trainings]
     return devices.slots(arguments.jobs, arguments.threads, wanted)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sacrebleu.metrics import CHRF
 
-from pipeline import analyse, evaluate, files, plots, state, tables
+from pipeline import analyse, evaluate, files, state, tables
 from pipeline.analyse import Analysis
 from pipeline.settings import Pair
 
@@ -20,18 +20,18 @@ SHOWN = ("teacher", "learner", "kd", "ka")
 NO_SETTINGS = ("from ", "common.", "task.eval", "checkpoint.")
 
 
-def write(pair: Pair, content: dict[str, Any], names: dict[str, str]) -> Path:
+def write(pair: Pair, content: dict[str, Any]) -> Path:
     """Write the page.
 
     Args:
         pair: its runs.
         content: what ``report.json`` holds.
-        names: what the models are called.
 
     Returns:
         The file.
     """
-    analysis = analyse.analyse(pair, {name: names[name] for name in plots.FINE_TUNED})
+    names = pair.titles
+    analysis = analyse.analyse(pair)
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -27,16 +27,6 @@ from pipeline import (
 )
 from pipeline.settings import REPOSITORY, Pair
 
-NAMES = {
-    "teacher": "teacher",
-    "learner": "learner",
-    "control": "control (NLL)",
-    "kd": "KD (forward KL)",
-    "ka": "KA (backward KL)",
-    "mixture": "½ KD + ½ KA",
-    "topk": "KA, top-8",
-}
-
 
 def build(pair: Pair) -> str:
     """Write ``report.md``, ``report.json``, the plots and ``report.html``.
@@ -44,15 +34,15 @@ def build(pair: Pair) -> str:
     Returns:
         The text of ``report.md``.
     """
-    curves = {model: _curve(pair, model, "valid_bleu") for model in NAMES}
+    curves = {name: _curve(pair, name, "valid_bleu") for name in pair.titles}
     content = collect(pair, curves)
-    text = markdown(content)
-    plots.plot_validation_bleu(curves, NAMES, pair.run_dir / "validation_bleu")
-    divergences = {model: _curve(pair, model, "valid_transfer_loss") for model in NAMES}
-    plots.plot_transfer_loss(divergences, NAMES, pair.run_dir / "transfer_loss")
+    text = markdown(content, pair.titles)
+    plots.plot_validation_bleu(curves, pair.models, pair.run_dir / "validation_bleu")
+    divergences = {name: _curve(pair, name, "valid_transfer_loss") for name in pair.titles}
+    plots.plot_transfer_loss(divergences, pair.models, pair.run_dir / "transfer_loss")
     files.write_json(pair.run_dir / "report.json", content)
     files.write_text(pair.run_dir / "report.md", text)
-    page.write(pair, content, NAMES)
+    page.write(pair, content)
     return text
 
 
@@ -65,7 +55,7 @@ def collect(pair: Pair, curves: limits.Curves) -> dict[str, Any]:
     """
     rows = [
         {"model": model, **scores}
-        for model in NAMES
+        for model in pair.titles
         if (scores := evaluate.scores(pair, model)) is not None
     ]
     references = evaluate.references(pair)
@@ -81,7 +71,7 @@ def collect(pair: Pair, curves: limits.Curves) -> dict[str, Any]:
         row["differences"] = differences[model]
         row["parameters"] = facts.get("parameters")
         row["train_minutes"] = facts.get("train_seconds", 0) / 60
-    warnings = limits.warnings(rows, curves, intervals, len(references), NAMES)
+    warnings = limits.warnings(rows, curves, intervals, len(references), pair.titles)
     return {
         "pair": pair.name,
         "languages": list(pair.languages),
@@ -117,20 +107,20 @@ def compare(
     return found
 
 
-def markdown(content: dict[str, Any]) -> str:
-    """Return the tables with what one needs to read them."""
+def markdown(content: dict[str, Any], names: dict[str, str]) -> str:
+    """Return the tables with what one needs to read them; `names`: what the models are called."""
     source, target = content["languages"]
     decoding, text = content["decoding"], content["text"]
     pairs = text.get("pairs", {})
     lines = [
         f"# {content['pair']}: {source} → {target}",
         "",
-        _markdown_table(tables.scores(content, NAMES, chrf_gap=False)),
+        _markdown_table(tables.scores(content, names, chrf_gap=False)),
         "",
-        _markdown_table(tables.sizes(content, NAMES)),
+        _markdown_table(tables.sizes(content, names)),
         "",
         *(f"- **Warning.** {warning['text']}" for warning in content["warnings"]),
-        *(f"- {note}" for note in tables.notes(content, NAMES)),
+        *(f"- {note}" for note in tables.notes(content, names)),
         f"- Text: {text.get('text')}; {pairs.get('train')} pairs to train on, "
         f"{pairs.get('valid')} for validation, {pairs.get('test')} for test (scored here).",
         f"- Beam {decoding['beam']}, length penalty {decoding['lenpen']}; the checkpoint with the "

@@ -9,13 +9,16 @@ from typing import Any
 
 import yaml
 
+from pipeline import models
 from pipeline.devices import Slot
 from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher
+from pipeline.models import Model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
 USER_DIR = REPOSITORY / "ka_fairseq"
+MODELS_FILE = CONFIGS / "models.yaml"
 SETTINGS_FILE = "pair.yaml"
 
 _SECTIONS = ("source_lang", "target_lang", "text", "segmentation", "decoding")
@@ -37,6 +40,7 @@ class Pair:
         segmentation: how words become subwords; see `pipeline.segmentation`.
         decoding: beam and length penalty of `evaluate`.
         training: overrides for every Hydra config.
+        models: what is trained and evaluated, in the order of the table.
         slot: what of this machine the stages may use.
         teacher: a teacher that was trained before, or None to train one.
     """
@@ -50,6 +54,7 @@ class Pair:
     segmentation: Mapping[str, Any]
     decoding: Mapping[str, Any]
     training: Mapping[str, Any]
+    models: tuple[Model, ...]
     data_dir: Path | None = None
     archives_dir: Path | None = None
     slot: Slot = field(default_factory=Slot)
@@ -59,6 +64,11 @@ class Pair:
     def languages(self) -> tuple[str, str]:
         """Source and target."""
         return self.source_lang, self.target_lang
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What the models are called, by name."""
+        return {model.name: model.title for model in self.models}
 
     @property
     def text_dir(self) -> Path:
@@ -153,6 +163,7 @@ def load(
         config_dir=config_dir.resolve(),
         run_dir=run_dir,
         training={},
+        models=tuple(models.merged(common_models(), content.get("models"), path)),
         **{section: content[section] for section in _SECTIONS},
     )
     if own is not None:
@@ -175,3 +186,8 @@ def _given_teacher(pair: Pair, section: Any) -> GivenTeacher | None:
     given = GivenTeacher.load(section, pair.config_dir, pair.languages)
     # A teacher for one text only is never for a user's own, whether its files are there or not.
     return None if pair.data_dir and given.only_for else given.check()
+
+
+def common_models() -> dict[str, Any]:
+    """Return the entries of the models that all pairs have."""
+    return yaml.safe_load(MODELS_FILE.read_text(encoding="utf-8"))

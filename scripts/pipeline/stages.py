@@ -7,34 +7,33 @@ from typing import Any
 
 from pipeline import binarize, cache, evaluate, files, prepare, state
 from pipeline.errors import PipelineError
+from pipeline.models import Model
 from pipeline.progress import say
 from pipeline.settings import Pair
 from pipeline.stage import Stage
 from pipeline.train import Training
 
-TRAININGS = (
-    Training("teacher"),
-    Training("learner"),
-    Training("control", start="learner"),
-    Training("kd", start="learner", teacher="teacher"),
-    Training("ka", start="learner", teacher="teacher"),
-    Training("mixture", start="learner", teacher="teacher"),
-    Training("topk", start="learner", teacher="teacher"),
-)
 
-# What users type: of `cache` there is a stage for each teacher, of `evaluate` one for each model.
-NAMES = (
-    *("prepare", "binarize"),
-    *(training.name for training in TRAININGS if not training.teacher),
-    "cache",
-    *(training.name for training in TRAININGS if training.teacher),
-    *("evaluate", "report"),
-)
+def names(models: Iterable[Model]) -> list[str]:
+    """Return what users type: of `cache` each teacher has a stage, of `evaluate` each model."""
+    models = list(models)
+    return [
+        *("prepare", "binarize"),
+        *(model.name for model in models if not model.teacher),
+        "cache",
+        *(model.name for model in models if model.teacher),
+        *("evaluate", "report"),
+    ]
+
+
+def trainings(pair: Pair) -> list[Training]:
+    """Return what makes the models of a pair."""
+    return [Training(**vars(model)) for model in pair.models]
 
 
 def table(pair: Pair) -> dict[str, Stage]:
     """Return all stages of a pair by name, each one after those that it needs."""
-    caches = _caches(pair)
+    caches, models = _caches(pair), trainings(pair)
     stages = (
         Stage(
             "prepare",
@@ -49,15 +48,15 @@ def table(pair: Pair) -> dict[str, Stage]:
             needs=("prepare",),
             clear=lambda pair: files.remove(pair.bin_dir),
         ),
-        *(training_stage(pair, training) for training in TRAININGS if not training.teacher),
+        *(training_stage(pair, training) for training in models if not training.teacher),
         *caches.values(),
-        *(training_stage(pair, training) for training in TRAININGS if training.teacher),
-        *(evaluate.stage(training.name) for training in TRAININGS),
+        *(training_stage(pair, training) for training in models if training.teacher),
+        *(evaluate.stage(training.name) for training in models),
         Stage(
             "report",
             _report,
             inputs=None,
-            after=tuple(evaluate.name(training.name) for training in TRAININGS),
+            after=tuple(evaluate.name(training.name) for training in models),
         ),
     )
     return {stage.name: stage for stage in stages}
@@ -69,14 +68,14 @@ def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
     Raises:
         PipelineError: a word is no stage, or there is nothing for it to work on.
     """
-    stages = table(pair)
-    if unknown := [word for word in words if word not in (*NAMES, *stages)]:
-        raise PipelineError(f"unknown stage {unknown[0]}: choose from {', '.join(NAMES)}")
+    stages, known = table(pair), names(pair.models)
+    if unknown := [word for word in words if word not in (*known, *stages)]:
+        raise PipelineError(f"unknown stage {unknown[0]}: choose from {', '.join(known)}")
     asked = {name for name in stages if not words or {name, group(name)} & set(words)}
     untrained = {
-        evaluate.name(training.name)
-        for training in TRAININGS
-        if training.name not in asked and not state.is_done(pair.run_dir, training.name)
+        evaluate.name(model.name)
+        for model in pair.models
+        if model.name not in asked and not state.is_done(pair.run_dir, model.name)
     }
     asked -= untrained - set(words)
     groups = {group(name) for name in asked}
@@ -84,7 +83,7 @@ def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
         raise PipelineError("evaluate needs a trained model, and none is done")
     if "cache" in words and "cache" not in groups:
         raise PipelineError(f"no training of {pair.name} has task.teacher_cache, so none needs one")
-    scored = any(evaluate.scores(pair, training.name) for training in TRAININGS)
+    scored = any(evaluate.scores(pair, model.name) for model in pair.models)
     if "report" in asked and "evaluate" not in groups and not scored:
         raise PipelineError("report needs evaluate, which is not done")
     found = {stage.name for stage in with_caches(pair, [stages[name] for name in asked])}
@@ -124,7 +123,7 @@ def group(name: str) -> str:
 def _caches(pair: Pair) -> dict[str, Stage]:
     """Return the stage of each teacher whose answers a training reads from a cache."""
     readers: dict[str, Training] = {}
-    for training in TRAININGS:
+    for training in trainings(pair):
         if training.teacher and training.cached(pair):
             readers.setdefault(training.teacher, training)
     stages = [cache.TeacherCache(teacher, reader).stage for teacher, reader in readers.items()]

@@ -13,11 +13,13 @@ import pandas as pd
 
 from pipeline import cli, files, schedule, settings, stages, state, training_log
 from pipeline.devices import Slot
+from pipeline.errors import PipelineError
+from pipeline.models import Model
 from pipeline.settings import Pair
 from pipeline.train import Training
 
-# What is tuned, by the config that it starts from.
-CRITERIONS = {"kd": "forward_kl", "ka": "backward_kl"}
+# The models that the paper tunes.
+MODELS = ("kd", "ka")
 WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 WHOLE = 0  # as --top-k has it
 SIZES = (2, 4, 8, 16, WHOLE)
@@ -34,25 +36,26 @@ example:
 
 @dataclass(frozen=True)
 class Point:
-    """One fine-tuning: what it starts from, λ, and k (0: the whole vocabulary)."""
+    """One fine-tuning: the model that it varies, λ, and k (0: the whole vocabulary)."""
 
-    config: str
+    model: Model
     weight: float
     size: int
 
     @property
     def training(self) -> Training:
         """The training that finds its score."""
+        varied = {
+            "criterion.transfer_weight": self.weight,
+            "criterion.top_k": self.size,
+            "checkpoint.no_epoch_checkpoints": True,
+        }
         return Training(
-            f"sweep/{self.config}-weight{self.weight:g}-k{self.size or 'V'}",
-            start="learner",
-            teacher="teacher",
-            config=self.config,
-            varied={
-                "criterion.transfer_weight": self.weight,
-                "criterion.top_k": self.size,
-                "checkpoint.no_epoch_checkpoints": True,
-            },
+            f"sweep/{self.model.name}-weight{self.weight:g}-k{self.size or 'V'}",
+            start=self.model.start,
+            teacher=self.model.teacher,
+            config=self.model.config,
+            settings={**self.model.settings, **varied},
         )
 
 
@@ -80,7 +83,7 @@ def _write_results(pair: Pair, points: Sequence[Point]) -> None:
     """One row for each point that is done: criterion, transfer_weight, top_k, bleu."""
     rows = [
         {
-            "criterion": CRITERIONS[point.config],
+            "criterion": point.training.resolved(pair)["criterion._name"],
             "transfer_weight": point.weight,
             "top_k": point.size,
             "bleu": best_bleu(pair, point.training),
@@ -123,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _sweep(arguments: argparse.Namespace) -> None:
     pair = cli.load_pair(arguments.pair, arguments)
-    grid = itertools.product(arguments.criterions, arguments.weights, arguments.top_k)
+    models = _models(pair, arguments.criterions)
+    grid = itertools.product(models, arguments.weights, arguments.top_k)
     points = [Point(*values) for values in grid]
     slots = cli.slots(arguments, pair, [point.training for point in points])
     with state.locked(pair.run_dir):
@@ -132,20 +136,29 @@ def _sweep(arguments: argparse.Namespace) -> None:
     print(f"\n{best.to_markdown(index=False)}\n\nsweep: {results_file(pair)}")
 
 
+def _models(pair: Pair, names: Sequence[str] | None) -> list[Model]:
+    """Return the models to tune; by default those of `MODELS` that the pair has."""
+    taught = {model.name: model for model in pair.models if model.teacher}
+    if unknown := [name for name in names or () if name not in taught]:
+        raise PipelineError(
+            f"--criterions {unknown[0]} is no model with a teacher: choose from {', '.join(taught)}"
+        )
+    return [taught[name] for name in names or MODELS if name in taught]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/sweep.sh",
-        description="Tune λ and k of KD and KA on the validation set.",
+        description="Tune λ and k of KD and KA, or of other models, on the validation set.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("pair", metavar="PAIR", help=", ".join(settings.names()))
     parser.add_argument(
         "--criterions",
-        type=_listed(_criterion),
-        default=tuple(CRITERIONS),
+        type=_listed(str),
         metavar="LIST",
-        help=f"of {','.join(CRITERIONS)} (default: all)",
+        help=f"models that have a teacher (default: {','.join(MODELS)})",
     )
     parser.add_argument(
         "--weights",
@@ -174,12 +187,6 @@ def _listed(read: Callable[[str], object]) -> Callable[[str], tuple]:
                 raise argparse.ArgumentTypeError(f"{part}: {error}") from None
 
     return lambda text: tuple(values(text))
-
-
-def _criterion(text: str) -> str:
-    if text not in CRITERIONS:
-        raise ValueError(f"choose from {', '.join(CRITERIONS)}")
-    return text
 
 
 def _weight(text: str) -> float:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import commands, exporting, files, given_teacher, hydra_configs, state, training_log
 from pipeline.devices import Devices
 from pipeline.errors import PipelineError
+from pipeline.models import Model
 from pipeline.progress import bar, say
 from pipeline.settings import USER_DIR, Pair
 
@@ -24,23 +24,8 @@ _NO_INPUTS = (
 )
 
 
-@dataclass(frozen=True)
-class Training:
-    """One model to train.
-
-    Attributes:
-        name: of the stage, of its config and of its folder.
-        start: the training whose model this one goes on from, or None.
-        teacher: the training whose model is the frozen teacher, or None.
-        config: the config's name, where it is not that of the stage.
-        varied: settings that differ from the config's.
-    """
-
-    name: str
-    start: str | None = None
-    teacher: str | None = None
-    config: str = ""
-    varied: Mapping[str, Any] = field(default_factory=dict)
+class Training(Model):
+    """A model, and how it is made."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -51,7 +36,7 @@ class Training:
         """Return what the model depends on."""
         if given := self._given(pair):
             return given_teacher.inputs(pair, given)
-        settings = self.settings(pair)
+        settings = self.resolved(pair)
         if (batches := Devices.choose(settings, visible=pair.slot.visible).batches) > 1:
             settings["optimization.update_freq"] = [batches]
         kept = {key: value for key, value in settings.items() if not key.startswith(_NO_INPUTS)}
@@ -69,7 +54,7 @@ class Training:
         """
         if given := self._given(pair):
             return given_teacher.install(pair, given)
-        settings = self.settings(pair)
+        settings = self.resolved(pair)
         devices = Devices.choose(settings, visible=pair.slot.visible)
         log = pair.log(self.name)
         # There is none, or a whole one: ka_fairseq.compat has fairseq write it so.
@@ -98,13 +83,11 @@ class Training:
             pair: its paths and languages replace those of the config.
             more: further settings.
         """
-        name = self.config or self.name
         overrides = {**self._overrides(pair), **(more or {})}
-        words = ["--config-dir", str(pair.config_dir), "--config-name", name]
+        words = ["--config-dir", str(pair.config_dir), "--config-name", self.config]
         words += hydra_configs.arguments(overrides)
-        return words + hydra_configs.forced(
-            self.varied, hydra_configs.resolve(pair.config_dir, name, {})
-        )
+        written = hydra_configs.resolve(pair.config_dir, self.config, {})
+        return words + hydra_configs.forced(self.settings, written)
 
     def begun(self, pair: Pair) -> bool:
         """Whether there is a checkpoint to go on from."""
@@ -143,14 +126,14 @@ class Training:
     def cached(self, pair: Pair) -> bool:
         """Whether it reads the teacher's answers from a cache."""
         try:
-            return bool(self.teacher and self.settings(pair).get("task.teacher_cache"))
+            return bool(self.teacher and self.resolved(pair).get("task.teacher_cache"))
         except PipelineError:  # no config, or no valid one: an error where it is asked for
             return False
 
-    def settings(self, pair: Pair) -> dict[str, Any]:
-        """Return all settings that its config and the pair give, by their dotted keys."""
-        varied = {**pair.training, **self.varied}
-        return hydra_configs.resolve(pair.config_dir, self.config or self.name, varied)
+    def resolved(self, pair: Pair) -> dict[str, Any]:
+        """Return all settings that its config, the list and the pair give, by their dotted keys."""
+        varied = {**pair.training, **self.settings}
+        return hydra_configs.resolve(pair.config_dir, self.config, varied)
 
 
 class _Progress:

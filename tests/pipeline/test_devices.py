@@ -110,7 +110,7 @@ def test_the_launcher_starts_the_training(pair, tmp_path, monkeypatch):
 
 
 def test_the_number_of_gpus_is_no_input(pair, monkeypatch):
-    teacher = stages.TRAININGS[0]
+    teacher = stages.trainings(pair)[0]
     before = teacher.inputs(pair)
     monkeypatch.setenv("UPDATE_FREQ", "4")
     assert teacher.inputs(pair) != before  # another batch is another model

@@ -69,7 +69,7 @@ def test_without_it_a_teacher_is_trained_in_a_run_of_its_own(load):
     pair = load({"checkpoint": "gone.pt"}, train_teacher=True)
     assert pair.teacher is None
     assert (pair.name, pair.run_dir.name) == ("configs-train-teacher",) * 2
-    assert "criterion._name" in stages.TRAININGS[0].inputs(pair)
+    assert "criterion._name" in stages.trainings(pair)[0].inputs(pair)
     assert "segmentation.vocab_size" in binarize.inputs(pair)
 
 
@@ -87,7 +87,7 @@ def test_what_depends_on_it_is_known_by_its_bytes(load, configs):
     pair = load()
     done(pair, "prepare", text=DEMO_TEXT)
     done(pair, "binarize", binarize.inputs(pair))
-    before = binarize.inputs(pair), stages.TRAININGS[0].inputs(pair)
+    before = binarize.inputs(pair), stages.trainings(pair)[0].inputs(pair)
     assert not any(key.startswith(("criterion", "segmentation.vocab")) for key in {**before[0]})
     for name, text, model in (
         ("model.pt", False, True),
@@ -97,11 +97,11 @@ def test_what_depends_on_it_is_known_by_its_bytes(load, configs):
     ):
         with (configs / "teacher" / name).open("ab") as file:
             file.write(b"x 1\n")
-        after = binarize.inputs(pair), stages.TRAININGS[0].inputs(pair)
+        after = binarize.inputs(pair), stages.trainings(pair)[0].inputs(pair)
         assert (after[0] != before[0], after[1] != before[1]) == (text, model)
         before = after
     done(pair, "binarize", before[0])
-    assert stages.TRAININGS[0].inputs(pair) != before[1]
+    assert stages.trainings(pair)[0].inputs(pair) != before[1]
 
 
 def test_two_dictionaries_are_not_joined(load, configs):

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from lxml import html
-from pipeline import analyse, evaluate, files, page, report, state, tables
+from pipeline import analyse, evaluate, files, page, report, settings, state, tables
 
+NAMES = settings.load(settings.CONFIGS / "demo", Path()).titles
 SOURCES = [f"Satz <{number}>" for number in range(12)]
 REFERENCES = [f"This is sentence number {number} of the test" for number in range(12)]
 
@@ -75,8 +77,8 @@ def test_what_the_page_shows(evaluated, written):
     assert "What the learners do" not in text
     scores, sizes = document.findall(".//table[@class='rows']")
     for table, expected in (
-        (scores, tables.scores(content, report.NAMES, chrf_gap=True)),
-        (sizes, tables.sizes(content, report.NAMES)),
+        (scores, tables.scores(content, NAMES, chrf_gap=True)),
+        (sizes, tables.sizes(content, NAMES)),
     ):
         assert cells(table.findall("thead/tr/th")) == list(expected[0])
         found = [cells(row) for row in table.findall("tbody/tr")]
@@ -95,7 +97,7 @@ def test_the_best_is_marked_where_its_interval_excludes_zero(evaluated):
     report.build(evaluated)
     document = html.parse(evaluated.run_dir / "report.html")
     (row,) = document.findall(".//tr[@class='best']")
-    assert cells(row)[0] == report.NAMES["kd"]
+    assert cells(row)[0] == NAMES["kd"]
 
 
 def test_each_cell_names_its_column_where_the_heads_are_hidden(written):
@@ -122,7 +124,7 @@ def test_the_widest_tables_fit_where_rows_are_not_blocks(written):
         "gap_recovered": {"bleu": -1.234, "chrf": -1.234},
         "differences": dict.fromkeys(tables.BASELINES, difference),
     }
-    content["models"] = [{**row, "model": model} for model in report.NAMES]
+    content["models"] = [{**row, "model": model} for model in NAMES]
     content["baselines"] = list(tables.BASELINES)
     style = document.findtext(".//style")
     assert "nowrap" not in style
@@ -132,8 +134,8 @@ def test_the_widest_tables_fit_where_rows_are_not_blocks(written):
 
     space = pixels(r"@media \(max-width:") - 2 * pixels(r"main \{[^}]*padding: \S+")
     for table in (
-        tables.scores(content, report.NAMES, chrf_gap=True),
-        tables.sizes(content, report.NAMES),
+        tables.scores(content, NAMES, chrf_gap=True),
+        tables.sizes(content, NAMES),
     ):
         rows = [[page._unbroken(cell) for cell in row.values()] for row in table]
         columns = zip(table[0], *rows, strict=True)
@@ -148,4 +150,4 @@ def test_models_without_a_checkpoint_of_an_epoch_are_not_analysed(pair):
         state.write(pair.run_dir, model, state.Record({}, done=True))
         files.write_text(pair.best_checkpoint(model), "weights")
         files.write_text(pair.last_checkpoint(model), "weights")
-    assert analyse.analyse(pair, {"kd": "KD"}) is None
+    assert analyse.analyse(pair) is None

@@ -144,7 +144,7 @@ def test_a_stage_needs_the_ones_before(pair):
 
 def test_without_a_word_all_stages_are_chosen(pair):
     assert chosen(pair) == list(stages.table(pair))
-    assert list(dict.fromkeys(map(stages.group, chosen(pair)))) == list(stages.NAMES)
+    assert list(dict.fromkeys(map(stages.group, chosen(pair)))) == stages.names(pair.models)
 
 
 def test_each_stage_comes_after_those_that_it_needs(pair):
@@ -181,7 +181,7 @@ def test_a_pair_without_a_cache_has_no_stage_for_it(tmp_path):
 def test_another_teacher_makes_a_done_fine_tuning_stale(pair):
     for name in ("binarize", "learner", "teacher"):
         state.write(pair.run_dir, name, state.Record({"lr": 1}, done=True))
-    training = next(training for training in stages.TRAININGS if training.name == "kd")
+    training = next(training for training in stages.trainings(pair) if training.name == "kd")
     inputs = state.canonical(training.inputs(pair))
     state.write(pair.run_dir, "kd", state.Record(inputs, done=True))
     done(pair, "cache.teacher")
@@ -202,7 +202,7 @@ def test_another_teacher_empties_its_cache(pair):
 
 
 def test_paths_and_logging_are_no_inputs(pair):
-    inputs = stages.TRAININGS[3].inputs(pair)
+    inputs = stages.trainings(pair)[3].inputs(pair)
     assert inputs["criterion._name"] == "forward_kl"
     assert not any(key.startswith(("hydra", "checkpoint.save_dir", "task.data")) for key in inputs)
 

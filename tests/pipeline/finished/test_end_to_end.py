@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from pipeline import training_log
 
+from tests.pipeline.comparing import MODELS
 from tests.pipeline.project import environment
 
 pytestmark = pytest.mark.slow
-
-MODELS = ["teacher", "learner", "control", "kd", "ka", "mixture", "topk"]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import pytest
 from pipeline import state
-from pipeline.stages import NAMES
 
 from tests import killing
 from tests.pipeline.comparing import (
@@ -57,7 +56,7 @@ def draw(events: list[str], count: int, seed: random.Random) -> Iterator[killing
 def by_stage(events: list[str]) -> dict[str, list[str]]:
     """What each stage did: from the end of the one before to where it is marked as done."""
     found, start = {}, 0
-    for stage in NAMES:
+    for stage in KILLS:
         ends = [n for n, event in enumerate(events) if event.startswith(f"rename state/{stage}.")]
         end = max(ends, default=len(events) - 1) + 1
         found[stage] = events[start:end]
