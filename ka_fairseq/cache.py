@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import hydra
 import torch
 from fairseq import options, tasks, utils
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from omegaconf import DictConfig
+from fairseq.dataclass.initialize import add_defaults, hydra_init
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf, omegaconf_no_object_check
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import ka_fairseq  # noqa: F401  registers the task
@@ -21,16 +23,21 @@ from ka_fairseq.teacher.cache.cached_dataset import KEY
 
 DESCRIPTION = """\
 Write the teacher's hidden states for every sentence pair of the training and validation sets, so
-that no training has to run its encoder and decoder. Takes the options of fairseq-train: the very
-command line of the training will do; task, data and batches are read from it, the rest is not
-needed here. A build that was cut off goes on where it was; pairs that are damaged are written anew.
-Several builds share the work with --num-shards N --shard-id I.
+that no training has to run its encoder and decoder. Takes the options of fairseq-train, or, where
+--config-name is among them, of fairseq-hydra-train: the very command line of the training will do;
+task, data and batches are read from it, the rest is not needed here. A build that was cut off goes
+on where it was; pairs that are damaged are written anew. Several builds share
+the work with --num-shards N --shard-id I.
 """
 EXAMPLE = """\
 example:
   python -m ka_fairseq.cache build DATA --teacher-path teacher.pt --teacher-cache DIR \\
       --max-tokens 4096
+  python -m ka_fairseq.cache build --config-dir configs/demo --config-name ka
 """
+
+# Seconds between two lines where what is printed goes into a file.
+LINES_EVERY = 1.0
 
 
 def build(cfg: DictConfig) -> None:
@@ -68,12 +75,14 @@ def build_split(task: Any, cfg: DictConfig, split: str, epoch: int, device: torc
     ).next_epoch_itr(shuffle=False)
     pad = task.target_dictionary.pad()
     answered = 0
-    for batch in tqdm(batches, dataset.name, unit="batch", disable=None):
-        if not batch or "hidden" in batch[KEY]:
-            continue
-        batch = utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
-        task.teacher_cache.answer(batch, target_rows(batch["target"], pad), pad)
-        answered += batch["nsentences"]
+    interval = 0.1 if sys.stderr.isatty() else LINES_EVERY
+    with tqdm(total=len(dataset), desc=dataset.name, unit=" pairs", mininterval=interval) as bar:
+        for batch in batches:
+            if batch and "hidden" not in batch[KEY]:
+                batch = utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
+                task.teacher_cache.answer(batch, target_rows(batch["target"], pad), pad)
+                answered += batch["nsentences"]
+            bar.update(batch["nsentences"] if batch else 0)
     print(f"{dataset.name}: {answered} of {len(dataset)} pairs answered, the others were there")
 
 
@@ -88,11 +97,33 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=["build"], help="what to do")
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="options of fairseq-train")
+    parser.add_argument(
+        "options", nargs=argparse.REMAINDER, help="options of fairseq-train or fairseq-hydra-train"
+    )
     args = parser.parse_args(argv)
+    if config_name := _config_name(args.options):
+        hydra_init(config_name)
+        sys.argv = [parser.prog, *args.options]  # where Hydra reads its options
+        _build_from_hydra()
+        return
     training = options.get_training_parser(default_task="translation_with_teacher")
     training.set_defaults(arch="transformer")  # fairseq's parser asks for one; no learner is built
     build(convert_namespace_to_omegaconf(options.parse_args_and_arch(training, args.options)))
+
+
+def _config_name(words: Sequence[str]) -> str | None:
+    """Return the config that an option of Hydra names, or None where none does."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-name", "-cn")
+    return parser.parse_known_args(words)[0].config_name
+
+
+@hydra.main(config_path=None, config_name="config")
+def _build_from_hydra(cfg: DictConfig) -> None:
+    """Build from what Hydra has read, made complete as fairseq-hydra-train does it."""
+    add_defaults(cfg)
+    with omegaconf_no_object_check():
+        build(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)))
 
 
 if __name__ == "__main__":

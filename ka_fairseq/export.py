@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from fairseq import checkpoint_utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 import ka_fairseq  # noqa: F401  checkpoints of this package name its task and criterions
 from ka_fairseq import compat
@@ -31,17 +33,21 @@ OWN_OPTIONS = {
     for config in (FrozenTeacherConfig, TransferCriterionConfig, TopKKLConfig, TransferConfig)
     for name in config.__annotations__
 }
+FOLDERS = ("data", "save_dir", "finetune_from_model", "user_dir")
+"""Options that name folders and files of the machine that the model was trained on."""
 
 
-def export(checkpoint: Path, target: Path) -> None:
+def export(checkpoint: Path, target: Path, *, half: bool = False, folders: bool = True) -> None:
     """Write a checkpoint anew, without what plain fairseq would stumble over.
 
-    The model's weights and configuration stay as they are. The criterion becomes fairseq's
-    label_smoothed_cross_entropy, with the same smoothing.
+    The model's weights and configuration stay as they are, but for what `half` and `folders` say.
+    The criterion becomes fairseq's label_smoothed_cross_entropy, with the same smoothing.
 
     Args:
         checkpoint: written by fairseq-train or fairseq-hydra-train, with or without this package.
         target: where to write; appears whole or not at all.
+        half: round the weights to fp16, for half the file; fairseq loads them as it loads others.
+        folders: keep the names of the folders that the model was trained in.
 
     Raises:
         UserError: the checkpoint cannot be read, or the target cannot be written.
@@ -54,8 +60,8 @@ def export(checkpoint: Path, target: Path) -> None:
         raise UserError(f"{checkpoint} has no configuration: give a file that fairseq-train wrote")
     exported = {
         "args": None,
-        "cfg": _plain_config(cfg),
-        "model": state["model"],
+        "cfg": _plain_config(cfg) if folders else _without_folders(_plain_config(cfg)),
+        "model": _halved(state["model"]) if half else state["model"],
         "criterion": None,
         "optimizer_history": _plain(state["optimizer_history"]),
         "task_state": {},
@@ -78,6 +84,25 @@ def _plain_config(cfg: DictConfig) -> dict[str, Any]:
     plain["criterion"]["_name"] = PLAIN_CRITERION
     plain["common"]["user_dir"] = None
     return plain
+
+
+def _without_folders(cfg: dict[str, Any]) -> dict[str, Any]:
+    for section in (section for section in cfg.values() if isinstance(section, dict)):
+        section.update(dict.fromkeys(set(FOLDERS) & set(section)))
+    cfg.pop("job_logging_cfg", None)  # Hydra's: where its log was
+    return cfg
+
+
+def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in fp16; what several names share (embeddings, mostly) stays one tensor."""
+    made: dict[tuple[int, torch.Size], Tensor] = {}
+    for tensor in weights.values():
+        if tensor.is_floating_point():
+            made.setdefault((tensor.data_ptr(), tensor.shape), tensor.half())
+    return {
+        name: made.get((tensor.data_ptr(), tensor.shape), tensor)
+        for name, tensor in weights.items()
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -103,8 +128,16 @@ def main() -> None:
     )
     parser.add_argument("checkpoint", type=Path, help="written by fairseq-train")
     parser.add_argument("target", type=Path, help="file to write")
+    parser.add_argument(
+        "--half", action="store_true", help="round the weights to fp16, for half the file"
+    )
+    parser.add_argument(
+        "--no-folders",
+        action="store_true",
+        help="leave the names of folders on this machine (data, save_dir, user_dir) out",
+    )
     args = parser.parse_args()
-    export(args.checkpoint, args.target)
+    export(args.checkpoint, args.target, half=args.half, folders=not args.no_folders)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 #
 #   scripts/demo.sh              about 13 minutes on two idle CPU cores; output in runs/demo
 #   scripts/demo.sh --quick      about 2 minutes: everything runs, nothing is learnt
+#   scripts/demo.sh --jobs 1     one training after the other, with a thread
 #   PYTHON=python3.12 scripts/demo.sh
 #
 # Options of scripts/pipeline.sh may follow.

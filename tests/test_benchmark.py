@@ -25,7 +25,7 @@ from benchmark.workspace import Setting, prepare
 from ka_fairseq.errors import UserError
 from tests.support import ROOT
 
-CRITERIONS = tuple(sizes.CONFIG_OF)
+CRITERIONS = sizes.CRITERIONS
 QUICK = Setting("iwslt15_th_en", 200, 96, 2, "fp32", "cpu", quick=True)
 
 

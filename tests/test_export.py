@@ -44,6 +44,28 @@ def test_the_weights_stay_and_the_rest_goes(files):
     assert after["cfg"]["criterion"]["label_smoothing"] == 0.1
 
 
+def test_half_of_it_names_no_folder(files, tmp_path):
+    target = tmp_path / "half.pt"
+    export(files[0], target, half=True, folders=False)
+    before, after = (torch.load(file, weights_only=True) for file in (files[1], target))
+    assert target.stat().st_size < 0.6 * files[1].stat().st_size
+    for name, tensor in before["model"].items():
+        assert torch.equal(after["model"][name], tensor.half())
+    folders = (str(files[0].parent), str(USER_DIR.parent))
+    assert any(folder in str(before["cfg"]) for folder in folders)
+    assert not any(folder in str(after["cfg"]) for folder in folders)
+
+
+def test_what_is_shared_stays_shared_in_half(teacher_file, tmp_path):
+    target = tmp_path / "half.pt"
+    export(teacher_file, target, half=True)
+    groups = [
+        {tensor.data_ptr() for tensor in torch.load(file, weights_only=True)["model"].values()}
+        for file in (teacher_file, target)
+    ]
+    assert len(groups[0]) == len(groups[1])
+
+
 @pytest.mark.slow
 def test_plain_generate_translates_the_same(files, binarized):
     common = ("--gen-subset", "valid", "--cpu", "--beam", 2, "--max-len-b", 3, *NO_PADDING)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -56,12 +57,14 @@ def entropy(
     return frame.astype({"epoch": "Int64"})
 
 
-def plot_entropy(frame: pd.DataFrame, path: Path) -> None:
-    """Draw :func:`entropy`: a line for each run, the teacher dashed."""
+def plot_entropy(
+    frame: pd.DataFrame, path: Path, styles: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Draw :func:`entropy`: a line for each run, in its style if it has one, the teacher dashed."""
     with plotting.figure(path) as drawing:
         axes = drawing.subplots()
         learners = frame[frame.epoch.notna()]
-        plotting.draw_epochs(axes, learners, "entropy_bits")
+        plotting.draw_epochs(axes, learners, "entropy_bits", styles)
         for value in frame[frame.epoch.isna()].entropy_bits:
             axes.axhline(value, color=plotting.BLACK, linestyle="--", label=TEACHER)
         axes.set_ylabel("mean entropy (bits per token)")

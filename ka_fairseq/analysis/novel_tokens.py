@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -106,15 +107,28 @@ def novel_tokens(
     return frame
 
 
-def plot_novel_tokens(frame: pd.DataFrame, path: Path, top_k: int = TOP_K) -> None:
-    """Draw :func:`novel_tokens`; the first epoch, in which all tokens are new, is left out."""
+def plot_novel_tokens(
+    frame: pd.DataFrame,
+    path: Path,
+    top_k: int = TOP_K,
+    styles: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Draw :func:`novel_tokens`; the first epoch, in which all tokens are new, is left out.
+
+    Args:
+        frame: the counts.
+        path: without a suffix.
+        top_k: how many tokens were looked at.
+        styles: see :func:`.plotting.draw_epochs`.
+    """
     with plotting.figure(path, plotting.FULL_PAGE, 3.6) as drawing:
         counts, mass = drawing.subplots(1, 2)
         later = frame[frame.epoch > frame.groupby("run").epoch.transform("min")]
-        plotting.draw_epochs(counts, later, "novel")
+        plotting.draw_epochs(counts, later, "novel", styles)
         counts.set_ylim(bottom=0)
         counts.set_ylabel(f"novel tokens in the top {top_k}")
-        plotting.draw_epochs(mass, frame.assign(percent=100 * frame.top_k_mass), "percent")
+        frame = frame.assign(percent=100 * frame.top_k_mass)
+        plotting.draw_epochs(mass, frame, "percent", styles)
         mass.set_ylabel(f"probability on the top {top_k} (%)")
         plotting.legend_above(drawing)
 

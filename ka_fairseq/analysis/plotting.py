@@ -94,9 +94,21 @@ def legend_above(drawing: Figure, columns: int = 3) -> None:
     )
 
 
-def draw_epochs(axes: Axes, frame: pd.DataFrame, column: str) -> None:
-    """A line over the epochs for each run of a table with the columns run, epoch and ``column``."""
-    styles = series_styles(frame.run)
+def draw_epochs(
+    axes: Axes,
+    frame: pd.DataFrame,
+    column: str,
+    styles: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """A line over the epochs for each run.
+
+    Args:
+        axes: where to draw.
+        frame: with the columns run, epoch and ``column``.
+        column: what to draw.
+        styles: of each run; by default those of :func:`series_styles`.
+    """
+    styles = styles or series_styles(frame.run)
     for name, run in frame.groupby("run", sort=False):
         axes.plot(run.epoch.to_numpy(dtype=int), run[column], label=name, **styles[name])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

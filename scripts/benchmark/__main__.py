@@ -109,8 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--tokens", type=int, help=f"a batch's, as --max-tokens counts them (default: {cpu}; "
         f"on a GPU {sizes.CUDA_TOKENS})")  # fmt: skip
     add("--types", type=int, help="size of the vocabulary (default: the paper's)")
-    add("--criterions", nargs="+", choices=sizes.CONFIG_OF, metavar="NAME",
-        help=f"default: {' '.join(sizes.CONFIG_OF)}; with --scaling: backward_kl")  # fmt: skip
+    add("--criterions", nargs="+", choices=sizes.CRITERIONS, metavar="NAME",
+        help=f"default: {' '.join(sizes.CRITERIONS)}; with --scaling: backward_kl")  # fmt: skip
     add("--variants", nargs="+", choices=(*sizes.VARIANTS, "liger"), metavar="NAME",
         help=f"default: {' '.join(sizes.VARIANTS)}, and liger (Liger-Kernel's fused loss, as a "
         "peer) on a GPU where it is installed")  # fmt: skip
@@ -217,7 +217,7 @@ def _choose_variants(arguments: argparse.Namespace) -> list[str]:
             notes.append("liger-kernel is not installed: no peer was measured.")
     if "liger" in variants and not peers.has_liger():
         raise UserError("liger-kernel is not installed: leave liger out of --variants")
-    everything = ["backward_kl"] if arguments.scaling else sizes.CONFIG_OF
+    everything = ["backward_kl"] if arguments.scaling else sizes.CRITERIONS
     arguments.variants = variants
     arguments.criterions = list(dict.fromkeys(arguments.criterions or everything))
     return notes

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from pipeline.settings import CONFIGS, USER_DIR
+from pipeline.settings import CONFIGS, REPOSITORY, USER_DIR, load
+from pipeline.stages import trainings
 
-# The pairs' own configs of each criterion: λ, label smoothing and k are those of the trainings.
-CONFIG_OF = {"forward_kl": "kd", "backward_kl": "ka", "jsd_mixture": "mixture", "topk_kl": "topk"}
+from ka_fairseq.errors import UserError
+
+CRITERIONS = ("forward_kl", "backward_kl", "jsd_mixture", "topk_kl")
 VARIANTS = ("plain", "chunked", "cached")
 PRECISIONS = ("fp32", "fp16", "bf16")
 DEVICES = ("cpu", "cuda")
@@ -82,18 +85,42 @@ def teacher_options(pair: str, quick: bool) -> list[str]:
 
 
 def criterion_options(pair: str, criterion: str) -> list[str]:
-    """fairseq's options for a criterion as the pair's training has it.
+    """fairseq's options for a criterion as the pair's training has it: λ, label smoothing and k.
 
     ``cross_entropy`` is fairseq's label_smoothed_cross_entropy with the label smoothing of the
     others.
+
+    Raises:
+        UserError: no model of the pair is trained with it.
     """
-    settings = _read(pair, CONFIG_OF.get(criterion, "kd"))["criterion"]
+    found = _criterions(pair)
+    settings = found.get(CRITERIONS[0] if criterion == "cross_entropy" else criterion)
+    if settings is None:
+        raise UserError(f"no model of {pair} has the criterion {criterion}, but {', '.join(found)}")
     if criterion == "cross_entropy":
         settings = {
             "_name": "label_smoothed_cross_entropy",
             "label_smoothing": settings["label_smoothing"],
         }
     return ["--criterion", settings["_name"], *_options(settings)]
+
+
+@functools.cache
+def _criterions(pair: str) -> dict[str, dict[str, Any]]:
+    """The first model's settings of each criterion, in the order of the pair's list of models."""
+    found: dict[str, dict[str, Any]] = {}
+    prefix = "criterion."
+    settings = load(CONFIGS / pair, REPOSITORY / "runs")
+    for training in trainings(settings):
+        if training.teacher:
+            resolved = training.resolved(settings)
+            options = {
+                key.removeprefix(prefix): value
+                for key, value in resolved.items()
+                if key.startswith(prefix)
+            }
+            found.setdefault(options["_name"], options)
+    return found
 
 
 def task_options(pair: str) -> list[str]:

@@ -8,29 +8,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline import cli, settings, state
+from pipeline import cli, models, schedule, settings, stages, state
+from pipeline.devices import Slot
 from pipeline.errors import PipelineError
-from pipeline.stages import STAGES
 
 _USAGE = """\
 scripts/pipeline.sh PAIR [STAGE ...] [--quick] [--force] [--runs DIR] [--archives DIR]
+                           [--train-teacher]
        scripts/pipeline.sh --data DIR --src LANG --tgt LANG --config DIR [STAGE ...]"""
 
 _EPILOG = f"""\
 stages, in their order (all of them where none is named):
-  {" ".join(STAGES)}
+  {" ".join(stages.names(models.merged(settings.common_models(), None, settings.CONFIGS)))}
 
 A stage that is done is skipped, one that was cut off goes on from where it was. Each training
-stage runs fairseq-hydra-train with the config of its name. All output goes to runs/PAIR/: the
-table is in report.md, what each stage printed is in logs/.
+stage runs fairseq-hydra-train with the config of its name. Stages that do not need each other run
+side by side (--jobs); one that fails stops those that need it, and lets the others end. All output
+goes to runs/PAIR/: the table is in report.md, what each stage printed is in logs/.
 
-In the environment: GPUS, how many to train on (by default as many as divide the config's
+In the environment: GPUS, how many to train one model on (by default as many as divide the config's
 update_freq, which they share, so that the batch stays the same); UPDATE_FREQ, each GPU's, for
 another batch; LAUNCHER, what starts a training on several nodes (examples/slurm/).
 
 examples:
   scripts/pipeline.sh demo
   scripts/pipeline.sh demo ka evaluate report --force
+  scripts/pipeline.sh demo --jobs 1 --threads 2
   scripts/pipeline.sh --data ~/corpus --src de --tgt en --config configs/demo
 
 DIR holds train, valid and test, each as .LANG or .LANG.gz, a sentence a line."""
@@ -43,11 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    pair, wanted = _pair_and_stages(arguments)
+    pair, words = _pair_and_stages(arguments)
+    chosen = stages.chosen(pair, words)
+    names = {stage.name for stage in chosen}
+    slots = [Slot()]
+    if not names <= {"prepare", "binarize"}:  # what comes later reads torch in, for a second
+        trainings = [training for training in stages.trainings(pair) if training.name in names]
+        slots = cli.slots(arguments, pair, trainings)
     with state.locked(pair.run_dir):
-        for name, execute in STAGES.items():
-            if name in wanted:
-                execute(pair, arguments.force)
+        schedule.run(pair, chosen, slots, force=arguments.force)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder with the release's archives, fetched by hand: nothing is downloaded",
     )
+    parser.add_argument(
+        "--train-teacher",
+        action="store_true",
+        help="train a teacher where the pair's settings name one that is there already; the run is "
+        "named PAIR-train-teacher",
+    )
     own = parser.add_argument_group("your own corpus")
     own.add_argument("--data", type=Path, metavar="DIR", help="folder with the text")
     own.add_argument("--src", metavar="LANG", help="source language, the ending of its files")
@@ -85,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _pair_and_stages(arguments: argparse.Namespace) -> tuple[settings.Pair, set[str]]:
+def _pair_and_stages(arguments: argparse.Namespace) -> tuple[settings.Pair, list[str]]:
     words = list(arguments.words)
     if arguments.data is not None:
         pair = _own_pair(arguments)
@@ -95,11 +108,9 @@ def _pair_and_stages(arguments: argparse.Namespace) -> tuple[settings.Pair, set[
         if not words:
             known = ", ".join(settings.names())
             raise PipelineError(f"which pair? One of: {known} (or --data DIR)")
-        pair = cli.load_pair(words.pop(0), arguments)
+        pair = cli.load_pair(words.pop(0), arguments, train_teacher=arguments.train_teacher)
         pair = _with_archives(pair, arguments.archives)
-    if unknown := [word for word in words if word not in STAGES]:
-        raise PipelineError(f"unknown stage {unknown[0]}: choose from {', '.join(STAGES)}")
-    return pair, set(words or STAGES)
+    return pair, words
 
 
 def _with_archives(pair: settings.Pair, folder: Path | None) -> settings.Pair:
@@ -124,6 +135,7 @@ def _own_pair(arguments: argparse.Namespace) -> settings.Pair:
         arguments.runs,
         name=name,
         quick=arguments.quick,
+        train_teacher=arguments.train_teacher,
         own=(arguments.data, arguments.src, arguments.tgt),
     )
 

@@ -13,8 +13,9 @@ import pandas as pd
 from ka_fairseq.analysis import agreement, entropy, novel_tokens, top_tokens
 from ka_fairseq.analysis.forced import Corpus
 from ka_fairseq.analysis.runs import Run, find_run
-from pipeline import files, state
+from pipeline import files, plots, state
 from pipeline.settings import Pair
+from pipeline.stage import Stage
 
 # Compared with each other token by token: what the paper's Table 3 sets side by side.
 COMPARED = ("kd", "ka")
@@ -43,12 +44,8 @@ class Analysis:
     examples: list[dict[str, Any]]
 
 
-def analyse(pair: Pair, names: dict[str, str]) -> Analysis | None:
-    """Analyse all fine-tunings that are done, unless that is done already.
-
-    Args:
-        pair: its runs.
-        names: the fine-tunings, and what the figures call them.
+def analyse(pair: Pair) -> Analysis | None:
+    """Analyse all fine-tunings of the learner that are done, unless that is done already.
 
     Returns:
         None where the teacher, the learner or all fine-tunings are missing. Fine-tunings that
@@ -57,26 +54,28 @@ def analyse(pair: Pair, names: dict[str, str]) -> Analysis | None:
     bases = ("teacher", "learner")
     trained = {
         name
-        for name in (*bases, *names)
+        for name in pair.titles
         if state.is_done(pair.run_dir, name) and pair.best_checkpoint(name).exists()
     }
     done = {
-        name: title
-        for name, title in names.items()
-        if name in trained and any(pair.model_dir(name).glob("checkpoint[0-9]*.pt"))
+        model.name: model.title
+        for model in pair.models
+        if model.start == "learner"
+        and model.name in trained
+        and any(pair.model_dir(model.name).glob("checkpoint[0-9]*.pt"))
     }
     if not done or not trained.issuperset(bases):
         return None
     logging.getLogger().setLevel(logging.WARNING)  # fairseq sets it to DEBUG when imported
     folder = pair.run_dir / "analysis"
-    inputs = state.canonical(
-        {**NOVEL_TOKENS, "names": done}
-        | {name: state.fingerprint(pair.run_dir, name) for name in (*bases, *done)}
-    )
-    record = state.read(pair.run_dir, "analysis")
-    if record is None or not record.done or record.inputs != inputs:
-        _compute(pair, done, folder)
-        state.write(pair.run_dir, "analysis", state.Record(inputs, done=True))
+    models = {name: state.fingerprint(pair.run_dir, name) for name in (*bases, *done)}
+    colours = {model.name: model.colour for model in pair.models if model.name in done}
+    Stage(
+        "analysis",
+        lambda pair: _compute(pair, done, folder),
+        lambda pair: {**NOVEL_TOKENS, "names": done, "colours": colours} | models,
+        cheap=True,
+    ).execute(pair)
     return Analysis(
         folder,
         *(pd.read_csv(folder / f"{name}.csv") for name in ("entropy", "novel_tokens", "agreement")),
@@ -84,7 +83,7 @@ def analyse(pair: Pair, names: dict[str, str]) -> Analysis | None:
     )
 
 
-def _compute(pair: Pair, names: dict[str, str], target: Path) -> None:
+def _compute(pair: Pair, names: dict[str, str], target: Path) -> dict[str, Any]:
     with files.written_whole(target) as folder:
         folder.mkdir()
         start = pair.best_checkpoint("learner")
@@ -93,18 +92,22 @@ def _compute(pair: Pair, names: dict[str, str], target: Path) -> None:
         valid = Corpus.open(pair.bin_dir, "valid", start, pair.languages)
         frame = entropy.entropy(valid, list(runs.values()), teacher)
         _keep(frame, folder / "entropy")
-        entropy.plot_entropy(frame, folder / "entropy")
+        styles = plots.styles(pair.models)
+        entropy.plot_entropy(frame, folder / "entropy", styles)
 
         train = Corpus.open(pair.bin_dir, "train", start, pair.languages)
         frame = novel_tokens.novel_tokens(train, list(runs.values()), **NOVEL_TOKENS)
         _keep(frame, folder / "novel_tokens")
-        novel_tokens.plot_novel_tokens(frame, folder / "novel_tokens", NOVEL_TOKENS["top_k"])
+        novel_tokens.plot_novel_tokens(
+            frame, folder / "novel_tokens", NOVEL_TOKENS["top_k"], styles
+        )
 
         learners = {names[name]: pair.best_checkpoint(name) for name in names}
         learners = {"learner": start, **learners}
         _keep(agreement.agreement(valid, learners, teacher).summary, folder / "agreement")
         compared = [runs[name] for name in COMPARED if name in runs]
         files.write_json(folder / "examples.json", _examples(valid, compared))
+    return {}
 
 
 def _keep(frame: pd.DataFrame, path: Path) -> None:

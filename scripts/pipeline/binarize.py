@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from pipeline import commands, files, parallel, segmentation, state
+from pipeline import commands, files, given_teacher, parallel, segmentation, state
 from pipeline.corpus import SPLITS
+from pipeline.errors import PipelineError
 from pipeline.settings import Pair
+
+# Percent of a file's subwords that a given teacher may not know: a rare sign, not another alphabet.
+MOST_UNKNOWN = 5
+_REPLACED = re.compile(r"segmented/(?P<file>\S+): .* tokens, (?P<percent>[\d.e-]+)% replaced")
 
 
 def inputs(pair: Pair) -> dict[str, Any]:
     """Return what the binary files depend on."""
-    settings = {f"segmentation.{key}": value for key, value in pair.segmentation.items()}
+    used = pair.segmentation
+    given = given_teacher.of(pair)
+    if given is not None:  # what only training a segmentation needs is not looked at
+        used = {key: value for key, value in used.items() if key in segmentation.USED}
+    settings = {f"segmentation.{key}": value for key, value in used.items()}
+    if given is not None:
+        settings |= given.text_inputs
     return {**settings, "from prepare": state.fingerprint(pair.run_dir, "prepare")}
 
 
@@ -19,13 +31,19 @@ def run(pair: Pair) -> dict[str, Any]:
     """Segment the text and binarize it.
 
     Raises:
-        PipelineError: the segmentation or fairseq-preprocess failed.
+        PipelineError: the segmentation or fairseq-preprocess failed, or the text is not what the
+            given teacher reads.
     """
+    given = given_teacher.of(pair)
+    unknown = _Unknown()
     with files.written_whole(pair.bin_dir) as folder:
         segmented = folder / "segmented"
         segmented.mkdir(parents=True)
         text = {language: pair.text_dir / f"train.{language}" for language in pair.languages}
-        segmentation.train(text, folder, pair.segmentation)
+        if given is None:
+            segmentation.train(text, folder, pair.segmentation)
+        else:
+            given_teacher.adopt_segmentation(pair, given, folder)
         for split in SPLITS:
             for language in pair.languages:
                 name = f"{split}.{language}"
@@ -36,7 +54,27 @@ def run(pair: Pair) -> dict[str, Any]:
         # Relative to the folder: fairseq-preprocess splits the paths of its text at commas.
         for split in SPLITS:
             command += [f"--{split}pref", f"segmented/{split}"]
-        command += ["--joined-dictionary", "--destdir", "."]
+        command += given.preprocess_arguments if given else ["--joined-dictionary"]
+        command += ["--destdir", "."]
         command += ["--workers", str(parallel.cores())]
-        commands.run(command, pair.log("binarize"), folder=folder)
-    return {}
+        commands.run(command, pair.log("binarize"), unknown.on_line, folder=folder)
+        if given is not None and unknown.percent > MOST_UNKNOWN:
+            raise PipelineError(
+                f"{unknown.percent:.1f} % of the subwords in {unknown.file} are not in the "
+                "dictionary of the teacher: do teacher.segmentation and teacher.dictionary in "
+                "pair.yaml belong together, and to this text?"
+            )
+    return {"unknown_percent": unknown.percent}
+
+
+class _Unknown:
+    """The largest share of unknown subwords that fairseq-preprocess tells of."""
+
+    percent = 0.0
+    file = ""
+
+    def on_line(self, line: str) -> None:
+        """Read a line that it printed."""
+        found = _REPLACED.search(line)
+        if found and float(found["percent"]) > self.percent:
+            self.percent, self.file = float(found["percent"]), found["file"]

@@ -6,11 +6,13 @@ import argparse
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pipeline import settings
+from pipeline import devices, settings
+from pipeline.devices import Slot
 from pipeline.errors import PipelineError, describe
+from pipeline.train import Training
 
 # Before fairseq is imported, which sets logging up to show everything.
 logging.basicConfig(level=logging.WARNING)
@@ -21,7 +23,7 @@ warnings.filterwarnings("ignore", message=r"\s*version_base=")
 
 
 def add_run_options(parser: argparse.ArgumentParser, quick: str) -> None:
-    """Add ``--quick``, with its help, and ``--runs``."""
+    """Add ``--quick``, with its help, ``--runs``, ``--jobs`` and ``--threads``."""
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument(
         "--runs",
@@ -30,10 +32,27 @@ def add_run_options(parser: argparse.ArgumentParser, quick: str) -> None:
         metavar="DIR",
         help="output (default: runs)",
     )
+    parser.add_argument(
+        "--jobs",
+        type=_from_one,
+        metavar="N",
+        help="trainings and evaluations at a time that do not need each other, with a share of the "
+        "cores or GPUs each (default: as many as there are for --threads, or for the GPUs that "
+        "one training uses); the results are the same with any",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_from_one,
+        metavar="N",
+        help="of each training and evaluation (default: OMP_NUM_THREADS, or 1 on a CPU); another "
+        "number gives other last digits",
+    )
 
 
-def load_pair(name: str, arguments: argparse.Namespace) -> settings.Pair:
-    """Return the pair of this name.
+def load_pair(
+    name: str, arguments: argparse.Namespace, *, train_teacher: bool = False
+) -> settings.Pair:
+    """Return the pair of this name; `train_teacher` as in `settings.load`.
 
     Raises:
         PipelineError: there is none.
@@ -41,7 +60,24 @@ def load_pair(name: str, arguments: argparse.Namespace) -> settings.Pair:
     known = settings.names()
     if name not in known:
         raise PipelineError(f"unknown pair {name}: choose one of {', '.join(known)}")
-    return settings.load(settings.CONFIGS / name, arguments.runs, quick=arguments.quick)
+    return settings.load(
+        settings.CONFIGS / name,
+        arguments.runs,
+        quick=arguments.quick,
+        train_teacher=train_teacher,
+    )
+
+
+def slots(
+    arguments: argparse.Namespace, pair: settings.Pair, trainings: Iterable[Training]
+) -> list[Slot]:
+    """Return what ``--jobs`` and ``--threads`` make of this machine.
+
+    Raises:
+        PipelineError: see `devices.slots`.
+    """
+    wanted = [training.resolved(pair) for training in trainings]
+    return devices.slots(arguments.jobs, arguments.threads, wanted)
 
 
 def run(action: Callable[[], None]) -> int:
@@ -58,3 +94,9 @@ def run(action: Callable[[], None]) -> int:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def _from_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
+    return int(text)

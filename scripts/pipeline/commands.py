@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from pipeline.devices import Slot
 from pipeline.errors import PipelineError
 
 # How Python ends a traceback: the exception's class, then its message.
@@ -19,6 +24,58 @@ _EXCEPTION = re.compile(r"^[\w.]*(Error|Exception|Interrupt|Exit)(:|$)")
 
 # Percent of all cores that may be at work where threads spin.
 IDLE = 20
+
+_ANY = Slot()
+
+
+class _Children:
+    """The commands at work, each in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._at_work: set[subprocess.Popen[str]] = set()
+        self._ending = False
+
+    def start(self, command: list[str], **kwargs: Any) -> subprocess.Popen[str]:
+        with self._lock:
+            if self._ending:
+                raise PipelineError("not started any more")
+            process = subprocess.Popen(command, **kwargs)
+            self._at_work.add(process)
+            return process
+
+    def ended(self, process: subprocess.Popen[str]) -> None:
+        with self._lock:
+            self._at_work.discard(process)
+
+    def end_all(self) -> None:
+        with self._lock:
+            self._ending = True
+            for process in self._at_work:
+                _kill(process)
+
+    def reopen(self) -> None:
+        self._ending = False
+
+
+_children = _Children()
+
+
+@contextlib.contextmanager
+def in_threads(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """Use a pool whose threads run commands, and kill these first where the block fails.
+
+    The pool would wait for them to end, and with them this process, however it was interrupted.
+    """
+    try:
+        with pool:
+            try:
+                yield pool
+            except BaseException:
+                _children.end_all()
+                raise
+    finally:
+        _children.reopen()
 
 
 def python_module(name: str) -> list[str]:
@@ -33,6 +90,7 @@ def run(
     *,
     append: bool = False,
     folder: Path | None = None,
+    slot: Slot = _ANY,
 ) -> None:
     """Run a command to its end.
 
@@ -42,6 +100,7 @@ def run(
         on_line: gets each line without its end.
         folder: where to run it.
         append: keep what is in the log (of a run that was cut off).
+        slot: the threads or GPUs that it gets.
 
     Raises:
         PipelineError: it failed; the text holds its last error line.
@@ -50,7 +109,7 @@ def run(
     with log.open("a" if append else "w", encoding="utf-8") as file:
         file.write(f"$ {' '.join(command)}\n")
         file.flush()
-        with subprocess.Popen(
+        with _children.start(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -60,7 +119,7 @@ def run(
             errors="replace",
             cwd=folder,
             close_fds=False,  # hands on the lock of the run folder; Python's other files stay here
-            env=_environment(),
+            env={**_environment(), **slot.environment},
         ) as process:
             try:
                 for line in process.stdout or ():
@@ -68,8 +127,10 @@ def run(
                     file.flush()
                     on_line(line.rstrip("\n"))
             except BaseException:
-                process.kill()
+                _kill(process)
                 raise
+            finally:
+                _children.ended(process)
     if process.returncode != 0:
         raise PipelineError(_reason(process.returncode, log))
 
@@ -84,6 +145,15 @@ def threads_and_memory() -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         **os.environ,
     }
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """Kill a command and what it started, as a process for each GPU."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    process.kill()
 
 
 def _environment() -> dict[str, str]:

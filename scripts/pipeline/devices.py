@@ -1,17 +1,92 @@
-"""On how many GPUs a training runs, and the update frequency that keeps its batch."""
+"""What of this machine a stage gets: threads, or GPUs and the update frequency to go with them."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline import parallel
 from pipeline.errors import PipelineError
 
 # Any free port; all nodes must know it beforehand.
 _PORT = 29500
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What a stage may use while others run beside it.
+
+    Attributes:
+        gpus: as CUDA_VISIBLE_DEVICES has them; None: all that are visible.
+        threads: of each of its commands; None: torch decides.
+    """
+
+    gpus: tuple[str, ...] | None = None
+    threads: int | None = None
+
+    @property
+    def visible(self) -> int:
+        """How many GPUs its commands see on this node."""
+        return visible_gpus() if self.gpus is None else len(self.gpus)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that keep a command to its slot."""
+        variables = {}
+        if self.gpus:
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
+        if self.threads:
+            threads = str(self.threads)
+            variables |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        return variables
+
+
+def slots(
+    jobs: int | None,
+    threads: int | None,
+    trainings: Iterable[Mapping[str, Any]],
+    environ: Mapping[str, str] | None = None,
+    visible: int | None = None,
+) -> list[Slot]:
+    """Divide this machine among as many stages as run at the same time.
+
+    Args:
+        jobs: how many; None: a thread each, or as many GPUs each as the most demanding training
+            would take for itself.
+        threads: of each; None: OMP_NUM_THREADS, or on a CPU one, as two trainings with a thread
+            each get more done than one with two, and on GPUs an equal share of the cores.
+        trainings: the settings of those that are to run.
+        environ: of this process by default.
+        visible: GPUs of this node; found out by default.
+
+    Raises:
+        PipelineError: there are not as many GPUs.
+    """
+    environ = os.environ if environ is None else environ
+    visible = visible_gpus() if visible is None else visible
+    threads = threads or _number(environ, "OMP_NUM_THREADS")
+    wanted = [Devices.choose(settings, environ, visible) for settings in trainings]
+    if any(devices.launcher for devices in wanted):
+        if (jobs or 1) > 1:
+            raise PipelineError("LAUNCHER starts a training on all nodes: it goes with --jobs 1")
+        return [Slot(threads=threads)]
+    if not visible:
+        threads = threads or 1
+        return [Slot((), threads)] * (jobs or max(1, parallel.cores() // threads))
+    jobs = jobs or visible // max([1, *(devices.gpus for devices in wanted)])
+    each = visible // jobs
+    if each < (_number(environ, "GPUS") or 1):
+        raise PipelineError(
+            f"--jobs {jobs} leaves {each} of this machine's {visible} GPUs for each training: "
+            "choose fewer jobs, or a smaller GPUS"
+        )
+    named = environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = named.split(",") if named else [str(number) for number in range(visible)]
+    threads = threads or max(1, parallel.cores() // jobs)
+    return [Slot(tuple(gpus[n * each : (n + 1) * each]), threads) for n in range(jobs)]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Stage `evaluate`: translate the test set with every trained model, and score."""
+"""Stages `evaluate.MODEL`: translate the test set with a trained model, and score."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pipeline import commands, files, state
 from pipeline.errors import PipelineError
 from pipeline.progress import bar
 from pipeline.settings import USER_DIR, Pair
+from pipeline.stage import Stage
 
 
 def hypotheses(pair: Pair, model: str) -> list[str]:
@@ -24,25 +26,36 @@ def references(pair: Pair) -> list[str]:
 
 
 def scores(pair: Pair, model: str) -> dict[str, Any] | None:
-    """Return the scores of a model as `evaluate_model` found them, or None where it did not run."""
-    record = state.read(pair.run_dir, _stage(model))
+    """Return the scores of a model as its stage found them, or None where it did not run."""
+    record = state.read(pair.run_dir, name(model))
     return dict(record.facts) if record is not None and record.done else None
 
 
-def evaluate_model(pair: Pair, model: str) -> None:
-    """Translate the test set with one model and score it, unless that is done.
+def name(model: str) -> str:
+    """Return the name of a model's stage."""
+    return f"evaluate.{model}"
+
+
+def stage(model: str) -> Stage:
+    """Return the stage that translates the test set with one model and scores it."""
+    return Stage(
+        name(model),
+        functools.partial(evaluate_model, model=model),
+        lambda pair: {**pair.decoding, "model": files.sha256(pair.model(model))},
+        needs=(model,),
+        cheap=True,
+    )
+
+
+def evaluate_model(pair: Pair, model: str) -> dict[str, Any]:
+    """Translate the test set with one model and score it; return what `score` does.
 
     Raises:
         PipelineError: fairseq-generate failed, or left a sentence out.
     """
-    inputs = state.canonical({**pair.decoding, "model": files.sha256(pair.model(model))})
-    record = state.read(pair.run_dir, _stage(model))
-    if record is not None and record.done and record.inputs == inputs:
-        return
     translations = _translate(pair, model)
     files.write_lines(_hypothesis_file(pair, model), translations)
-    found = score(translations, references(pair))
-    state.write(pair.run_dir, _stage(model), state.Record(inputs, done=True, facts=found))
+    return score(translations, references(pair))
 
 
 def score(translations: list[str], target: list[str]) -> dict[str, Any]:
@@ -63,10 +76,6 @@ def score(translations: list[str], target: list[str]) -> dict[str, Any]:
             "chrF": str(chrf.get_signature()),
         },
     }
-
-
-def _stage(model: str) -> str:
-    return f"evaluate.{model}"
 
 
 def _hypothesis_file(pair: Pair, model: str) -> Path:
@@ -95,7 +104,7 @@ def _translate(pair: Pair, model: str) -> list[str]:
                 found[int(number)] = text
                 progress.update()
 
-        commands.run(command, pair.log(f"evaluate.{model}"), on_line)
+        commands.run(command, pair.log(name(model)), on_line, slot=pair.slot)
     if missing := sorted(set(range(count)) - set(found)):
         raise PipelineError(
             f"{model} translated {len(found)} of {count} sentences; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline.errors import PipelineError
 HYDRA_1_0 = not hasattr(hydra, "compose")
 """Whether this is the Hydra that fairseq 0.12.2 asks for, with OmegaConf 2.0."""
 
+_one_at_a_time = threading.Lock()  # Hydra keeps the folder it reads from in one place
 
 DESCRIBED_BY_A_CLASS = (
     *("task", "model", "criterion", "optimizer", "lr_scheduler"),
@@ -41,15 +43,16 @@ def resolve(config_dir: Path, name: str, overrides: Mapping[str, Any]) -> dict[s
 
 def compose(config_dir: Path, name: str, overrides: Sequence[str] = ()) -> Any:
     """Return a config as Hydra puts it together from its files, and from overrides if any."""
-    if HYDRA_1_0:
-        from hydra import experimental
+    with _one_at_a_time:
+        if HYDRA_1_0:
+            from hydra import experimental
 
-        with experimental.initialize_config_dir(config_dir=str(config_dir)):
-            return experimental.compose(config_name=name, overrides=list(overrides))
-    # 1.1 is what fairseq is written for; the setting is the whole process's, and with a later
-    # one fairseq's own parser stops working in it.
-    with hydra.initialize_config_dir(config_dir=str(config_dir), version_base="1.1"):
-        return hydra.compose(config_name=name, overrides=list(overrides))
+            with experimental.initialize_config_dir(config_dir=str(config_dir)):
+                return experimental.compose(config_name=name, overrides=list(overrides))
+        # 1.1 is what fairseq is written for; the setting is the whole process's, and with a later
+        # one fairseq's own parser stops working in it.
+        with hydra.initialize_config_dir(config_dir=str(config_dir), version_base="1.1"):
+            return hydra.compose(config_name=name, overrides=list(overrides))
 
 
 def arguments(overrides: Mapping[str, Any]) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sacrebleu.metrics import CHRF
 
-from pipeline import analyse, evaluate, files, plots, state
+from pipeline import analyse, evaluate, files, state, tables
 from pipeline.analyse import Analysis
 from pipeline.settings import Pair
 
@@ -19,18 +20,18 @@ SHOWN = ("teacher", "learner", "kd", "ka")
 NO_SETTINGS = ("from ", "common.", "task.eval", "checkpoint.")
 
 
-def write(pair: Pair, content: dict[str, Any], names: dict[str, str]) -> Path:
+def write(pair: Pair, content: dict[str, Any]) -> Path:
     """Write the page.
 
     Args:
         pair: its runs.
         content: what ``report.json`` holds.
-        names: what the models are called.
 
     Returns:
         The file.
     """
-    analysis = analyse.analyse(pair, {name: names[name] for name in plots.FINE_TUNED})
+    names = pair.titles
+    analysis = analyse.analyse(pair)
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -38,13 +39,18 @@ def write(pair: Pair, content: dict[str, Any], names: dict[str, str]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.filters["unbroken"] = _unbroken
     text = templates.get_template(TEMPLATE).render(
         content,
         names=names,
-        best=_best(content["models"]),
+        best=_best(content["leader"], names),
+        scores=tables.scores(content, names, chrf_gap=True),
+        sizes=tables.sizes(content, names),
+        notes=tables.notes(content, names),
         curves=_image(pair.run_dir / "validation_bleu.svg"),
         transfer=_image(pair.run_dir / "transfer_loss.svg"),
         analysis=analysis,
+        agreement=_agreement(analysis) if analysis else [],
         analysis_settings=analyse.NOVEL_TOKENS,
         entropy=_image(analysis.folder / "entropy.svg") if analysis else None,
         novel=_image(analysis.folder / "novel_tokens.svg") if analysis else None,
@@ -96,10 +102,28 @@ def samples(pair: Pair) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _best(rows: list[dict[str, Any]]) -> str | None:
-    """The fine-tuned model with the best BLEU."""
-    tuned = [row for row in rows if row["model"] not in ("teacher", "learner")]
-    return max(tuned, key=lambda row: row["bleu"])["model"] if tuned else None
+def _best(leader: dict[str, Any] | None, names: dict[str, str]) -> str | None:
+    """What the one fine-tuning is called that is better than the second for certain."""
+    return names[leader["model"]] if leader and leader["best"] else None
+
+
+def _agreement(analysis: Analysis) -> tables.Table:
+    return [
+        {
+            "model": row["run"],
+            "best token is the teacher's": f"{100 * row['teacher_agreement']:.1f} %",
+            "… is the reference's": f"{100 * row['accuracy']:.1f} %",
+            "ECE": f"{row['ece']:.3f}",
+            "KL(teacher‖learner), bits": f"{row['forward_kl_bits']:.3f}",
+            "KL(learner‖teacher), bits": f"{row['backward_kl_bits']:.3f}",
+        }
+        for row in analysis.agreement.to_dict("records")
+    ]
+
+
+def _unbroken(cell: str) -> str:
+    """Let a cell's line break before a bracket only."""
+    return re.sub(r" (?![\[(])", "\N{NO-BREAK SPACE}", cell)
 
 
 def _image(path: Path) -> str | None:

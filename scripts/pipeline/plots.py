@@ -2,64 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ka_fairseq.analysis import plotting
+from pipeline.models import Model
 
 Curves = Mapping[str, Mapping[int, float]]
 
-# In the order in which ka_fairseq.analysis colours its runs, so that a model has one colour on the
-# whole page.
-FINE_TUNED = ("kd", "ka", "mixture", "topk", "control")
-_BASES = {
-    "teacher": {"color": plotting.BLACK, "marker": "s"},
-    "learner": {"color": plotting.GREY, "marker": "o"},
-}
-_STYLES = {**_BASES, **plotting.series_styles(FINE_TUNED)}
+
+def styles(models: Iterable[Model]) -> dict[str, dict[str, Any]]:
+    """Return how each model is drawn, by its title: the same on the whole page."""
+    models = list(models)
+    tuned = [model for model in models if model.start]
+    markers = plotting.series_styles([model.name for model in (*tuned, *models)])
+    return {
+        model.title: {
+            **markers[model.name],
+            "color": getattr(plotting, model.colour.upper(), model.colour),
+        }
+        for model in models
+    }
 
 
-def plot_validation_bleu(curves: Curves, names: Mapping[str, str], path: Path) -> None:
-    """Draw BLEU by epoch: the two trained from nothing left, the fine-tunings right.
+def plot_validation_bleu(curves: Curves, models: Sequence[Model], path: Path) -> None:
+    """Draw BLEU by epoch: those trained from nothing left, the fine-tunings right.
 
     Args:
         curves: BLEU after each epoch, by model.
-        names: what the models are called.
+        models: what there is to draw.
         path: without a suffix; a PNG and an SVG are written.
     """
     with plotting.figure(path, plotting.FULL_PAGE, 3.9) as drawing:
         left, right = drawing.subplots(1, 2)
-        _draw(left, {m: curve for m, curve in curves.items() if m in _BASES}, names)
-        _draw(right, {m: curve for m, curve in curves.items() if m not in _BASES}, names)
-        if curves.get("learner"):
-            best = max(curves["learner"].values())
-            right.axhline(best, color=plotting.GREY, linestyle="--", label="where they start")
+        tuned = [model for model in models if model.start]
+        _draw(left, curves, [model for model in models if not model.start], models)
+        _draw(right, curves, tuned, models)
+        for start in dict.fromkeys(model.start for model in tuned if curves.get(model.name)):
+            if curve := curves.get(start):
+                style = {"color": _colour(start, models), "linestyle": "--"}
+                right.axhline(max(curve.values()), label="where they start", **style)
         left.set(title="trained from nothing", ylabel="BLEU on validation (greedy)")
-        right.set_title("the learner, fine-tuned")
+        right.set_title("fine-tuned")
         plotting.legend_above(drawing, columns=4)
 
 
-def plot_transfer_loss(curves: Curves, names: Mapping[str, str], path: Path) -> None:
+def plot_transfer_loss(curves: Curves, models: Sequence[Model], path: Path) -> None:
     """Draw each fine-tuning's own divergence from the teacher by epoch.
 
     Args:
         curves: the divergence after each epoch, in bits per token, by model.
-        names: what the models are called.
+        models: what there is to draw.
         path: without a suffix; a PNG and an SVG are written.
     """
     with plotting.figure(path) as drawing:
         axes = drawing.subplots()
-        _draw(axes, curves, names)
+        _draw(axes, curves, models, models)
         axes.set_ylabel("D on validation (bits per token)")
         plotting.legend_above(drawing, columns=2)
 
 
-def _draw(axes: Axes, curves: Curves, names: Mapping[str, str]) -> None:
-    for model, curve in curves.items():
-        if curve:
-            axes.plot(list(curve), list(curve.values()), label=names[model], **_STYLES[model])
+def _draw(axes: Axes, curves: Curves, drawn: Iterable[Model], models: Sequence[Model]) -> None:
+    looks = styles(models)
+    for model in drawn:
+        if curve := curves.get(model.name):
+            axes.plot(list(curve), list(curve.values()), label=model.title, **looks[model.title])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")
+
+
+def _colour(name: str, models: Sequence[Model]) -> str:
+    return next(styles(models)[model.title]["color"] for model in models if model.name == name)

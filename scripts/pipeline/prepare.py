@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import clean, corpus, files, split
+from pipeline import clean, corpus, files, given_teacher, split
 from pipeline.errors import PipelineError
 from pipeline.settings import Pair
 from pipeline.sources import homeassistant, libreoffice, releases
@@ -126,6 +126,8 @@ def _demo_text(pair: Pair) -> tuple[str, Corpus]:
             "prepare: without Debian's packages the text is that of Home Assistant's user "
             "interface: shorter and harder to learn from, so expect poorer translations"
         )
+        if pair.teacher is not None and given_teacher.of(pair, source.LICENCE) is None:
+            print("prepare: the teacher at hand is for other text, so one is trained here")
     kept = split.clean(pairs, pair.text["min_words"], pair.text["max_words"])
     return source.LICENCE, split.split(
         kept, pair.text["held_out_per_mille"], pair.text["held_out_min_words"]

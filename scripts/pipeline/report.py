@@ -5,29 +5,27 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from sacrebleu.metrics import BLEU
-from sacrebleu.significance import PairedTest
 
-from pipeline import evaluate, files, page, plots, state, training_log
+from pipeline import (
+    evaluate,
+    files,
+    gap,
+    limits,
+    page,
+    plots,
+    significance,
+    state,
+    tables,
+    training_log,
+)
 from pipeline.settings import REPOSITORY, Pair
-
-BASELINE = "kd"
-RESAMPLES = 1000  # sacrebleu's own default for the paired bootstrap
-NAMES = {
-    "teacher": "teacher",
-    "learner": "learner",
-    "control": "control (NLL)",
-    "kd": "KD (forward KL)",
-    "ka": "KA (backward KL)",
-    "mixture": "½ KD + ½ KA",
-    "topk": "KA, top-8",
-}
 
 
 def build(pair: Pair) -> str:
@@ -36,83 +34,98 @@ def build(pair: Pair) -> str:
     Returns:
         The text of ``report.md``.
     """
-    rows = collect(pair)
-    content = {
+    curves = {name: _curve(pair, name, "valid_bleu") for name in pair.titles}
+    content = collect(pair, curves)
+    text = markdown(content, pair.titles)
+    plots.plot_validation_bleu(curves, pair.models, pair.run_dir / "validation_bleu")
+    divergences = {name: _curve(pair, name, "valid_transfer_loss") for name in pair.titles}
+    plots.plot_transfer_loss(divergences, pair.models, pair.run_dir / "transfer_loss")
+    files.write_json(pair.run_dir / "report.json", content)
+    files.write_text(pair.run_dir / "report.md", text)
+    page.write(pair, content)
+    return text
+
+
+def collect(pair: Pair, curves: limits.Curves) -> dict[str, Any]:
+    """Return what ``report.json`` holds: a row for each model that was evaluated, teacher first.
+
+    Args:
+        pair: its runs.
+        curves: BLEU on validation by epoch, of each model.
+    """
+    rows = [
+        {"model": model, **scores}
+        for model in pair.titles
+        if (scores := evaluate.scores(pair, model)) is not None
+    ]
+    references = evaluate.references(pair)
+    translations = {row["model"]: evaluate.hypotheses(pair, row["model"]) for row in rows}
+    intervals = significance.intervals(translations, references)
+    baselines = [model for model in tables.BASELINES if model in translations]
+    differences = compare(rows, translations, references, intervals, baselines)
+    gaps = gap.recovered(rows)
+    for row in rows:
+        model = row["model"]
+        facts = _facts(pair, model)
+        row["gap_recovered"] = gaps.get(model)
+        row["differences"] = differences[model]
+        row["parameters"] = facts.get("parameters")
+        row["train_minutes"] = facts.get("train_seconds", 0) / 60
+    warnings = limits.warnings(rows, curves, intervals, len(references), pair.titles)
+    return {
         "pair": pair.name,
         "languages": list(pair.languages),
         "text": _facts(pair, "prepare"),
         "models": rows,
+        "baselines": baselines,
+        "leader": limits.leader(rows, intervals),
+        "warnings": [asdict(warning) for warning in warnings],
         "signatures": _signatures(rows),
-        "baseline": BASELINE,
         "decoding": dict(pair.decoding),
-        "system": system(),
+        "system": system(_threads(pair, [row["model"] for row in rows])),
     }
-    text = markdown(content)
-    curves = {model: _curve(pair, model, "valid_bleu") for model in NAMES}
-    plots.plot_validation_bleu(curves, NAMES, pair.run_dir / "validation_bleu")
-    divergences = {model: _curve(pair, model, "valid_transfer_loss") for model in NAMES}
-    plots.plot_transfer_loss(divergences, NAMES, pair.run_dir / "transfer_loss")
-    files.write_json(pair.run_dir / "report.json", content)
-    files.write_text(pair.run_dir / "report.md", text)
-    page.write(pair, content, NAMES)
-    return text
 
 
-def collect(pair: Pair) -> list[dict[str, Any]]:
-    """Return one row for each model that was evaluated, teacher first."""
-    found = {model: evaluate.scores(pair, model) for model in NAMES}
-    models = [model for model, scores in found.items() if scores is not None]
-    p_values = compare(pair, models)
-    rows = []
-    for model in models:
-        facts = _facts(pair, model)
-        row = {"model": model, **(found[model] or {}), "p_value": p_values.get(model)}
-        row["parameters"] = facts.get("parameters")
-        row["train_minutes"] = facts.get("train_seconds", 0) / 60
-        rows.append(row)
-    return rows
+def compare(
+    rows: list[dict[str, Any]],
+    translations: significance.Translations,
+    references: list[str],
+    intervals: limits.Intervals,
+    baselines: list[str],
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return each model's difference in BLEU to each baseline, with its interval and p-value."""
+    scores = {row["model"]: row["bleu"] for row in rows}
+    found: dict[str, dict[str, dict[str, float]]] = {model: {} for model in scores}
+    for baseline in baselines:
+        p_values = significance.p_values(translations, baseline, references)
+        for model, p_value in p_values.items():
+            found[model][baseline] = {
+                "bleu": scores[model] - scores[baseline],
+                **asdict(intervals[model, baseline]),
+                "p_value": p_value,
+            }
+    return found
 
 
-def compare(pair: Pair, models: list[str]) -> dict[str, float]:
-    """Return the p-value of each model's BLEU against the baseline's, by paired bootstrap."""
-    others = [model for model in models if model != BASELINE]
-    if BASELINE not in models or not others:
-        return {}
-    translations = {model: evaluate.hypotheses(pair, model) for model in (BASELINE, *others)}
-    test = PairedTest(
-        list(translations.items()),
-        {"BLEU": BLEU(references=[evaluate.references(pair)])},
-        references=None,
-        test_type="bs",
-        n_samples=RESAMPLES,
-    )
-    _, results = test()
-    p_values = dict(zip(others, (float(r.p_value) for r in results["BLEU"][1:]), strict=True))
-    # sacrebleu counts resamples that differ by *more* than what was observed: with the very same
-    # translations that is none, and p comes out as if the two differed for certain.
-    same = [model for model in others if translations[model] == translations[BASELINE]]
-    return {**p_values, **dict.fromkeys(same, 1.0)}
-
-
-def markdown(content: dict[str, Any]) -> str:
-    """Return the table with what one needs to read it."""
-    table = pd.DataFrame([_cells(row) for row in content["models"]])
+def markdown(content: dict[str, Any], names: dict[str, str]) -> str:
+    """Return the tables with what one needs to read them; `names`: what the models are called."""
     source, target = content["languages"]
     decoding, text = content["decoding"], content["text"]
     pairs = text.get("pairs", {})
     lines = [
         f"# {content['pair']}: {source} → {target}",
         "",
-        table.to_markdown(
-            index=False, disable_numparse=True, colalign=("left", *["right"] * (table.shape[1] - 1))
-        ),
+        _markdown_table(tables.scores(content, names, chrf_gap=False)),
         "",
+        _markdown_table(tables.sizes(content, names)),
+        "",
+        *(f"- **Warning.** {warning['text']}" for warning in content["warnings"]),
+        *(f"- {note}" for note in tables.notes(content, names)),
         f"- Text: {text.get('text')}; {pairs.get('train')} pairs to train on, "
         f"{pairs.get('valid')} for validation, {pairs.get('test')} for test (scored here).",
         f"- Beam {decoding['beam']}, length penalty {decoding['lenpen']}; the checkpoint with the "
         "best BLEU on validation.",
         "- BP: brevity penalty; length: words in the translations to words in the references.",
-        f"- p: paired bootstrap against {NAMES[content['baseline']]}, BLEU, {RESAMPLES} resamples.",
         "- Train minutes: time in training steps, without validation and start.",
         *(f"- {metric}: `{value}`" for metric, value in content["signatures"].items()),
         *(f"- {key}: {value}" for key, value in content["system"].items()),
@@ -123,18 +136,10 @@ def markdown(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _cells(row: dict[str, Any]) -> dict[str, str]:
-    p_value, parameters = row["p_value"], row["parameters"]
-    return {
-        "model": NAMES[row["model"]],
-        "BLEU": f"{row['bleu']:.1f}",
-        "chrF": f"{row['chrf']:.1f}",
-        "BP": f"{row['brevity_penalty']:.3f}",
-        "length": f"{row['length_ratio']:.3f}",
-        "p vs KD": "–" if p_value is None else f"{p_value:.3f}",
-        "parameters": "–" if parameters is None else f"{parameters / 1e6:.2f} M",
-        "train minutes": f"{row['train_minutes']:.1f}",
-    }
+def _markdown_table(rows: tables.Table) -> str:
+    table = pd.DataFrame(rows)
+    alignment = ("left", *["right"] * (table.shape[1] - 1))
+    return table.to_markdown(index=False, disable_numparse=True, colalign=alignment)
 
 
 def _signatures(rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -146,11 +151,15 @@ def _facts(pair: Pair, stage: str) -> dict[str, Any]:
     return dict(record.facts) if record is not None else {}
 
 
-def system() -> dict[str, str]:
-    """Return what the numbers were made with."""
-    packages = ("torch", "ve-fairseq", "fairseq", "sacrebleu", "sentencepiece")
+def system(threads: str = "") -> dict[str, str]:
+    """Return what the numbers were made with.
+
+    Args:
+        threads: how many each training had; by default those of this process.
+    """
+    packages = ("torch", "ve-fairseq", "fairseq", "sacrebleu", "scipy", "sentencepiece")
     versions = [f"{name} {version}" for name in packages if (version := _version(name))]
-    cores = f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads"
+    cores = f"{os.cpu_count()} CPU cores, {threads or f'{torch.get_num_threads()} threads'}"
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     found = {
         "Hardware": ", ".join([_processor(), cores, *gpus]),
@@ -159,6 +168,11 @@ def system() -> dict[str, str]:
     if commit := _commit():
         found["Commit"] = commit
     return found
+
+
+def _threads(pair: Pair, models: list[str]) -> str:
+    counts = sorted({count for model in models if (count := _facts(pair, model).get("threads"))})
+    return f"{' or '.join(map(str, counts))} threads a training" if counts else ""
 
 
 def _version(package: str) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from pipeline.progress import bar
 
 _METHODS = {"sentencepiece": sentence_pieces, "subword-nmt": subword_bpe}
 _CHUNK = 2000
+USED = ("method", "vocabulary_threshold")
+"""What segmenting with a model that is trained depends on."""
 
 _segment: sentence_pieces.Segmenter | subword_bpe.Segmenter
 
@@ -29,6 +32,33 @@ def train(text: Mapping[str, Path], folder: Path, settings: Mapping[str, Any]) -
     """
     module, settings = _method(settings)
     module.train(text, folder, settings)
+
+
+def adopt(
+    source: Path, folder: Path, languages: Iterable[str], settings: Mapping[str, Any]
+) -> None:
+    """Take a model that was trained before, instead of `train`.
+
+    Args:
+        source: the model's file, or a folder with all that `train` writes.
+        folder: gets the model.
+        languages: of the text.
+        settings: as for `train`; only what is needed to use the model counts.
+
+    Raises:
+        PipelineError: an unknown method, or a file is missing.
+    """
+    module, settings = _method(settings)
+    model, *others = module.model_files(languages, settings)
+    for name in (model, *others):
+        path = source / name if source.is_dir() else source
+        if not path.is_file() or (path == source and others):
+            raise PipelineError(
+                f"teacher.segmentation in pair.yaml: {source} should be a folder with "
+                f"{', '.join((model, *others))}"
+                + ("" if others else ", or that file under any name")
+            )
+        shutil.copy(path, folder / name)
 
 
 def encode(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,12 @@ def train(text: Mapping[str, Path], folder: Path, settings: Mapping[str, Any]) -
     except (RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise PipelineError(f"sentencepiece: {reason} (see segmentation in pair.yaml)") from None
+
+
+def model_files(languages: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
+    """Return the names of the files that segmenting needs."""
+    del languages, settings  # what BPE by subword-nmt needs
+    return [_MODEL]
 
 
 class Segmenter:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pipeline import models
+from pipeline.devices import Slot
 from pipeline.errors import PipelineError
+from pipeline.given_teacher import GivenTeacher
+from pipeline.models import Model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
 USER_DIR = REPOSITORY / "ka_fairseq"
+MODELS_FILE = CONFIGS / "models.yaml"
 SETTINGS_FILE = "pair.yaml"
 
 _SECTIONS = ("source_lang", "target_lang", "text", "segmentation", "decoding")
@@ -35,6 +40,9 @@ class Pair:
         segmentation: how words become subwords; see `pipeline.segmentation`.
         decoding: beam and length penalty of `evaluate`.
         training: overrides for every Hydra config.
+        models: what is trained and evaluated, in the order of the table.
+        slot: what of this machine the stages may use.
+        teacher: a teacher that was trained before, or None to train one.
     """
 
     name: str
@@ -46,13 +54,21 @@ class Pair:
     segmentation: Mapping[str, Any]
     decoding: Mapping[str, Any]
     training: Mapping[str, Any]
+    models: tuple[Model, ...]
     data_dir: Path | None = None
     archives_dir: Path | None = None
+    slot: Slot = field(default_factory=Slot)
+    teacher: GivenTeacher | None = None
 
     @property
     def languages(self) -> tuple[str, str]:
         """Source and target."""
         return self.source_lang, self.target_lang
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What the models are called, by name."""
+        return {model.name: model.title for model in self.models}
 
     @property
     def text_dir(self) -> Path:
@@ -91,6 +107,10 @@ class Pair:
         """That checkpoint, reduced to what translating needs."""
         return self.model_dir(training) / "model.pt"
 
+    def teacher_cache(self, training: str) -> Path:
+        """What it answers as a teacher; a teacher that is redone takes it along."""
+        return self.model_dir(training) / "cache"
+
     def log(self, stage: str) -> Path:
         """All that the commands of a stage printed."""
         return self.run_dir / "logs" / f"{stage}.log"
@@ -108,6 +128,7 @@ def load(
     name: str = "",
     quick: bool = False,
     own: tuple[Path, str, str] | None = None,
+    train_teacher: bool = False,
 ) -> Pair:
     """Read a pair's settings.
 
@@ -117,9 +138,10 @@ def load(
         name: the run's name; the folder's own by default.
         quick: apply the section `quick`; its runs are kept apart by the name.
         own: the user's corpus instead of the pair's text: folder, source and target language.
+        train_teacher: leave the section `teacher` out; its runs are kept apart by the name.
 
     Raises:
-        PipelineError: the file is missing, or a section of it.
+        PipelineError: the file is missing, or a section of it, or a file that it names.
     """
     path = config_dir / SETTINGS_FILE
     try:
@@ -131,7 +153,8 @@ def load(
     missing = [section for section in _SECTIONS if section not in (content or {})]
     if missing:
         raise PipelineError(f"{path} lacks {', '.join(missing)}")
-    name = (name or config_dir.resolve().name) + ("-quick" if quick else "")
+    name = (name or config_dir.resolve().name) + ("-train-teacher" if train_teacher else "")
+    name += "-quick" if quick else ""
     run_dir = runs.resolve() / name
     if ":" in str(run_dir):
         raise PipelineError(f"{run_dir}: fairseq splits paths at colons; choose another folder")
@@ -140,11 +163,14 @@ def load(
         config_dir=config_dir.resolve(),
         run_dir=run_dir,
         training={},
+        models=tuple(models.merged(common_models(), content.get("models"), path)),
         **{section: content[section] for section in _SECTIONS},
     )
     if own is not None:
         data_dir, source, target = own
         pair = replace(pair, data_dir=data_dir, source_lang=source, target_lang=target)
+    if "teacher" in content and not train_teacher:
+        pair = replace(pair, teacher=_given_teacher(pair, content["teacher"]))
     if not quick:
         return pair
     less = content.get("quick", {})
@@ -154,3 +180,14 @@ def load(
         segmentation={**pair.segmentation, **less.get("segmentation", {})},
         training=less.get("training", {}),
     )
+
+
+def _given_teacher(pair: Pair, section: Any) -> GivenTeacher | None:
+    given = GivenTeacher.load(section, pair.config_dir, pair.languages)
+    # A teacher for one text only is never for a user's own, whether its files are there or not.
+    return None if pair.data_dir and given.only_for else given.check()
+
+
+def common_models() -> dict[str, Any]:
+    """Return the entries of the models that all pairs have."""
+    return yaml.safe_load(MODELS_FILE.read_text(encoding="utf-8"))

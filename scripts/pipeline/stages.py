@@ -1,144 +1,138 @@
-"""The stages, in their order, and the rules for when one runs."""
+"""The stages of a pair, in their order."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from pipeline import binarize, evaluate, files, prepare, state
-from pipeline.errors import PipelineError, describe
+from pipeline import binarize, cache, evaluate, files, prepare, state
+from pipeline.errors import PipelineError
+from pipeline.models import Model
+from pipeline.progress import say
 from pipeline.settings import Pair
+from pipeline.stage import Stage
 from pipeline.train import Training
 
-TRAININGS = (
-    Training("teacher"),
-    Training("learner"),
-    Training("control", start="learner"),
-    Training("kd", start="learner", teacher="teacher"),
-    Training("ka", start="learner", teacher="teacher"),
-    Training("mixture", start="learner", teacher="teacher"),
-    Training("topk", start="learner", teacher="teacher"),
-)
+
+def names(models: Iterable[Model]) -> list[str]:
+    """Return what users type: of `cache` each teacher has a stage, of `evaluate` each model."""
+    models = list(models)
+    return [
+        *("prepare", "binarize"),
+        *(model.name for model in models if not model.teacher),
+        "cache",
+        *(model.name for model in models if model.teacher),
+        *("evaluate", "report"),
+    ]
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A stage whose result is kept and used again.
+def trainings(pair: Pair) -> list[Training]:
+    """Return what makes the models of a pair."""
+    return [Training(**vars(model)) for model in pair.models]
 
-    Attributes:
-        name: what users type.
-        needs: stages that must be done before.
-        inputs: says what the result depends on.
-        run: makes the result and returns facts for the report.
-        clear: removes the result.
-        begun: whether a run that was cut off left work that the next one goes on with.
+
+def table(pair: Pair) -> dict[str, Stage]:
+    """Return all stages of a pair by name, each one after those that it needs."""
+    caches, models = _caches(pair), trainings(pair)
+    stages = (
+        Stage(
+            "prepare",
+            prepare.run,
+            prepare.inputs,
+            clear=lambda pair: files.remove(pair.text_dir),
+        ),
+        Stage(
+            "binarize",
+            binarize.run,
+            binarize.inputs,
+            needs=("prepare",),
+            clear=lambda pair: files.remove(pair.bin_dir),
+        ),
+        *(training_stage(pair, training) for training in models if not training.teacher),
+        *caches.values(),
+        *(training_stage(pair, training) for training in models if training.teacher),
+        *(evaluate.stage(training.name) for training in models),
+        Stage(
+            "report",
+            _report,
+            inputs=None,
+            after=tuple(evaluate.name(training.name) for training in models),
+        ),
+    )
+    return {stage.name: stage for stage in stages}
+
+
+def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
+    """Return the stages that the words ask for, in their order; without a word all of them.
+
+    Raises:
+        PipelineError: a word is no stage, or there is nothing for it to work on.
     """
-
-    name: str
-    needs: tuple[str, ...]
-    inputs: Callable[[Pair], dict[str, Any]]
-    run: Callable[[Pair], dict[str, Any]]
-    clear: Callable[[Pair], None]
-    begun: Callable[[Pair], bool] = lambda pair: False
-
-    def execute(self, pair: Pair, force: bool) -> None:
-        """Run the stage unless its result is there.
-
-        Raises:
-            PipelineError: an earlier stage is not done, the result was made from other settings
-                than today's, or the stage failed.
-        """
-        for need in self.needs:
-            if not state.is_done(pair.run_dir, need):
-                raise PipelineError(f"{self.name} needs {need}, which is not done")
-        inputs = state.canonical(self.inputs(pair))
-        record = state.read(pair.run_dir, self.name)
-        if record is not None and force:
-            state.forget(pair.run_dir, self.name)
-            self.clear(pair)
-            record = None
-        if record is not None and not record.done and not self.begun(pair):
-            record = None
-        if record is not None and record.inputs != inputs:
-            made = "was made" if record.done else "was begun"
-            changes = "; ".join(state.changes(record.inputs, inputs))
-            raise PipelineError(
-                f"{self.name} {made} with other settings ({changes}): take them back, or redo it "
-                f"with --force {self.name}"
-            )
-        if record is not None and record.done:
-            print(f"{self.name}: done already")
-            return
-        with _named(self.name, pair.log(self.name)):
-            state.write(pair.run_dir, self.name, state.Record(inputs))
-            facts = self.run(pair)
-            state.write(pair.run_dir, self.name, state.Record(inputs, done=True, facts=facts))
-
-
-@contextlib.contextmanager
-def _named(stage: str, log: Path | None = None) -> Iterator[None]:
-    """Have errors say which stage failed, and where its log is."""
-    try:
-        yield
-    except (PipelineError, OSError) as error:
-        reason = describe(error) if isinstance(error, OSError) else error
-        where = f" (log: {log})" if log is not None and log.exists() else ""
-        raise PipelineError(f"stage {stage} failed: {reason}{where}") from None
-
-
-def training_stage(training: Training) -> Stage:
-    """Return the stage that makes a model."""
-    t = training
-    return Stage(t.name, t.needs, t.inputs, t.run, t.clear, t.begun)
-
-
-def _evaluate(pair: Pair, force: bool) -> None:
-    done = [t.name for t in TRAININGS if state.is_done(pair.run_dir, t.name)]
-    if not done:
+    stages, known = table(pair), names(pair.models)
+    if unknown := [word for word in words if word not in (*known, *stages)]:
+        raise PipelineError(f"unknown stage {unknown[0]}: choose from {', '.join(known)}")
+    asked = {name for name in stages if not words or {name, group(name)} & set(words)}
+    untrained = {
+        evaluate.name(model.name)
+        for model in pair.models
+        if model.name not in asked and not state.is_done(pair.run_dir, model.name)
+    }
+    asked -= untrained - set(words)
+    groups = {group(name) for name in asked}
+    if "evaluate" in words and "evaluate" not in groups:
         raise PipelineError("evaluate needs a trained model, and none is done")
-    for model in done:
-        if force:
-            state.forget(pair.run_dir, f"evaluate.{model}")
-        with _named("evaluate", pair.log(f"evaluate.{model}")):
-            evaluate.evaluate_model(pair, model)
-    print(f"evaluate: {', '.join(done)}")
-
-
-def _report(pair: Pair, force: bool) -> None:
-    if not any(evaluate.scores(pair, training.name) for training in TRAININGS):
+    if "cache" in words and "cache" not in groups:
+        raise PipelineError(f"no training of {pair.name} has task.teacher_cache, so none needs one")
+    scored = any(evaluate.scores(pair, model.name) for model in pair.models)
+    if "report" in asked and "evaluate" not in groups and not scored:
         raise PipelineError("report needs evaluate, which is not done")
+    found = {stage.name for stage in with_caches(pair, [stages[name] for name in asked])}
+    return [stage for name, stage in stages.items() if name in found]
+
+
+def with_caches(pair: Pair, stages: Iterable[Stage]) -> list[Stage]:
+    """Return the stages, and before them the caches that they need and that are not filled yet."""
+    caches, stages = _caches(pair), list(stages)
+    there = {stage.name for stage in stages}
+    new: dict[str, Stage] = {}
+    for stage in stages:
+        missing = set(stage.missing(pair)) - there
+        if missing <= caches.keys():  # else it cannot run anyway
+            new |= {name: caches[name] for name in missing}
+    return [*new.values(), *stages]
+
+
+def training_stage(pair: Pair, training: Training) -> Stage:
+    """Return the stage that makes a model."""
+    filled = (cache.name(training.teacher),) if training.cached(pair) else ()
+    return Stage(
+        training.name,
+        training.run,
+        training.inputs,
+        needs=(*training.needs, *filled),
+        clear=training.clear,
+        begun=training.begun,
+    )
+
+
+def group(name: str) -> str:
+    """Return what users type for a stage, or for all of its kind."""
+    return name.partition(".")[0]
+
+
+def _caches(pair: Pair) -> dict[str, Stage]:
+    """Return the stage of each teacher whose answers a training reads from a cache."""
+    readers: dict[str, Training] = {}
+    for training in trainings(pair):
+        if training.teacher and training.cached(pair):
+            readers.setdefault(training.teacher, training)
+    stages = [cache.TeacherCache(teacher, reader).stage for teacher, reader in readers.items()]
+    return {stage.name: stage for stage in stages}
+
+
+def _report(pair: Pair) -> dict[str, Any]:
     from pipeline import report  # not above: it takes torch, fairseq and matplotlib, for seconds
 
-    with _named("report"):
-        table = report.build(pair)
-    print(f"\n{table}")
-    print(f"report: {pair.run_dir / 'report.html'} (and report.md, report.json)")
-
-
-_KEPT = (
-    Stage(
-        "prepare",
-        (),
-        prepare.inputs,
-        prepare.run,
-        lambda pair: files.remove(pair.text_dir),
-    ),
-    Stage(
-        "binarize",
-        ("prepare",),
-        binarize.inputs,
-        binarize.run,
-        lambda pair: files.remove(pair.bin_dir),
-    ),
-    *(training_stage(training) for training in TRAININGS),
-)
-
-# `evaluate` and `report` are cheap and look at what is there, so they run whenever asked.
-STAGES: dict[str, Callable[[Pair, bool], None]] = {
-    **{stage.name: stage.execute for stage in _KEPT},
-    "evaluate": _evaluate,
-    "report": _report,
-}
+    say(f"\n{report.build(pair)}")
+    say(f"report: {pair.run_dir / 'report.html'} (and report.md, report.json)")
+    return {}

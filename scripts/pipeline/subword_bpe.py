@@ -53,16 +53,24 @@ def train(text: Mapping[str, Path], folder: Path, settings: Mapping[str, Any]) -
         files.write_lines(folder / f"vocab.{language}", lines)
 
 
-class Segmenter:
-    """BPE of one language; merges that lead to a rare subword are taken back.
+def model_files(languages: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
+    """Return the names of the files that segmenting needs; the codes come first."""
+    threshold = settings.get("vocabulary_threshold") is not None
+    return [_CODES, *(f"vocab.{language}" for language in languages if threshold)]
 
-    With the threshold, a subword that one language hardly ever has is not used for it just because
+
+class Segmenter:
+    """BPE of one language; with a threshold, merges that lead to a rare subword are taken back.
+
+    With it, a subword that one language hardly ever has is not used for it just because
     the other has it: else the model would meet it as good as untrained.
     """
 
     def __init__(self, folder: Path, language: str, settings: Mapping[str, Any]) -> None:
-        with (folder / f"vocab.{language}").open(encoding="utf-8") as file:
-            vocabulary = read_vocabulary(file, settings["vocabulary_threshold"])
+        vocabulary = None
+        if (threshold := settings.get("vocabulary_threshold")) is not None:
+            with (folder / f"vocab.{language}").open(encoding="utf-8") as file:
+                vocabulary = read_vocabulary(file, threshold)
         with (folder / _CODES).open(encoding="utf-8") as file:
             self._bpe = BPE(file, vocab=vocabulary)
 

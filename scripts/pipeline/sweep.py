@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import cli, files, settings, state, training_log
+from pipeline import cli, files, schedule, settings, stages, state, training_log
+from pipeline.devices import Slot
+from pipeline.errors import PipelineError
+from pipeline.models import Model
 from pipeline.settings import Pair
-from pipeline.stages import training_stage
 from pipeline.train import Training
 
-# What is tuned, by the config that it starts from.
-CRITERIONS = {"kd": "forward_kl", "ka": "backward_kl"}
+# The models that the paper tunes.
+MODELS = ("kd", "ka")
 WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 WHOLE = 0  # as --top-k has it
 SIZES = (2, 4, 8, 16, WHOLE)
@@ -34,54 +36,63 @@ example:
 
 @dataclass(frozen=True)
 class Point:
-    """One fine-tuning: what it starts from, λ, and k (0: the whole vocabulary)."""
+    """One fine-tuning: the model that it varies, λ, and k (0: the whole vocabulary)."""
 
-    config: str
+    model: Model
     weight: float
     size: int
 
     @property
     def training(self) -> Training:
         """The training that finds its score."""
+        varied = {
+            "criterion.transfer_weight": self.weight,
+            "criterion.top_k": self.size,
+            "checkpoint.no_epoch_checkpoints": True,
+        }
         return Training(
-            f"sweep/{self.config}-weight{self.weight:g}-k{self.size or 'V'}",
-            start="learner",
-            teacher="teacher",
-            config=self.config,
-            varied={
-                "criterion.transfer_weight": self.weight,
-                "criterion.top_k": self.size,
-                "checkpoint.no_epoch_checkpoints": True,
-            },
+            f"sweep/{self.model.name}-weight{self.weight:g}-k{self.size or 'V'}",
+            start=self.model.start,
+            teacher=self.model.teacher,
+            config=self.model.config,
+            settings={**self.model.settings, **varied},
         )
 
 
-def run(pair: Pair, points: Sequence[Point]) -> pd.DataFrame:
-    """Train what is not trained yet.
+def run(pair: Pair, points: Sequence[Point], slots: Sequence[Slot]) -> None:
+    """Train what is not trained yet, and keep the table of what is.
 
     Args:
         pair: its teacher and learner are done.
         points: what to try.
-
-    Returns:
-        One row for each point: criterion, transfer_weight, top_k, bleu.
+        slots: as many trainings run at the same time.
 
     Raises:
         PipelineError: a stage before is not done, or a training failed.
     """
-    rows = []
-    for point in points:
-        training = point.training
-        training_stage(training).execute(pair, force=False)
-        row = {
-            "criterion": CRITERIONS[point.config],
+    trainings = [stages.training_stage(pair, point.training) for point in points]
+    schedule.run(
+        pair,
+        stages.with_caches(pair, trainings),
+        slots,
+        on_done=lambda: _write_results(pair, points),
+    )
+
+
+def _write_results(pair: Pair, points: Sequence[Point]) -> None:
+    """One row for each point that is done: criterion, transfer_weight, top_k, bleu."""
+    rows = [
+        {
+            "criterion": point.training.resolved(pair)["criterion._name"],
             "transfer_weight": point.weight,
             "top_k": point.size,
-            "bleu": best_bleu(pair, training),
+            "bleu": best_bleu(pair, point.training),
         }
-        rows.append(row)
+        for point in points
+        if state.is_done(pair.run_dir, point.training.name)
+    ]
+    if rows:
         files.write_text(results_file(pair), pd.DataFrame(rows).to_csv(index=False))
-    return pd.DataFrame(rows)
 
 
 def results_file(pair: Pair) -> Path:
@@ -115,27 +126,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _sweep(arguments: argparse.Namespace) -> None:
     pair = cli.load_pair(arguments.pair, arguments)
-    grid = itertools.product(arguments.criterions, arguments.weights, arguments.top_k)
+    models = _models(pair, arguments.criterions)
+    grid = itertools.product(models, arguments.weights, arguments.top_k)
+    points = [Point(*values) for values in grid]
+    slots = cli.slots(arguments, pair, [point.training for point in points])
     with state.locked(pair.run_dir):
-        run(pair, [Point(*values) for values in grid])
+        run(pair, points, slots)
         best = draw(pair)
     print(f"\n{best.to_markdown(index=False)}\n\nsweep: {results_file(pair)}")
+
+
+def _models(pair: Pair, names: Sequence[str] | None) -> list[Model]:
+    """Return the models to tune; by default those of `MODELS` that the pair has."""
+    taught = {model.name: model for model in pair.models if model.teacher}
+    if unknown := [name for name in names or () if name not in taught]:
+        raise PipelineError(
+            f"--criterions {unknown[0]} is no model with a teacher: choose from {', '.join(taught)}"
+        )
+    return [taught[name] for name in names or MODELS if name in taught]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/sweep.sh",
-        description="Tune λ and k of KD and KA on the validation set.",
+        description="Tune λ and k of KD and KA, or of other models, on the validation set.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("pair", metavar="PAIR", help=", ".join(settings.names()))
     parser.add_argument(
         "--criterions",
-        type=_listed(_criterion),
-        default=tuple(CRITERIONS),
+        type=_listed(str),
         metavar="LIST",
-        help=f"of {','.join(CRITERIONS)} (default: all)",
+        help=f"models that have a teacher (default: {','.join(MODELS)})",
     )
     parser.add_argument(
         "--weights",
@@ -164,12 +187,6 @@ def _listed(read: Callable[[str], object]) -> Callable[[str], tuple]:
                 raise argparse.ArgumentTypeError(f"{part}: {error}") from None
 
     return lambda text: tuple(values(text))
-
-
-def _criterion(text: str) -> str:
-    if text not in CRITERIONS:
-        raise ValueError(f"choose from {', '.join(CRITERIONS)}")
-    return text
 
 
 def _weight(text: str) -> float:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import commands, files, hydra_configs, state, training_log
-from pipeline.devices import Devices, visible_gpus
+from pipeline import commands, exporting, files, given_teacher, hydra_configs, state, training_log
+from pipeline.devices import Devices
 from pipeline.errors import PipelineError
-from pipeline.progress import bar
+from pipeline.models import Model
+from pipeline.progress import bar, say
 from pipeline.settings import USER_DIR, Pair
 
 # What the pipeline sets itself, or what leaves the trained model as it is.
@@ -24,23 +24,8 @@ _NO_INPUTS = (
 )
 
 
-@dataclass(frozen=True)
-class Training:
-    """One model to train.
-
-    Attributes:
-        name: of the stage, of its config and of its folder.
-        start: the training whose model this one goes on from, or None.
-        teacher: the training whose model is the frozen teacher, or None.
-        config: the config's name, where it is not that of the stage.
-        varied: settings that differ from the config's.
-    """
-
-    name: str
-    start: str | None = None
-    teacher: str | None = None
-    config: str = ""
-    varied: Mapping[str, Any] = field(default_factory=dict)
+class Training(Model):
+    """A model, and how it is made."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -49,12 +34,14 @@ class Training:
 
     def inputs(self, pair: Pair) -> dict[str, Any]:
         """Return what the model depends on."""
-        settings = self._settings(pair)
-        if (batches := Devices.choose(settings).batches) > 1:
+        if given := self._given(pair):
+            return given_teacher.inputs(pair, given)
+        settings = self.resolved(pair)
+        if (batches := Devices.choose(settings, visible=pair.slot.visible).batches) > 1:
             settings["optimization.update_freq"] = [batches]
         kept = {key: value for key, value in settings.items() if not key.startswith(_NO_INPUTS)}
         # Where it is does not matter; that there is one does, in the last digits.
-        kept["task.teacher_cache"] = bool(settings.get("task.teacher_cache"))
+        kept["task.teacher_cache"] = self.cached(pair)
         upstream = {f"from {need}": state.fingerprint(pair.run_dir, need) for need in self.needs}
         return {**kept, **upstream}
 
@@ -62,35 +49,45 @@ class Training:
         """Train, or go on with a training that was cut off.
 
         Raises:
-            PipelineError: fairseq-hydra-train failed.
+            PipelineError: fairseq-hydra-train failed, or `pair.yaml` names a teacher that does not
+                fit.
         """
-        settings = self._settings(pair)
-        devices = Devices.choose(settings)
+        if given := self._given(pair):
+            return given_teacher.install(pair, given)
+        settings = self.resolved(pair)
+        devices = Devices.choose(settings, visible=pair.slot.visible)
         log = pair.log(self.name)
         # There is none, or a whole one: ka_fairseq.compat has fairseq write it so.
         begun = pair.last_checkpoint(self.name).exists()
         if begun:
-            print(f"{self.name}: going on from its last checkpoint")
+            say(f"{self.name}: going on from its last checkpoint")
         command = [*devices.launcher, *commands.python_module("fairseq_cli.hydra_train")]
-        command += ["--config-dir", str(pair.config_dir)]
-        command += ["--config-name", self.config or self.name]
-        overrides = {**self._overrides(pair, settings), **devices.overrides()}
-        command += hydra_configs.arguments(overrides)
-        written = hydra_configs.resolve(pair.config_dir, self.config or self.name, {})
-        command += hydra_configs.forced(self.varied, written)
+        command += self.arguments(pair, devices.overrides())
         with _Progress(self.name, settings) as progress:
-            commands.run(command, log, progress.on_line, append=begun)
+            commands.run(command, log, progress.on_line, append=begun, slot=pair.slot)
         best = pair.best_checkpoint(self.name)
         if not best.exists():
             raise PipelineError("no checkpoint was written: is max_epoch or max_update too small?")
-        from ka_fairseq.export import export  # here, as it imports fairseq: that takes seconds
-
-        export(best, pair.model(self.name))
+        exporting.export(best, pair.model(self.name))
         seconds = training_log.by_epoch(training_log.read(log), "train_train_wall")
         return {
             "parameters": training_log.parameters(log),
             "train_seconds": sum(seconds.values()),
+            "threads": pair.slot.threads,
         }
+
+    def arguments(self, pair: Pair, more: Mapping[str, Any] | None = None) -> list[str]:
+        """Return what fairseq-hydra-train is called with.
+
+        Args:
+            pair: its paths and languages replace those of the config.
+            more: further settings.
+        """
+        overrides = {**self._overrides(pair), **(more or {})}
+        words = ["--config-dir", str(pair.config_dir), "--config-name", self.config]
+        words += hydra_configs.arguments(overrides)
+        written = hydra_configs.resolve(pair.config_dir, self.config, {})
+        return words + hydra_configs.forced(self.settings, written)
 
     def begun(self, pair: Pair) -> bool:
         """Whether there is a checkpoint to go on from."""
@@ -101,12 +98,16 @@ class Training:
         files.remove(pair.model_dir(self.name))
         files.remove(pair.log(self.name))
 
-    def _overrides(self, pair: Pair, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def _given(self, pair: Pair) -> given_teacher.GivenTeacher | None:
+        """Return the model that `pair.yaml` gives instead of this training, if it does."""
+        return given_teacher.of(pair) if self.name == given_teacher.STAGE else None
+
+    def _overrides(self, pair: Pair) -> dict[str, Any]:
         folder = str(pair.model_dir(self.name))
         overrides: dict[str, Any] = {
             "hydra.run.dir": folder,
             "common.user_dir": str(USER_DIR),
-            "common.fp16": visible_gpus() > 0,
+            "common.fp16": pair.slot.visible > 0,
             "task.data": str(pair.bin_dir),
             "task.source_lang": pair.source_lang,
             "task.target_lang": pair.target_lang,
@@ -118,14 +119,21 @@ class Training:
             overrides["checkpoint.finetune_from_model"] = str(start)
         if self.teacher:
             overrides["task.teacher_path"] = str(pair.best_checkpoint(self.teacher))
-            if settings.get("task.teacher_cache"):
-                # In the teacher's folder, so that a teacher that is redone takes it along.
-                overrides["task.teacher_cache"] = str(pair.model_dir(self.teacher) / "cache")
+            if self.cached(pair):
+                overrides["task.teacher_cache"] = str(pair.teacher_cache(self.teacher))
         return {**overrides, **pair.training}
 
-    def _settings(self, pair: Pair) -> dict[str, Any]:
-        varied = {**pair.training, **self.varied}
-        return hydra_configs.resolve(pair.config_dir, self.config or self.name, varied)
+    def cached(self, pair: Pair) -> bool:
+        """Whether it reads the teacher's answers from a cache."""
+        try:
+            return bool(self.teacher and self.resolved(pair).get("task.teacher_cache"))
+        except PipelineError:  # no config, or no valid one: an error where it is asked for
+            return False
+
+    def resolved(self, pair: Pair) -> dict[str, Any]:
+        """Return all settings that its config, the list and the pair give, by their dotted keys."""
+        varied = {**pair.training, **self.settings}
+        return hydra_configs.resolve(pair.config_dir, self.config, varied)
 
 
 class _Progress:

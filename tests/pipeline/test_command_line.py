@@ -23,6 +23,7 @@ def pipeline(*arguments):
         (["klingon"], "unknown pair klingon: choose one of demo"),
         (["demo", "distil"], "unknown stage distil: choose from prepare, binarize, teacher"),
         (["demo", "kd"], "kd needs binarize, which is not done"),
+        (["demo", "--jobs", "9", "evaluate"], "evaluate needs a trained model, and none is done"),
         (["--data", "DATA"], "--data needs --src, --tgt, --config too"),
         (["demo", "--src", "de"], "--src, --tgt, --config and --name go with --data"),
         (["--data", "DATA", "--src", "de", "--tgt", "de", "--config", "x"], "the same language"),
@@ -40,6 +41,14 @@ def test_a_mistake_is_one_line(tmp_path, capsys, arguments, says):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("option", ["--jobs", "--threads"])
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+def test_jobs_and_threads_are_numbers_from_one_up(capsys, option, value):
+    with pytest.raises(SystemExit):
+        main(["demo", f"{option}={value}"])
+    assert f"argument {option}: {value} is not a number from 1 up" in capsys.readouterr().err
+
+
 def test_the_script_gives_the_error_and_its_exit_code(tmp_path):
     result = pipeline("klingon")
     assert result.returncode == 1
@@ -50,7 +59,7 @@ def test_the_script_gives_the_error_and_its_exit_code(tmp_path):
 def test_help_lists_stages_and_pairs():
     result = pipeline("--help")
     assert result.returncode == 0
-    assert "prepare binarize teacher learner control kd ka mixture topk evaluate report" in (
+    assert "prepare binarize teacher learner control cache kd ka mixture topk evaluate report" in (
         result.stdout
     )
     assert "pair (demo" in result.stdout

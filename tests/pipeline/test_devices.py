@@ -11,11 +11,12 @@ import torch
 from fairseq.dataclass.configs import FairseqConfig
 from fairseq.distributed.utils import infer_init_method
 from omegaconf import OmegaConf
-from pipeline import stages, state
-from pipeline.devices import Devices
+from pipeline import parallel, stages, state
+from pipeline.devices import Devices, Slot, slots
 from pipeline.errors import PipelineError
 
 EIGHT = {"optimization.update_freq": [8]}
+ONE = {"optimization.update_freq": [1]}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_the_launcher_starts_the_training(pair, tmp_path, monkeypatch):
     monkeypatch.setenv("UPDATE_FREQ", "1")
     state.write(pair.run_dir, "binarize", state.Record({}, done=True))
     with pytest.raises(PipelineError, match="stage teacher failed"):
-        stages.STAGES["teacher"](pair, False)
+        stages.table(pair)["teacher"].execute(pair)
     log = pair.log("teacher").read_text(encoding="utf-8")
     assert "started --nodes=2" in log
     assert "fairseq_cli.hydra_train" in log
@@ -109,7 +110,65 @@ def test_the_launcher_starts_the_training(pair, tmp_path, monkeypatch):
 
 
 def test_the_number_of_gpus_is_no_input(pair, monkeypatch):
-    teacher = stages.TRAININGS[0]
+    teacher = stages.trainings(pair)[0]
     before = teacher.inputs(pair)
     monkeypatch.setenv("UPDATE_FREQ", "4")
     assert teacher.inputs(pair) != before  # another batch is another model
+
+
+@pytest.mark.parametrize(
+    ("jobs", "threads", "environ", "expected"),
+    [
+        (None, None, {}, [Slot((), 1)] * 6),
+        (None, 2, {}, [Slot((), 2)] * 3),
+        (None, None, {"OMP_NUM_THREADS": "4"}, [Slot((), 4)]),
+        (None, 99, {}, [Slot((), 99)]),
+        (1, None, {}, [Slot((), 1)]),
+        (2, 3, {"OMP_NUM_THREADS": "4"}, [Slot((), 3)] * 2),
+        (9, None, {}, [Slot((), 1)] * 9),
+    ],
+)
+def test_a_thread_each_on_a_cpu(monkeypatch, jobs, threads, environ, expected):
+    monkeypatch.setattr(parallel, "cores", lambda: 6)
+    assert slots(jobs, threads, [ONE, EIGHT], environ, visible=0) == expected
+
+
+@pytest.mark.parametrize(
+    ("jobs", "trainings", "environ", "gpus"),
+    [
+        (None, [ONE, ONE], {}, ["0", "1", "2", "3"]),
+        (None, [], {}, ["0", "1", "2", "3"]),
+        (None, [ONE, EIGHT], {}, ["0,1,2,3"]),  # as many as divide it, all of one training
+        (1, [ONE, ONE], {}, ["0,1,2,3"]),
+        (2, [EIGHT], {}, ["0,1", "2,3"]),
+        (3, [ONE], {}, ["0", "1", "2"]),
+        (None, [EIGHT], {"GPUS": "2"}, ["0,1", "2,3"]),
+        (None, [ONE], {"CUDA_VISIBLE_DEVICES": "4,6,GPU-a,7"}, ["4", "6", "GPU-a", "7"]),
+        (None, [ONE], {"UPDATE_FREQ": "2"}, ["0,1,2,3"]),
+    ],
+)
+def test_gpus_are_shared_out(monkeypatch, jobs, trainings, environ, gpus):
+    monkeypatch.setattr(parallel, "cores", lambda: 12)
+    found = slots(jobs, None, trainings, environ, visible=4)
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in found] == gpus
+    assert {slot.environment["OMP_NUM_THREADS"] for slot in found} == {str(12 // len(gpus))}
+    for slot in found:
+        for training in trainings:
+            assert Devices.choose(training, environ, slot.visible).gpus <= slot.visible
+
+
+@pytest.mark.parametrize(
+    ("jobs", "environ", "says"),
+    [
+        (5, {}, "--jobs 5 leaves 0 of this machine's 4 GPUs for each training"),
+        (4, {"GPUS": "2"}, "--jobs 4 leaves 1 of this machine's 4 GPUs for each training"),
+        (2, {"GPUS": "8", "LAUNCHER": "srun"}, "it goes with --jobs 1"),
+    ],
+)
+def test_more_jobs_than_there_are_gpus(jobs, environ, says):
+    with pytest.raises(PipelineError, match=says):
+        slots(jobs, None, [EIGHT], environ, visible=4)
+
+
+def test_a_launcher_gets_all(monkeypatch):
+    assert slots(None, None, [EIGHT], {"GPUS": "8", "LAUNCHER": "srun"}, visible=4) == [Slot()]

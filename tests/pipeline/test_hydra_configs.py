@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from pipeline import hydra_configs, settings, stages
+from pipeline import hydra_configs, settings
 from pipeline.errors import PipelineError
 
-CONFIGS = [(pair, t.name) for pair in settings.names() for t in stages.TRAININGS]
+MODELS = {name: settings.load(settings.CONFIGS / name, Path()).models for name in settings.names()}
+CONFIGS = [(pair, model.config) for pair, models in MODELS.items() for model in models]
 
 
 def parsed(value):
@@ -48,7 +50,7 @@ def test_every_config_begins_with_its_command(pair, name):
 def test_every_config_stands_alone(pair, name):
     """Run as its header says, a config reads and writes where the pipeline does."""
     found = hydra_configs.resolve(settings.CONFIGS / pair, name, {})
-    training = next(training for training in stages.TRAININGS if training.name == name)
+    training = next(model for model in MODELS[pair] if model.config == name)
     run = f"runs/{pair}"
     assert found["checkpoint.save_dir"] == f"{run}/{name}"
     assert found["task.data"] == f"{run}/bin"
@@ -65,7 +67,7 @@ def test_fine_tunings_differ_in_task_and_criterion_alone(pair):
         own = ("criterion.", "task.", "checkpoint.save_dir")
         return {key: value for key, value in found.items() if not key.startswith(own)}
 
-    fine_tunings = [training.name for training in stages.TRAININGS if training.start]
+    fine_tunings = [model.config for model in MODELS[pair] if model.start]
     assert len(fine_tunings) == 5
     assert all(shared(name) == shared("control") for name in fine_tunings)
 

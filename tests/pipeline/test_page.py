@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
-from pipeline import analyse, evaluate, files, page, report, state
+from lxml import html
+from pipeline import analyse, evaluate, files, page, report, settings, state, tables
 
+NAMES = settings.load(settings.CONFIGS / "demo", Path()).titles
 SOURCES = [f"Satz <{number}>" for number in range(12)]
 REFERENCES = [f"This is sentence number {number} of the test" for number in range(12)]
 
@@ -51,19 +55,93 @@ def test_the_page_is_one_file_that_asks_for_nothing(evaluated):
     assert not re.search(r"url\(|@import|https?://", text)
 
 
-def test_what_the_page_shows(evaluated):
+@pytest.fixture
+def written(evaluated):
+    """What ``report.json`` and ``report.html`` hold."""
     report.build(evaluated)
+    content = json.loads((evaluated.run_dir / "report.json").read_text(encoding="utf-8"))
+    return content, html.parse(evaluated.run_dir / "report.html").getroot()
+
+
+def cells(row):
+    return [cell.text_content().replace("\N{NO-BREAK SPACE}", " ") for cell in row]
+
+
+def test_what_the_page_shows(evaluated, written):
+    content, document = written
     text = (evaluated.run_dir / "report.html").read_text(encoding="utf-8")
     assert "Satz &lt;5&gt;" in text and "Satz <5>" not in text
     assert "(nothing)" in text
-    rows = {row["model"]: row["bleu"] for row in report.collect(evaluated)}
-    best = max(("kd", "ka"), key=rows.get)
-    assert re.findall(r'<tr class="best"><td>([^<]*)', text) == [report.NAMES[best]]
-    for row in report.collect(evaluated):
-        assert f"<td>{row['bleu']:.1f}</td><td>{row['chrf']:.1f}</td>" in text
     assert "nrefs:1|case:mixed|eff:no" in text
     # No model was trained, so there is nothing to analyse.
     assert "What the learners do" not in text
+    scores, sizes = document.findall(".//table[@class='rows']")
+    for table, expected in (
+        (scores, tables.scores(content, NAMES, chrf_gap=True)),
+        (sizes, tables.sizes(content, NAMES)),
+    ):
+        assert cells(table.findall("thead/tr/th")) == list(expected[0])
+        found = [cells(row) for row in table.findall("tbody/tr")]
+        assert found == [list(row.values()) for row in expected]
+
+
+def test_the_first_is_not_marked_where_its_interval_holds_zero(written):
+    """KD and KA are wrong in a line each, which is chance."""
+    content, document = written
+    assert not content["leader"]["best"]
+    assert document.findall(".//tr[@class='best']") == []
+
+
+def test_the_best_is_marked_where_its_interval_excludes_zero(evaluated):
+    add(evaluated, "ka", ["This is wrong"] * len(REFERENCES))
+    report.build(evaluated)
+    document = html.parse(evaluated.run_dir / "report.html")
+    (row,) = document.findall(".//tr[@class='best']")
+    assert cells(row)[0] == NAMES["kd"]
+
+
+def test_each_cell_names_its_column_where_the_heads_are_hidden(written):
+    """On narrow screens a row is a block; what stands before a cell is its attribute."""
+    _, document = written
+    for table in document.findall(".//table[@class='rows']"):
+        _, *heads = cells(table.findall("thead/tr/th"))
+        for row in table.findall("tbody/tr"):
+            assert [cell.get("data-head") for cell in row[1:]] == heads
+
+
+def test_the_widest_tables_fit_where_rows_are_not_blocks(written):
+    """From the width at which the style sheet makes rows blocks, whole tables must fit.
+
+    A column is at least as wide as its longest part that has no place to break; 0.6 em is a wide
+    font's mean character.
+    """
+    content, document = written
+    difference = {"bleu": -10.04, "low": -12.34, "high": -10.02, "p_value": 0.123}
+    row = {
+        **content["models"][0],
+        "parameters": 123_456_789,
+        "train_minutes": 1234.5,
+        "gap_recovered": {"bleu": -1.234, "chrf": -1.234},
+        "differences": dict.fromkeys(tables.BASELINES, difference),
+    }
+    content["models"] = [{**row, "model": model} for model in NAMES]
+    content["baselines"] = list(tables.BASELINES)
+    style = document.findtext(".//style")
+    assert "nowrap" not in style
+
+    def pixels(pattern):
+        return 16 * float(re.search(pattern + r" ?([\d.]+)rem", style)[1])
+
+    space = pixels(r"@media \(max-width:") - 2 * pixels(r"main \{[^}]*padding: \S+")
+    for table in (
+        tables.scores(content, NAMES, chrf_gap=True),
+        tables.sizes(content, NAMES),
+    ):
+        rows = [[page._unbroken(cell) for cell in row.values()] for row in table]
+        columns = zip(table[0], *rows, strict=True)
+        longest = [max(len(part) for text in c for part in text.split(" ")) for c in columns]
+        characters = 0.6 * pixels(r"table \{[^}]*font-size:") * sum(longest)
+        assert characters + 2 * len(longest) * pixels(r"th, td \{ padding: \S+") <= space
 
 
 def test_models_without_a_checkpoint_of_an_epoch_are_not_analysed(pair):
@@ -72,4 +150,4 @@ def test_models_without_a_checkpoint_of_an_epoch_are_not_analysed(pair):
         state.write(pair.run_dir, model, state.Record({}, done=True))
         files.write_text(pair.best_checkpoint(model), "weights")
         files.write_text(pair.last_checkpoint(model), "weights")
-    assert analyse.analyse(pair, {"kd": "KD"}) is None
+    assert analyse.analyse(pair) is None

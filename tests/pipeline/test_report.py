@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from pipeline import evaluate, files, report, state, training_log
@@ -49,15 +50,38 @@ def evaluated(pair):
     return pair
 
 
-def test_table(evaluated):
+def table(text, head):
+    """The rows of the Markdown table that has a column `head`, each by column."""
+    lines = text.splitlines()
+    start = next(n for n, line in enumerate(lines) if f" {head} " in line)
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.split("|")[1:-1]])
+    heads, _, *cells = rows
+    return {row[0]: dict(zip(heads, row, strict=True)) for row in cells}
+
+
+def test_tables(evaluated):
     text = report.build(evaluated)
-    rows = [line for line in text.splitlines() if line.startswith("|")][2:]
-    names = [row.split("|")[1].strip() for row in rows]
-    assert names == ["teacher", "learner", "KD (forward KL)", "KA, top-8"]
-    cells = [cell.strip() for cell in rows[0].split("|")[1:-1]]
-    assert cells == ["teacher", "100.0", "100.0", "1.000", "1.000", cells[5], "1.23 M", "1.5"]
-    assert float(cells[5]) < 0.05
-    assert rows[2].split("|")[6].strip() == "–"
+    scores, sizes = table(text, "chrF"), table(text, "parameters")
+    names = ["teacher", "learner", "KD (forward KL)", "KA, top-8"]
+    assert list(scores) == names and list(sizes) == names
+    assert sizes["teacher"] == {
+        "model": "teacher",
+        "BP": "1.000",
+        "length": "1.000",
+        "parameters": "1.23 M",
+        "train minutes": "1.5",
+    }
+    teacher, kd = scores["teacher"], scores["KD (forward KL)"]
+    assert teacher["BLEU"] == teacher["chrF"] == "100.0"
+    assert teacher["p vs KD"] == "<0.001"
+    assert kd["vs KD"] == kd["p vs KD"] == "–"
+    assert "vs control" not in teacher  # there is none
+    # The same translations as the learner's.
+    assert kd["gap recovered"] == "0 %" and teacher["gap recovered"] == "–"
     assert "`nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:" in text
     assert "`nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:" in text
     assert text == (evaluated.run_dir / "report.md").read_text(encoding="utf-8")
@@ -71,19 +95,58 @@ def test_json_holds_the_numbers(evaluated):
     assert models["topk"]["brevity_penalty"] < 0.1
     assert models["topk"]["length_ratio"] == pytest.approx(3 / 10)
     assert models["learner"]["train_minutes"] == 2
-    assert models["kd"]["p_value"] is None
-    # The same translations as the baseline's.
-    assert models["learner"]["p_value"] == 1
-    assert models["topk"]["p_value"] < 0.05
+    assert content["baselines"] == ["kd"] and models["kd"]["differences"] == {}
+    same, worse = (models[model]["differences"]["kd"] for model in ("learner", "topk"))
+    assert same == {"bleu": 0, "low": 0, "high": 0, "p_value": 1}
+    assert worse["low"] <= worse["bleu"] <= worse["high"] < 0
+    assert worse["p_value"] < 0.05
+    assert worse["bleu"] == models["topk"]["bleu"] - models["kd"]["bleu"]
+    assert models["kd"]["gap_recovered"] == {"bleu": 0, "chrf": 0}
+    assert models["topk"]["gap_recovered"]["bleu"] < 0
+    assert models["teacher"]["gap_recovered"] is None
+    assert content["leader"]["model"] == "kd" and content["leader"]["best"]
+
+
+def test_warnings_stand_in_all_three_files(evaluated):
+    """The curves of the teacher and of KD rise; the teacher is far above the learner."""
+    text = report.build(evaluated)
+    content = json.loads((evaluated.run_dir / "report.json").read_text(encoding="utf-8"))
+    (warning,) = content["warnings"]
+    assert warning["kind"] == "still rising"
+    assert warning["values"]["teacher"] == {"per_epoch": pytest.approx(40), "epochs": 3}
+    assert "topk" not in warning["values"]
+    assert f"- **Warning.** {warning['text']}" in text
+    assert warning["text"] in (evaluated.run_dir / "report.html").read_text(encoding="utf-8")
+
+
+def test_without_faults_there_are_no_warnings(evaluated):
+    for model in ("teacher", "learner", "kd", "topk"):
+        evaluated.log(model).write_text(log_text([20, 30, 30.1, 30, 30.2, 30.1]), encoding="utf-8")
+    assert "Warning" not in report.build(evaluated)
+    assert 'class="warnings"' not in (evaluated.run_dir / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("missing", ["control", "kd", "teacher", "learner", "topk"])
+def test_tables_with_models_missing(evaluated, missing):
+    add_result(evaluated, "control", BAD, [50, 50])
+    state.forget(evaluated.run_dir, f"evaluate.{missing}")
+    scores = table(report.build(evaluated), "chrF")
+    assert len(scores) == 4 and evaluated.titles[missing] not in scores
+    heads = next(iter(scores.values())).keys()
+    assert ("vs control" in heads) == (missing != "control")
+    assert ("vs KD" in heads) == (missing != "kd")
+    assert ("gap recovered" in heads) == (missing not in ("teacher", "learner"))
+
+
+def test_a_single_model(evaluated):
+    for model in ("teacher", "learner", "kd"):
+        state.forget(evaluated.run_dir, f"evaluate.{model}")
+    (row,) = table(report.build(evaluated), "chrF").values()
+    assert row.keys() == {"model", "BLEU", "chrF"}
 
 
 def test_same_seed_same_report(evaluated):
     assert report.build(evaluated) == report.build(evaluated)
-
-
-def test_without_the_baseline_there_is_no_p_value(evaluated):
-    state.forget(evaluated.run_dir, "evaluate.kd")
-    assert all(row["p_value"] is None for row in report.collect(evaluated))
 
 
 @pytest.mark.parametrize("name", ["validation_bleu", "transfer_loss"])
@@ -99,3 +162,14 @@ def test_an_epoch_that_was_repeated_counts_once(tmp_path):
     records = training_log.read(log)
     assert training_log.by_epoch(records, "valid_bleu") == {1: 1, 2: 2.5, 3: 3}
     assert sum(training_log.by_epoch(records, "train_train_wall").values()) == 90
+
+
+def test_the_threads_of_the_trainings_are_told(evaluated):
+    assert "threads a training" not in report.collect(evaluated, {})["system"]["Hardware"]
+    for model, threads in {"teacher": 2, "kd": 1, "topk": 1}.items():
+        record = state.read(evaluated.run_dir, model)
+        state.write(
+            evaluated.run_dir, model, replace(record, facts={**record.facts, "threads": threads})
+        )
+    system = report.collect(evaluated, {})["system"]
+    assert "CPU cores, 1 or 2 threads a training" in system["Hardware"]

@@ -76,7 +76,7 @@ def test_fallback_is_announced(pair, monkeypatch, capsys):
     monkeypatch.setattr(libreoffice, "available", lambda: True)
     monkeypatch.setattr(libreoffice, "read_pairs", unreachable)
     monkeypatch.setattr(homeassistant, "read_pairs", lambda: texts)
-    monkeypatch.setitem(pair.text, "held_out_per_mille", 200)
+    monkeypatch.setitem(pair.text, "held_out_per_mille", {"valid": 200, "test": 200})
     facts = prepare.run(pair)
     output = capsys.readouterr().out
     assert "no network" in output
@@ -103,7 +103,7 @@ def test_split_keeps_alike_sentences_together_and_off_the_training_set():
     targets = [" ".join(words[n % 8 :] + words[: n % 3] + [chr(97 + n % 26)]) for n in range(400)]
     pairs = [(f"Satz {n}", target) for n, target in enumerate(targets)]
     pairs += [("anders", target.upper() + " 7!") for target in targets]
-    splits = split.split(pairs, 150, 4)
+    splits = split.split(pairs, {"valid": 150, "test": 150}, 4)
     assert sum(map(len, splits.values())) == len(pairs)
     letters = {
         name: {"".join(filter(str.isalpha, t.lower())) for _, t in found}
@@ -113,5 +113,5 @@ def test_split_keeps_alike_sentences_together_and_off_the_training_set():
     assert not letters["train"] & letters["test"]
     assert not letters["train"] & letters["valid"]
     assert not letters["valid"] & letters["test"]
-    assert splits == split.split(pairs, 150, 4)
+    assert splits == split.split(pairs, {"valid": 150, "test": 150}, 4)
     assert all(len(t.split()) >= 4 for _, t in splits["valid"] + splits["test"])

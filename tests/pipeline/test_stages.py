@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from pipeline import commands, evaluate, files, settings, stages, state, train
 from pipeline.errors import PipelineError
+from pipeline.stage import Stage
 
 SCRIPTS = str(settings.REPOSITORY / "scripts")
 # Locks a folder, and runs a command that says its process id and waits.
@@ -25,13 +27,18 @@ with state.locked(folder):
 class Spy:
     """A stage that counts what happens to it."""
 
-    def __init__(self, fails=False, begun=True):
+    def __init__(self, fails=False, begun=True, cheap=False):
         self.settings = {"size": 1}
         self.runs = 0
         self.clears = 0
         self.fails = fails
-        self.stage = stages.Stage(
-            "spy", (), lambda pair: self.settings, self.run, self.clear, lambda pair: begun
+        self.stage = Stage(
+            "spy",
+            self.run,
+            lambda pair: self.settings,
+            clear=self.clear,
+            begun=lambda pair: begun,
+            cheap=cheap,
         )
 
     def run(self, pair):
@@ -98,29 +105,104 @@ def test_a_failure_that_left_nothing_allows_other_settings(pair):
     assert state.read(pair.run_dir, "spy").inputs == {"size": 2}
 
 
+def test_what_is_cheap_is_made_anew_with_other_settings(pair):
+    spy = Spy(cheap=True)
+    spy.stage.execute(pair)
+    spy.settings = {"size": 2}
+    spy.stage.execute(pair)
+    spy.stage.execute(pair)
+    assert (spy.runs, spy.clears) == (2, 1)
+    assert state.read(pair.run_dir, "spy").inputs == {"size": 2}
+
+
+def test_what_has_no_inputs_is_made_whenever_it_is_asked_for(pair):
+    spy = Spy()
+    stage = replace(spy.stage, inputs=None)
+    stage.execute(pair)
+    stage.execute(pair)
+    assert spy.runs == 2
+    assert state.read(pair.run_dir, "spy") is None
+
+
+def done(pair, *names):
+    for name in names:
+        state.write(pair.run_dir, name, state.Record({}, done=True))
+
+
+def chosen(pair, *words):
+    return [stage.name for stage in stages.chosen(pair, words)]
+
+
 def test_a_stage_needs_the_ones_before(pair):
     with pytest.raises(PipelineError, match=r"^kd needs binarize, which is not done$"):
-        stages.STAGES["kd"](pair, False)
+        stages.table(pair)["kd"].execute(pair)
     with pytest.raises(PipelineError, match=r"^evaluate needs a trained model"):
-        stages.STAGES["evaluate"](pair, False)
+        chosen(pair, "evaluate")
     with pytest.raises(PipelineError, match=r"^report needs evaluate"):
-        stages.STAGES["report"](pair, False)
+        chosen(pair, "report")
+
+
+def test_without_a_word_all_stages_are_chosen(pair):
+    assert chosen(pair) == list(stages.table(pair))
+    assert list(dict.fromkeys(map(stages.group, chosen(pair)))) == stages.names(pair.models)
+
+
+def test_each_stage_comes_after_those_that_it_needs(pair):
+    table = stages.table(pair)
+    for n, stage in enumerate(table.values()):
+        assert {*stage.needs, *stage.after} <= set(list(table)[:n])
+    fine_tunings = ("kd", "ka", "mixture", "topk")
+    assert all("cache.teacher" in table[name].needs for name in fine_tunings)
+    assert "cache.teacher" not in table["control"].needs
+
+
+def test_models_that_are_done_or_will_be_are_evaluated(pair):
+    done(pair, "teacher", "learner")
+    assert chosen(pair, "control", "evaluate") == [
+        *("control", "evaluate.teacher", "evaluate.learner", "evaluate.control")
+    ]
+    assert chosen(pair, "evaluate.learner", "report") == ["evaluate.learner", "report"]
+
+
+def test_the_cache_is_filled_before_the_training_that_reads_it(pair):
+    done(pair, "binarize", "teacher", "learner")
+    assert chosen(pair, "control", "kd") == ["control", "cache.teacher", "kd"]
+    done(pair, "cache.teacher")
+    assert chosen(pair, "kd") == ["kd"]
+
+
+def test_a_pair_without_a_cache_has_no_stage_for_it(tmp_path):
+    pair = settings.load(settings.CONFIGS / "wmt17_de_en", tmp_path)
+    assert not any(name.startswith("cache") for name in stages.table(pair))
+    with pytest.raises(PipelineError, match=r"wmt17_de_en has task\.teacher_cache"):
+        chosen(pair, "cache")
 
 
 def test_another_teacher_makes_a_done_fine_tuning_stale(pair):
     for name in ("binarize", "learner", "teacher"):
         state.write(pair.run_dir, name, state.Record({"lr": 1}, done=True))
-    training = next(training for training in stages.TRAININGS if training.name == "kd")
+    training = next(training for training in stages.trainings(pair) if training.name == "kd")
     inputs = state.canonical(training.inputs(pair))
     state.write(pair.run_dir, "kd", state.Record(inputs, done=True))
-    stages.STAGES["kd"](pair, False)
+    done(pair, "cache.teacher")
+    stages.table(pair)["kd"].execute(pair)
     state.write(pair.run_dir, "teacher", state.Record({"lr": 2}, done=True))
     with pytest.raises(PipelineError, match="from teacher"):
-        stages.STAGES["kd"](pair, False)
+        stages.table(pair)["kd"].execute(pair)
+
+
+def test_another_teacher_empties_its_cache(pair):
+    done(pair, "binarize")
+    inputs = []
+    for weights in ("those of one", "those of another"):
+        files.write_text(pair.best_checkpoint("teacher"), weights)
+        inputs.append(stages.table(pair)["cache.teacher"].inputs(pair))
+    assert {key for key in inputs[0] if inputs[0][key] != inputs[1][key]} == {"teacher"}
+    assert inputs[0]["dataset.max_tokens"] == 2000
 
 
 def test_paths_and_logging_are_no_inputs(pair):
-    inputs = stages.TRAININGS[3].inputs(pair)
+    inputs = stages.trainings(pair)[3].inputs(pair)
     assert inputs["criterion._name"] == "forward_kl"
     assert not any(key.startswith(("hydra", "checkpoint.save_dir", "task.data")) for key in inputs)
 
@@ -202,7 +284,9 @@ def test_a_translation_left_out_is_an_error(pair, monkeypatch):
     files.write_lines(pair.model("kd"), ["weights"])
     files.write_lines(pair.text_dir / "test.en", ["one", "two", "three"])
     monkeypatch.setattr(
-        commands, "run", lambda command, log, on_line: [on_line(f"D-{n}\t-1\tx") for n in (2, 0)]
+        commands,
+        "run",
+        lambda command, log, on_line, slot: [on_line(f"D-{n}\t-1\tx") for n in (2, 0)],
     )
     with pytest.raises(PipelineError, match=r"kd translated 2 of 3 sentences.*line 2 of the test"):
         evaluate.evaluate_model(pair, "kd")

@@ -16,8 +16,8 @@ def project(tmp_path_factory) -> projects.Project:
 
 @pytest.fixture(scope="session")
 def finished(project) -> projects.Project:
-    """The project after every stage, run in one go."""
-    project.pipeline(**killing.watched(project.run_dir, project.trace))
+    """The project after every stage, run in one go, one after the other."""
+    project.pipeline("--jobs", 1, **killing.watched(project.run_dir, project.trace))
     return project
 
 

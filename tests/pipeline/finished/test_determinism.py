@@ -1,4 +1,4 @@
-"""Same seed, same table."""
+"""Same seed, same table, however many trainings run at the same time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.pipeline.comparing import assert_same_runs
 pytestmark = pytest.mark.slow
 
 
-def test_two_quick_runs_are_the_same_run(finished):
+def test_stages_side_by_side_are_those_one_after_the_other(finished):
     again = replace(finished, runs="other runs")
-    again.pipeline()
+    again.pipeline("--jobs", 2)
     assert_same_runs(again, finished)

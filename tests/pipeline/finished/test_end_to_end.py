@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from pipeline import training_log
 
+from tests.pipeline.comparing import MODELS
 from tests.pipeline.project import environment
 
 pytestmark = pytest.mark.slow
-
-MODELS = ["teacher", "learner", "control", "kd", "ka", "mixture", "topk"]
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +30,9 @@ def test_the_table_has_every_model(run):
     for row in content["models"]:
         assert 0 <= row["bleu"] <= 100
         assert row["parameters"] > 0
-        assert row["train_minutes"] > 0
-        assert (row["p_value"] is None) == (row["model"] == "kd")
+        assert row["differences"].keys() == {"control", "kd"} - {row["model"]}
+    # fairseq rounds an epoch's seconds, and the learners' epochs take less than one here.
+    assert content["models"][0]["train_minutes"] > 0
     assert (run / "validation_bleu.png").stat().st_size > 10_000
 
 
@@ -85,7 +85,9 @@ def test_a_second_run_does_nothing_again(run, finished):
 
     before = written()
     output = finished.pipeline()
-    assert output.count(": done already") == 9
+    assert (
+        output.count(": done already") == 2 + 7 + 1 + 7 + 1
+    )  # those before, models, cache, scores, analysis
     assert written() == before
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from pipeline.stages import STAGES
+from pipeline import state
 
 from tests import killing
 from tests.pipeline.comparing import (
@@ -27,7 +28,8 @@ KILLS = {
     "teacher": 2,
     "learner": 2,
     "control": 1,
-    "kd": 3,
+    "cache": 1,
+    "kd": 2,
     "ka": 2,
     "mixture": 1,
     "topk": 1,
@@ -54,7 +56,7 @@ def draw(events: list[str], count: int, seed: random.Random) -> Iterator[killing
 def by_stage(events: list[str]) -> dict[str, list[str]]:
     """What each stage did: from the end of the one before to where it is marked as done."""
     found, start = {}, 0
-    for stage in STAGES:
+    for stage in KILLS:
         ends = [n for n, event in enumerate(events) if event.startswith(f"rename state/{stage}.")]
         end = max(ends, default=len(events) - 1) + 1
         found[stage] = events[start:end]
@@ -67,11 +69,12 @@ def test_twenty_kills_change_nothing(finished, fine_tuned, tmp_path):
     seed = random.Random(SEED)
 
     killed = replace(finished, runs="runs that are killed")
+    one_by_one = killed.command("--jobs", 1)
     stages = by_stage(killing.events(finished.trace))
     moments = [m for name, n in KILLS.items() for m in draw(stages[name], n, seed)]
     for moment in moments:
-        killing.run_and_kill(killed.command(), environment(), killed.run_dir, moment)
-    killed.pipeline()
+        killing.run_and_kill(one_by_one, environment(), killed.run_dir, moment)
+    killed.pipeline("--jobs", 1)
     assert_same_runs(killed, finished)
 
     folder, said = tmp_path / "killed", ""
@@ -82,3 +85,24 @@ def test_twenty_kills_change_nothing(finished, fine_tuned, tmp_path):
     assert_same_losses(said, fine_tuned.printed)
     for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
         assert_same_parameters(folder / name, fine_tuned.folder / name)
+
+
+def test_a_kill_that_meets_two_trainings_is_a_kill_of_neither(finished):
+    killed = replace(finished, runs="runs killed side by side")
+    for name in ("bin", "text", "state/prepare.json", "state/binarize.json"):
+        source, target = finished.run_dir / name, killed.run_dir / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+    both = killed.command("teacher", "learner", "--jobs", 2)
+    # The teacher has eight times as much to do before its end.
+    for at in ("log fairseq_cli.hydra_train/learner train_inner @10", "write learner/"):
+        event = next(event for event in killing.events(finished.trace) if event.startswith(at))
+        killing.run_and_kill(both, environment(), killed.run_dir, killing.Moment(event))
+        for name in ("teacher", "learner"):
+            record = state.read(killed.run_dir, name)
+            assert record is not None and not record.done
+    killed.pipeline("teacher", "learner", "--jobs", 2)
+    for name in ("teacher", "learner"):
+        assert_same_losses(*(p.log(name).read_text("utf-8") for p in (killed, finished)))
+        for file in ("checkpoint_best.pt", "checkpoint_last.pt", "model.pt"):
+            assert_same_parameters(killed.run_dir / name / file, finished.run_dir / name / file)

@@ -1,0 +1,90 @@
+"""Stages `cache.TEACHER`: a teacher answers all sentence pairs, for the trainings that it teaches.
+
+A stage of its own, as which of two trainings was the first to ask would decide the last digits.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import commands, files, state
+from pipeline.progress import bar
+from pipeline.settings import Pair
+from pipeline.stage import Stage
+from pipeline.train import Training
+
+# What the stored answers do not depend on, of the sections that they do depend on.
+_SECTIONS = ("task.", "dataset.")
+_NO_INPUTS = ("task._name", "task.data", "task.eval", "task.teacher_path", "task.teacher_cache=")
+# Of tqdm: the dataset, how many pairs are done and how many there are.
+_PROGRESS = re.compile(r"(\S+):\s+\d+%\|.*\| (\d+)/(\d+) \[")
+
+
+@dataclass(frozen=True)
+class TeacherCache:
+    """The answers of one teacher.
+
+    Attributes:
+        teacher: the training whose model it is.
+        reader: a training that reads them, whose config says in which precision and batches.
+    """
+
+    teacher: str
+    reader: Training
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that has the teacher answer."""
+        return Stage(
+            name(self.teacher),
+            self.run,
+            self.inputs,
+            needs=("binarize", self.teacher),
+            clear=lambda pair: files.remove(pair.teacher_cache(self.teacher)),
+            begun=lambda pair: pair.teacher_cache(self.teacher).exists(),
+            cheap=True,
+        )
+
+    def inputs(self, pair: Pair) -> dict[str, Any]:
+        """Return what the answers depend on."""
+        settings = self.reader.resolved(pair)
+        kept = {
+            key: value
+            for key, value in settings.items()
+            if key.startswith(_SECTIONS) and not f"{key}=".startswith(_NO_INPUTS)
+        }
+        return {
+            **kept,
+            "teacher": files.sha256(pair.best_checkpoint(self.teacher)),
+            "from binarize": state.fingerprint(pair.run_dir, "binarize"),
+        }
+
+    def run(self, pair: Pair) -> dict[str, Any]:
+        """Fill the cache, or go on with what was cut off.
+
+        Raises:
+            PipelineError: the command failed.
+        """
+        command = [*commands.python_module("ka_fairseq.cache"), "build"]
+        folder = {"hydra.run.dir": str(pair.model_dir(self.teacher))}
+        command += self.reader.arguments(pair, folder)
+        record = state.read(pair.run_dir, "prepare")
+        pairs = record.facts.get("pairs", {}) if record is not None else {}
+        answered: dict[str, int] = {}
+        total = pairs.get("train", 0) + pairs.get("valid", 0)
+        with bar(title=name(self.teacher), total=total or None, unit=" pairs") as progress:
+
+            def on_line(line: str) -> None:
+                if found := _PROGRESS.search(line):
+                    answered[found[1]] = int(found[2])
+                    progress.update(sum(answered.values()) - progress.n)
+
+            commands.run(command, pair.log(name(self.teacher)), on_line, slot=pair.slot)
+        return {}
+
+
+def name(teacher: str) -> str:
+    """Return the name of a teacher's stage."""
+    return f"cache.{teacher}"

@@ -1,0 +1,45 @@
+"""The gap between teacher and learner, and how much of it a fine-tuning recovers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MIN_GAP = 1.0  # points of BLEU or chrF; below it a share of the gap is a share of noise
+BASES = ("teacher", "learner")
+METRICS = ("bleu", "chrf")
+
+
+def teacher_gap(rows: Sequence[Mapping[str, Any]], metric: str = "bleu") -> float | None:
+    """Return how far the teacher is above the learner, or None where one of them is missing."""
+    scores = {row["model"]: row[metric] for row in rows}
+    if not scores.keys() >= set(BASES):
+        return None
+    return scores["teacher"] - scores["learner"]
+
+
+def recovered(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Return (fine-tuning - learner) / (teacher - learner) for each fine-tuning, by metric.
+
+    Args:
+        rows: of each model, its name and its scores `METRICS`.
+
+    Returns:
+        The share for each fine-tuning and metric, None where the teacher's gap is below `MIN_GAP`
+        in BLEU or in the metric itself. Nothing where teacher or learner is missing.
+    """
+    scores = {row["model"]: row for row in rows}
+    gaps = {metric: teacher_gap(rows, metric) for metric in METRICS}
+
+    def share(model: str, metric: str) -> float | None:
+        if min(gaps["bleu"], gaps[metric]) < MIN_GAP:
+            return None
+        return (scores[model][metric] - scores["learner"][metric]) / gaps[metric]
+
+    if gaps["bleu"] is None:
+        return {}
+    return {
+        model: {metric: share(model, metric) for metric in METRICS}
+        for model in scores
+        if model not in BASES
+    }

@@ -1,0 +1,122 @@
+"""The tables of a report as text, column by column: for Markdown and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.gap import MIN_GAP
+from pipeline.significance import CONFIDENCE, RESAMPLES, TRIALS
+
+NONE = "–"
+# What the differences of a row are taken to, as the heads of columns call it.
+BASELINES = {"control": "control", "kd": "KD"}
+_MEANINGS = {"control": ", what the teacher adds", "kd": ""}
+
+Table = list[dict[str, str]]
+
+
+def scores(content: Mapping[str, Any], names: Mapping[str, str], *, chrf_gap: bool) -> Table:
+    """Return the rows of the table of scores: one text for each column's head.
+
+    Args:
+        content: what ``report.json`` holds.
+        names: what the models are called.
+        chrf_gap: whether the gap recovered stands there in chrF too, in brackets.
+    """
+    gap_metrics = ("bleu", "chrf") if chrf_gap else ("bleu",)
+    gap_head = "gap recovered (in chrF)" if chrf_gap else "gap recovered"
+
+    def cells(row: Mapping[str, Any]) -> dict[str, str]:
+        found = {
+            "model": names[row["model"]],
+            "BLEU": f"{row['bleu']:.1f}",
+            "chrF": f"{row['chrf']:.1f}",
+        }
+        if _has_gaps(content):
+            found[gap_head] = _shares(row["gap_recovered"], gap_metrics)
+        for baseline in content["baselines"]:
+            difference = row["differences"].get(baseline)
+            found[f"vs {BASELINES[baseline]}"] = _difference(difference)
+            found[f"p vs {BASELINES[baseline]}"] = _p_value(difference)
+        return found
+
+    return [cells(row) for row in content["models"]]
+
+
+def sizes(content: Mapping[str, Any], names: Mapping[str, str]) -> Table:
+    """Return the rows of the table of lengths, sizes and times."""
+    return [
+        {
+            "model": names[row["model"]],
+            "BP": f"{row['brevity_penalty']:.3f}",
+            "length": f"{row['length_ratio']:.3f}",
+            "parameters": NONE if row["parameters"] is None else f"{row['parameters'] / 1e6:.2f} M",
+            "train minutes": f"{row['train_minutes']:.1f}",
+        }
+        for row in content["models"]
+    ]
+
+
+def notes(content: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """Say what the columns of `scores` mean, and whether a fine-tuning is the best."""
+    found = [_leader(content["leader"], names)] if content["leader"] else []
+    for baseline in content["baselines"]:
+        head = f"vs {BASELINES[baseline]}"
+        found.append(f"{head}: difference in BLEU to {names[baseline]}{_MEANINGS[baseline]}.")
+    if content["baselines"]:
+        found.append(
+            f"In brackets: {100 * CONFIDENCE:.0f} % interval of the difference by paired "
+            f"bootstrap over the test sentences ({RESAMPLES} resamples); p: sacrebleu's paired "
+            f"approximate randomization, two-sided ({TRIALS} trials)."
+        )
+    if _has_gaps(content):
+        found.append(
+            "Gap recovered: (fine-tuning − learner) ÷ (teacher − learner); "
+            f"{NONE} where the teacher is less than {MIN_GAP:g} BLEU above the learner."
+        )
+    return found
+
+
+def _has_gaps(content: Mapping[str, Any]) -> bool:
+    """Whether there are a teacher, a learner and a fine-tuning."""
+    return any(row["gap_recovered"] is not None for row in content["models"])
+
+
+def _leader(leader: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    first, second = names[leader["model"]], names[leader["second"]]
+    margin = f"{_difference(leader)} BLEU"
+    if leader["best"]:
+        return f"Best fine-tuning: {first}, {margin} against the second, {second}."
+    return (
+        f"No fine-tuning is marked as the best: the first, {first}, has {margin} against the "
+        f"second, {second}, and that interval holds zero."
+    )
+
+
+def _difference(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return NONE
+    value, low, high = (_zero(found[key], 1) for key in ("bleu", "low", "high"))
+    return f"{value:+.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _p_value(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return NONE
+    return "<0.001" if found["p_value"] < 0.001 else f"{found['p_value']:.3f}"
+
+
+def _shares(found: Mapping[str, float | None] | None, metrics: Sequence[str]) -> str:
+    if found is None or found[metrics[0]] is None:
+        return NONE
+    first, *others = (
+        NONE if found[metric] is None else f"{_zero(100 * found[metric], 0):.0f} %"
+        for metric in metrics
+    )
+    return " ".join([first, *(f"({other})" for other in others)])
+
+
+def _zero(value: float, digits: int) -> float:
+    """Round, without a minus before zero."""
+    return round(value, digits) + 0.0
