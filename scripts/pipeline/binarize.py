@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline import commands, files, parallel, segmentation, state
 from pipeline.corpus import SPLITS
-from pipeline.settings import Pair
+from pipeline.settings import USER_DIR, Pair
 
 
 def inputs(pair: Pair) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def run(pair: Pair) -> dict[str, Any]:
         for split in SPLITS:
             command += [f"--{split}pref", f"segmented/{split}"]
         command += ["--joined-dictionary", "--destdir", "."]
-        command += ["--workers", str(parallel.cores())]
+        # With this package, as several workers write no index beyond 2 GiB under numpy 2 alone.
+        command += ["--workers", str(parallel.cores()), "--user-dir", str(USER_DIR)]
         commands.run(command, pair.log("binarize"), folder=folder)
     return {}
