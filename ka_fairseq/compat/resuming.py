@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,18 +31,33 @@ def _keeps_inner_meters(load_checkpoint: Callable[..., Any]) -> Callable[..., An
     return with_inner_meters
 
 
+def _without_next_epoch(epoch_itr: Any) -> Any:
+    """The same iterator, for which no epoch is left.
+
+    fairseq trains ``while epoch_itr.next_epoch_idx <= max_epoch``, where max_epoch may be infinity;
+    only NaN is beyond that. A copy, as the task hands out the iterator itself again.
+    """
+    kind = type(epoch_itr)
+    ended = copy.copy(epoch_itr)
+    ended.__class__ = type(kind.__name__, (kind,), {"next_epoch_idx": math.nan})
+    return ended
+
+
 def _ends_where_it_ended(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(load_checkpoint)
-    def unless_at_end(cfg: Any, trainer: Trainer, **kwargs: Any) -> Any:
+    def unless_at_end(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
         loaded = load_checkpoint(cfg, trainer, **kwargs)
+        if not isinstance(trainer, Trainer):
+            return loaded
         updates = trainer.get_num_updates()
-        if 0 < trainer.cfg.optimization.max_update <= updates:
-            logger.info(
-                f"this training has made {updates} updates of {trainer.cfg.optimization.max_update}"
-                f" (--max-update): nothing is left to do"
-            )
-            raise SystemExit(0)
-        return loaded
+        if not 0 < trainer.cfg.optimization.max_update <= updates:
+            return loaded
+        logger.info(
+            f"this training has made {updates} updates of {trainer.cfg.optimization.max_update}"
+            f" (--max-update): nothing is left to do"
+        )
+        extra_state, epoch_itr = loaded
+        return extra_state, _without_next_epoch(epoch_itr)
 
     unless_at_end.resumes_exactly = True
     return unless_at_end

@@ -54,6 +54,7 @@ def run(pair: Pair) -> dict[str, Any]:
         # Relative to the folder: fairseq-preprocess splits the paths of its text at commas.
         for split in SPLITS:
             command += [f"--{split}pref", f"segmented/{split}"]
+<<<<<<< HEAD
         command += given.preprocess_arguments if given else ["--joined-dictionary"]
         command += ["--destdir", "."]
         command += ["--workers", str(parallel.cores())]
@@ -78,3 +79,10 @@ class _Unknown:
         found = _REPLACED.search(line)
         if found and float(found["percent"]) > self.percent:
             self.percent, self.file = float(found["percent"]), found["file"]
+=======
+        command += ["--joined-dictionary", "--destdir", "."]
+        # With this package, as several workers write no index beyond 2 GiB under numpy 2 alone.
+        command += ["--workers", str(parallel.cores()), "--user-dir", str(USER_DIR)]
+        commands.run(command, pair.log("binarize"), folder=folder)
+    return {}
+>>>>>>> compat-branch

@@ -103,6 +103,8 @@ def test_binarize(small, name):
             else:
                 joined = [line.replace(" ", "").replace("▁", " ").strip() for line in segmented]
                 assert joined == text
+    # Without which several workers write no index beyond 2 GiB, see ka_fairseq/compat/numpy_2.py.
+    assert f"user_dir={str(settings.USER_DIR)!r}" in pair.log("binarize").read_text("utf-8")
 
 
 def lines(*sentences):
