@@ -12,6 +12,7 @@ from pipeline.settings import CONFIGS, USER_DIR
 # The pairs' own configs of each criterion: λ, label smoothing and k are those of the trainings.
 CONFIG_OF = {"forward_kl": "kd", "backward_kl": "ka", "jsd_mixture": "mixture", "topk_kl": "topk"}
 VARIANTS = ("plain", "chunked", "cached")
+ALL_VARIANTS = (*VARIANTS, "compiled", "liger", "trl")
 PRECISIONS = ("fp32", "fp16", "bf16")
 DEVICES = ("cpu", "cuda")
 QUICK_MODEL = {"layers": 1, "embed_dim": 32, "ffn_embed_dim": 64, "attention_heads": 2}
