@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from benchmark import children, corpus, measure, memory, runner, scaling, sizes, tables
+from benchmark import children, corpus, measure, memory, peers, runner, scaling, sizes, tables
 from benchmark.__main__ import main
-from benchmark.cases import PlainCase
-from benchmark.runner import CROSS_ENTROPY, Case, Plan
+from benchmark.cases import CASES, PlainCase
+from benchmark.runner import CROSS_ENTROPY, TEACHER, Case, Plan
 from benchmark.workspace import Setting, prepare
 
 from ka_fairseq.errors import UserError
@@ -135,6 +135,159 @@ def test_the_peak_is_that_since_the_reset():
     assert memory.peak(device) < before + 50e6
 
 
+# -- on a GPU, as far as can be seen without one --------------------------------------------------
+
+CUDA = torch.device("cuda")
+
+
+def test_a_gpus_work_is_done_before_the_clock_is_read(monkeypatch):
+    events = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: events.append(device))
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: events.append("clock") or 0.0)
+    assert measure.timed(lambda: events.append("run"), CUDA) == 0
+    assert events == [CUDA, "clock", "run", CUDA, "clock"]
+
+
+def test_a_gpus_memory_is_what_torch_has_there(monkeypatch):
+    asked = {"memory_allocated": 3, "max_memory_allocated": 7, "reset_peak_memory_stats": None}
+    calls = []
+    for name, answer in asked.items():
+        monkeypatch.setattr(
+            torch.cuda, name, lambda device, name=name, answer=answer: calls.append(name) or answer
+        )
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("empty_cache"))
+    memory.release(CUDA)
+    memory.reset(CUDA)
+    assert (memory.held(CUDA), memory.peak(CUDA)) == (3, 7)
+    assert calls == ["empty_cache", "reset_peak_memory_stats", *list(asked)[:2]]
+
+
+def test_every_tensor_of_a_batch_goes_to_the_device_anew(workspace, monkeypatch):
+    """``meta`` is not the CPU: what would be left behind on a GPU is left behind there."""
+    request = request_for(workspace, "chunked", "backward_kl")
+    dataset = measure.build(request, torch.device("cpu")).task.dataset("train")
+    reader = measure.Reader(dataset, workspace.batches, torch.device("meta"))
+    first = reader[0]
+    monkeypatch.setattr(reader, "_put_together", None)  # the second time nothing is read
+    second = reader[0]
+    tensors = {"id", "target", "src_tokens", "src_lengths", "prev_output_tokens"}
+    for name in tensors:
+        one, other = ({**batch, **batch["net_input"]}[name] for batch in (first, second))
+        assert one.device.type == other.device.type == "meta"
+        assert one is not other and one.shape == other.shape
+
+
+def test_weights_on_a_gpu_are_counted_there_alone(workspace):
+    task = measure.build(
+        request_for(workspace, "teacher", "cross_entropy"), torch.device("cpu")
+    ).task
+    (member,) = task.teacher.members
+    all_of_them = sum(parameter.numel() for parameter in member.parameters())
+    assert measure.teacher_weights(task, torch.device("cpu"), cached=False) == 4 * all_of_them
+    assert measure.teacher_weights(task, CUDA, cached=False) == 0
+
+
+# -- peers -----------------------------------------------------------------------------------------
+
+
+def test_a_peer_is_its_package_with_the_file_that_has_the_loss(tmp_path, monkeypatch):
+    monkeypatch.setitem(peers.PACKAGES, "liger", ("some-kernel", "some_kernel", "loss/jsd.py"))
+    assert not peers.installed("liger")
+    (tmp_path / "some_kernel" / "loss").mkdir(parents=True)
+    (tmp_path / "some_kernel" / "__init__.py").write_text("raise ImportError", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not peers.installed("liger")  # an older release
+    (tmp_path / "some_kernel" / "loss" / "jsd.py").touch()
+    assert peers.installed("liger")
+
+
+@pytest.mark.parametrize("peer", peers.PACKAGES)
+@pytest.mark.parametrize("criterion", peers.BETA)
+def test_a_peer_computes_the_same_loss_and_gradient(workspace, monkeypatch, peer, criterion):
+    """Without label smoothing; Liger's is a mean, and TRL's has no NLL."""
+    if not peers.installed(peer):
+        pytest.skip(f"{peers.PACKAGES[peer][0]} is not installed")
+    bench = measure.build(request_for(workspace, "chunked", criterion), torch.device("cpu"))
+    sample = first_batch(bench, workspace.batches)
+    bench.model.eval()
+    objective = replace(
+        bench.criterion.objective,
+        label_smoothing=0.0,
+        transfer_weight=1.0 if peer == "trl" else bench.criterion.objective.transfer_weight,
+    )
+    monkeypatch.setattr(bench.criterion, "objective", objective)
+    gradients = []
+    for case, scale in (("chunked", 1.0), (peer, sample["ntokens"] if peer == "liger" else 1.0)):
+        bench.model.zero_grad()
+        CASES[case](bench).step(sample)
+        gradients.append(scale * torch.cat([p.grad.flatten() for p in bench.model.parameters()]))
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+
+
+# -- what fails, and what there is no time for -----------------------------------------------------
+
+
+@pytest.fixture
+def processes(workspace, monkeypatch):
+    """No process runs: each case has a figure, or fails as the test says."""
+
+    def processes(**failures):
+        def one(_, case, plan, deadline):
+            error = failures.get(case.variant or case.criterion)
+            if error is not None:
+                raise error
+            result = measure.Result([[1.0]], [[1.0]], [1.0], [10], [12])
+            return result
+
+        monkeypatch.setattr(runner, "one", one)
+        return lambda cases, plan: runner.run(workspace, cases, plan)
+
+    return processes
+
+
+FAILED = children.ProcessError("RuntimeError: no such kernel")
+PLAN = Plan(repeats=2, steps=1, warm_up=0, threads=0)
+
+
+def test_what_fails_stops_all_or_is_left_out(processes):
+    cases = runner.cases_of(["backward_kl"], ["chunked", "compiled"])
+    run = processes(compiled=FAILED)
+    with pytest.raises(UserError, match="measuring backward_kl compiled failed: RuntimeError: no"):
+        run(cases, PLAN)
+    rows, (problem,) = run(cases, replace(PLAN, keep_going=True))
+    assert problem.failed and str(problem) == "backward_kl compiled: RuntimeError: no such kernel"
+    assert len(rows) == 6 and set(rows.variant) == {"", "chunked"}
+    assert len(tables.summary(tables.Measured(rows))) == 5
+
+
+def test_nothing_can_be_said_without_the_floor(processes):
+    run = processes(teacher=FAILED)
+    with pytest.raises(UserError, match="measuring teacher failed"):
+        run([CROSS_ENTROPY, TEACHER], replace(PLAN, keep_going=True))
+
+
+@pytest.mark.parametrize("failure", [{"liger": FAILED}, {"chunked": children.OutOfTime("ended")}])
+def test_peers_and_time_are_no_failures(processes, failure):
+    cases = runner.cases_of(["backward_kl", "topk_kl"], ["chunked", "liger"])
+    assert Case("topk_kl", "liger") not in cases
+    rows, problems = processes(**failure)(cases, PLAN)
+    assert {problem.case.variant for problem in problems} == set(failure)
+    assert not any(problem.failed for problem in problems)
+    assert not set(rows.variant) & set(failure)
+
+
+def test_no_process_is_begun_or_runs_beyond_its_time():
+    with pytest.raises(children.OutOfTime, match="left out"):
+        children.run_module("benchmark.nothing", seconds=0)
+    with pytest.raises(children.OutOfTime, match="ended"):
+        children.run_module("timeit", "-n", "1", "import time; time.sleep(60)", seconds=0.5)
+
+
+def test_compiled_is_chunked_with_its_option(workspace):
+    chunked, compiled = (workspace.options("forward_kl", case) for case in ("chunked", "compiled"))
+    assert compiled == [*chunked, "--compile-loss"]
+
+
 # -- the tables, from measurements whose answers are known -----------------------------------------
 
 
@@ -246,6 +399,8 @@ def test_what_does_not_fit_is_left_out_of_the_plot(workspace, tmp_path):
         (["--precision", "bf16"], "--precision bf16 is for --device cuda"),
         (["--scaling", "--criterions", "topk_kl", "forward_kl"], "measures one criterion"),
         (["--scaling", "--batches", "3"], "measures one batch"),
+        (["--scaling", "--keep-going"], "leave --keep-going and --time-limit out"),
+        (["--time-limit", "0"], "--time-limit must be 1 or more, not 0"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
     ],
 )

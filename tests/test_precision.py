@@ -24,10 +24,7 @@ from tests.support import (
 )
 
 CRITERIONS = ("forward_kl", "backward_kl", "jsd_mixture", "topk_kl")
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 on_each_device = pytest.mark.parametrize("device", DEVICES)
 for_each_criterion = pytest.mark.parametrize("criterion", CRITERIONS)
 

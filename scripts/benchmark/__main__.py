@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 import tempfile
 import warnings
@@ -55,38 +56,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(plan.threads)  # for what the report says
     notes = _choose_variants(arguments)
     if arguments.scaling:
-        text = _measure_growth(arguments, setting, plan, notes)
-    else:
-        text = _measure_cases(arguments, setting, plan, notes)
-    print(text)
-    return 0
+        print(_measure_growth(arguments, setting, plan, notes))
+        return 0
+    return _measure_cases(arguments, setting, plan, notes)
 
 
 def _measure_cases(
     arguments: argparse.Namespace, setting: Setting, plan: Plan, notes: list[str]
-) -> str:
-    variants = [name for name in arguments.variants if name != "liger"]
-    cases = runner.cases_of(arguments.criterions, variants)
-    if "liger" in arguments.variants:
-        cases += [runner.Case(name, "liger") for name in arguments.criterions if name in peers.BETA]
+) -> int:
+    cases = runner.cases_of(arguments.criterions, arguments.variants)
     with tempfile.TemporaryDirectory(prefix="ka-benchmark-") as folder:
-        rows = runner.run(prepare(Path(folder), setting), cases, plan)
+        rows, problems = runner.run(prepare(Path(folder), setting), cases, plan)
     measured = tables.Measured(rows)
-    return report.write(
+    text = report.write(
         arguments.output,
         setting,
         rows,
         tables.summary(measured),
         tables.bounds(measured, setting),
-        report.facts(setting, plan, rows, notes),
+        report.facts(setting, plan, rows, [*notes, *map(str, problems)]),
+        problems,
     )
+    print(text)
+    return int(any(problem.failed for problem in problems))
 
 
 def _measure_growth(
     arguments: argparse.Namespace, setting: Setting, plan: Plan, notes: list[str]
 ) -> str:
     (criterion,) = arguments.criterions
-    variants = [name for name in arguments.variants if name != "liger"]
+    variants = [name for name in arguments.variants if name not in peers.PACKAGES]
     rows = scaling.run(setting, criterion, variants, plan)
     about = report.facts(setting, plan, rows, notes)
     del about["Batches"]  # they are what grows
@@ -111,9 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--types", type=int, help="size of the vocabulary (default: the paper's)")
     add("--criterions", nargs="+", choices=sizes.CRITERIONS, metavar="NAME",
         help=f"default: {' '.join(sizes.CRITERIONS)}; with --scaling: backward_kl")  # fmt: skip
-    add("--variants", nargs="+", choices=(*sizes.VARIANTS, "liger"), metavar="NAME",
-        help=f"default: {' '.join(sizes.VARIANTS)}, and liger (Liger-Kernel's fused loss, as a "
-        "peer) on a GPU where it is installed")  # fmt: skip
+    add("--variants", nargs="+", choices=sizes.ALL_VARIANTS, metavar="NAME",
+        help=f"default: {' '.join(sizes.VARIANTS)}, and on a GPU the peers that are installed: "
+        "liger and trl (these packages' fused losses); compiled is chunked with --compile-loss, "
+        "beside the eager one")  # fmt: skip
     add("--repeats", type=int, help=f"processes of each case (default: {_REPEATS})")
     add("--steps", type=int, help="timed steps of a process (default: 8; wmt17_de_en 4; on a GPU "
         f"{sizes.CUDA_STEPS})")  # fmt: skip
@@ -124,6 +124,10 @@ def _parser() -> argparse.ArgumentParser:
         help="leave the environment variables for threads and memory alone, as fairseq-train does; "
         "default: those that the pipeline sets")  # fmt: skip
     add("--compile-loss", action="store_true", help="chunked and cached: with --compile-loss")
+    add("--keep-going", action="store_true",
+        help="leave out what fails, name it in the report, and end with status 1")  # fmt: skip
+    add("--time-limit", type=int, metavar="SECONDS",
+        help="end then, with a report of what was measured until then")  # fmt: skip
     add("--scaling", action="store_true",
         help="instead: how time and memory grow over 1k to 16k tokens and 10k to 128k types, with "
         "a plot; one batch, one criterion")  # fmt: skip
@@ -134,10 +138,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name in ("tokens", "types", "repeats", "steps", "batches"):
+    for name in ("tokens", "types", "repeats", "steps", "batches", "time_limit"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
-            raise UserError(f"--{name} must be 1 or more, not {value}")
+            raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {value}")
     if arguments.threads < 0:
         raise UserError(f"--threads must be 0 (torch's default) or more, not {arguments.threads}")
     if arguments.warm_up is not None and arguments.warm_up < 0:
@@ -159,6 +163,8 @@ def _check_scaling(arguments: argparse.Namespace) -> None:
         raise UserError("--scaling measures one criterion: name one with --criterions")
     if arguments.batches not in (None, 1):
         raise UserError("--scaling measures one batch: leave --batches out")
+    if arguments.keep_going or arguments.time_limit:
+        raise UserError("--scaling always goes on: leave --keep-going and --time-limit out")
 
 
 def _setting(arguments: argparse.Namespace) -> Setting:
@@ -185,6 +191,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         steps=_default(arguments, "steps", max(steps, batches)),
         warm_up=_default(arguments, "warm_up", 8 if cuda else 1 if arguments.scaling else 2),
         threads=arguments.threads,
+        keep_going=arguments.keep_going,
+        seconds=arguments.time_limit or math.inf,
     )
     if plan.steps < batches:
         raise UserError(
@@ -208,15 +216,17 @@ def _choose_variants(arguments: argparse.Namespace) -> list[str]:
         UserError: a variant was named that cannot be had.
     """
     notes = []
-    named = arguments.variants is not None
+    with_peers = arguments.device == "cuda" and not arguments.variants and not arguments.scaling
     variants = list(dict.fromkeys(arguments.variants or sizes.VARIANTS))
-    if arguments.device == "cuda" and not named and not arguments.scaling:
-        if peers.has_liger():
-            variants.append("liger")
-        else:
-            notes.append("liger-kernel is not installed: no peer was measured.")
-    if "liger" in variants and not peers.has_liger():
-        raise UserError("liger-kernel is not installed: leave liger out of --variants")
+    if with_peers:
+        variants += [name for name in peers.PACKAGES if peers.installed(name)]
+    for name, (package, *_) in peers.PACKAGES.items():
+        if name in variants and not peers.installed(name):
+            raise UserError(f"{package} is not installed: leave {name} out of --variants")
+        if name in variants:
+            notes.append(f"{name}: {peers.version(name)}")
+        elif with_peers:
+            notes.append(f"{package} is not installed: it was not measured beside.")
     everything = ["backward_kl"] if arguments.scaling else sizes.CRITERIONS
     arguments.variants = variants
     arguments.criterions = list(dict.fromkeys(arguments.criterions or everything))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from torch import Tensor, nn
 
-from benchmark.peers import liger_loss
+from benchmark.peers import liger_loss, trl_loss
 from benchmark.plain import plain_loss
 from ka_fairseq import models
 from ka_fairseq.loss.chunked import transfer_loss
@@ -198,6 +198,13 @@ class LigerCase(CriterionCase):
         liger_loss(learner, teacher, targets, self.bench.objective).backward()
 
 
+class TrlCase(LigerCase):
+    """TRL's fused divergence, without the NLL; the teacher runs at every step."""
+
+    def _loss(self, learner: Projection, teacher: Projection, targets: Tensor) -> None:
+        trl_loss(learner, teacher, targets, self.bench.objective).backward()
+
+
 class TeacherCase(CriterionCase):
     """The teacher's forward pass, up to its logits; "the loss alone" is its output projection."""
 
@@ -249,6 +256,8 @@ CASES: dict[str, type[CriterionCase]] = {
     "products": ProductsCase,
     "plain": PlainCase,
     "chunked": ChunkedCase,
+    "compiled": ChunkedCase,
     "cached": CachedCase,
     "liger": LigerCase,
+    "trl": TrlCase,
 }

@@ -128,7 +128,8 @@ class Reader:
     """The batches, each put together by a data worker, as fairseq-train has it by default.
 
     They are read one at a time: nothing runs beside a step, and what the worker holds is not
-    counted with the step's memory.
+    counted with the step's memory. For a GPU, whose memory is counted apart, each is read once and
+    stays in the host's.
     """
 
     def __init__(self, dataset: Any, batches: list[list[int]], device: torch.device) -> None:
@@ -136,12 +137,19 @@ class Reader:
         self._dataset = dataset
         self._batches = batches
         self._device = device
+        self._read: dict[int, Sample] = {}
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __getitem__(self, number: int) -> Sample:
-        """A batch, on the device."""
+        """A batch, on the device; every call gives new tensors."""
+        batch = self._read.get(number) or self._put_together(number)
+        if self._device.type != "cpu":
+            self._read[number] = batch
+        return utils.apply_to_sample(lambda tensor: tensor.to(self._device), batch)
+
+    def _put_together(self, number: int) -> Sample:
         loader = DataLoader(
             self._dataset,
             batch_sampler=[self._batches[number]],
@@ -149,7 +157,7 @@ class Reader:
             num_workers=1,
         )
         (batch,) = loader
-        return utils.apply_to_sample(lambda tensor: tensor.to(self._device), batch)
+        return batch
 
     def time_reading(self, number: int) -> float:
         """Seconds that the worker needs for a batch."""

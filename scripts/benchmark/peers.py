@@ -1,22 +1,44 @@
-"""Liger-Kernel's fused linear distillation loss, where it is installed."""
+"""The fused losses of other packages, where these are installed: Liger-Kernel's and TRL's."""
 
 from __future__ import annotations
 
 import importlib.util
+from importlib import metadata
+from pathlib import Path
 
 from torch import Tensor
 
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.projection import Projection
 
-# Which of its β is which criterion; its β between them is the Jensen–Shannon divergence, which no
-# criterion here is.
+# Which of their β is which criterion, in both packages; β between them is the Jensen–Shannon
+# divergence, which no criterion here is.
 BETA = {"forward_kl": 0.0, "backward_kl": 1.0}
 
+# Each variant's package, and the file in it that has the loss: older releases lack TRL's.
+PACKAGES = {
+    "liger": ("liger-kernel", "liger_kernel", "chunked_loss/jsd_loss.py"),
+    "trl": ("trl", "trl", "kernels/chunked_divergence.py"),
+}
 
-def has_liger() -> bool:
-    """Whether liger-kernel is installed."""
-    return importlib.util.find_spec("liger_kernel") is not None
+
+def installed(name: str) -> bool:
+    """Whether a peer is there; nothing of it is imported.
+
+    Args:
+        name: a key of :data:`PACKAGES`.
+    """
+    _, module, file = PACKAGES[name]
+    spec = importlib.util.find_spec(module)
+    return spec is not None and any(
+        (Path(folder) / file).is_file() for folder in spec.submodule_search_locations or ()
+    )
+
+
+def version(name: str) -> str:
+    """A peer's package and its version."""
+    package = PACKAGES[name][0]
+    return f"{package} {metadata.version(package)}"
 
 
 def liger_loss(
@@ -36,7 +58,30 @@ def liger_loss(
     loss = LigerFusedLinearJSDLoss(
         weight_hard_loss=1 - weight,
         weight_soft_loss=weight,
-        beta=BETA["backward_kl" if objective.divergence.backward else "forward_kl"],
+        beta=_beta(objective),
         compiled=targets.is_cuda,
     )
     return loss(learner.hidden, learner.weight, teacher.hidden, teacher.weight, targets)
+
+
+def trl_loss(
+    learner: Projection, teacher: Projection, targets: Tensor, objective: Objective
+) -> Tensor:
+    """The KL alone, summed over N positions: there is no NLL in it, whatever λ.
+
+    Args:
+        learner: N positions.
+        teacher: likewise.
+        targets: not read.
+        objective: which order of the KL.
+    """
+    from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
+
+    divergence, _ = ChunkedDivergenceFunction.apply(
+        *learner.inputs, *teacher.inputs, _beta(objective)
+    )
+    return divergence.sum()
+
+
+def _beta(objective: Objective) -> float:
+    return BETA["backward_kl" if objective.divergence.backward else "forward_kl"]

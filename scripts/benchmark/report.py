@@ -13,7 +13,7 @@ from pipeline.report import system
 from tabulate import tabulate
 
 from benchmark import children, sizes
-from benchmark.runner import Plan
+from benchmark.runner import Plan, Problem
 from benchmark.tables import Bound
 from benchmark.workspace import Setting
 
@@ -46,7 +46,9 @@ _EXPLANATION = """\
   each repeat.
 - floor: fairseq's label_smoothed_cross_entropy step and the teacher's forward pass, each measured
   in this run. plain: full logits, softmax and log-softmax of both models, products, sums. chunked:
-  this package, the teacher run at every step. cached: this package with `--teacher-cache`.
+  this package, the teacher run at every step; compiled: likewise, with `--compile-loss`. cached:
+  this package with `--teacher-cache`. liger: Liger-Kernel's fused loss of NLL and divergence,
+  without label smoothing. trl: TRL's fused divergence alone, with no NLL.
 - without a loss: both models' passes and the matrix products with their output projections, all
   logits in one piece, with no softmax and no divergence: what is left of the plain reference.
 - peak over CE: the most memory ({memory}) held during the steps, less that of
@@ -159,6 +161,7 @@ def write(
     summary: list[dict[str, Any]],
     bounds: list[Bound],
     about: Mapping[str, str | list[str]],
+    problems: Iterable[Problem] = (),
 ) -> str:
     """Write NAME.md, NAME.json and, with every single measurement, NAME.csv.
 
@@ -173,6 +176,7 @@ def write(
         "about": dict(about),
         "cases": summary,
         "bounds": [{**asdict(bound), "verdict": bound.verdict} for bound in bounds],
+        "problems": [{**asdict(problem), "case": str(problem.case)} for problem in problems],
     }
     files.write_json(path.with_name(path.name + ".json"), content)
     files.write_text(path.with_name(path.name + ".csv"), rows.to_csv(index=False))

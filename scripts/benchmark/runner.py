@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import statistics
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from benchmark import children
+from benchmark import children, peers
 from benchmark.measure import Request, Result
 from benchmark.workspace import Workspace
 from ka_fairseq.errors import UserError
@@ -50,48 +52,113 @@ class Plan:
         steps: timed steps of a process.
         warm_up: steps before these.
         threads: of torch; 0 leaves its default.
+        keep_going: leave a case out that fails, rather than stop.
+        seconds: when no further process is begun, and what runs is ended.
     """
 
     repeats: int
     steps: int
     warm_up: int
     threads: int
+    keep_going: bool = False
+    seconds: float = math.inf
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a case has no figures, or not of all repeats.
+
+    Attributes:
+        case: which.
+        reason: in words.
+        failed: whether this package is to blame: not for a peer, nor for want of time.
+    """
+
+    case: Case
+    reason: str
+    failed: bool
+
+    def __str__(self) -> str:
+        return f"{self.case}: {self.reason}"
 
 
 def cases_of(criterions: Iterable[str], variants: Iterable[str]) -> list[Case]:
-    """The two that make up the floor, a step without a loss, and each criterion's variants."""
+    """The two that make up the floor, and each criterion's variants.
+
+    Beside the plain reference stands a step without a loss.
+    """
     variants = list(variants)
-    return [
-        CROSS_ENTROPY,
-        TEACHER,
-        PRODUCTS,
-        *(Case(criterion, variant) for criterion in criterions for variant in variants),
+    cases = [
+        Case(criterion, variant)
+        for criterion in criterions
+        for variant in variants
+        if variant not in peers.PACKAGES or criterion in peers.BETA
     ]
+    return [CROSS_ENTROPY, TEACHER, *([PRODUCTS] if "plain" in variants else []), *cases]
 
 
-def run(workspace: Workspace, cases: list[Case], plan: Plan) -> pd.DataFrame:
+def run(workspace: Workspace, cases: list[Case], plan: Plan) -> tuple[pd.DataFrame, list[Problem]]:
     """Measure all cases in turn, ``plan.repeats`` times over, each time in another order.
 
     Returns:
-        A row for each process, see :func:`row`.
+        A row for each process, see :func:`row`; and what has none. A peer that fails is such a
+        problem; so is what there was no time for, and with ``keep_going`` whatever else failed.
 
     Raises:
-        UserError: a measurement failed.
+        UserError: a measurement failed; without ``keep_going``, or one of the floor.
     """
-    if any(case.variant == "cached" for case in cases):
-        _guarded("building the teacher cache", workspace.build_cache)
+    deadline = time.monotonic() + plan.seconds
+    problems = _build_cache(workspace, cases, plan, deadline)
     rows = []
     bar = progress(total=plan.repeats * len(cases), unit="process")
     for repeat in range(plan.repeats):
-        order = list(cases)
-        random.Random(repeat).shuffle(order)
-        for case in order:
+        for case in _in_order(cases, repeat):
             bar.set_description(str(case), refresh=sys.stderr.isatty())
-            result = _guarded(f"measuring {case}", lambda case=case: one(workspace, case, plan))
-            rows.append({"repeat": repeat, **asdict(case), **row(result)})
+            if case not in problems:
+                try:
+                    result = one(workspace, case, plan, deadline)
+                    rows.append({"repeat": repeat, **asdict(case), **row(result)})
+                except children.ProcessError as error:
+                    needed = case in (CROSS_ENTROPY, TEACHER) and repeat == 0
+                    problems[case] = _problem(case, error, plan, needed)
             bar.update()
     bar.close()
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), list(problems.values())
+
+
+def _build_cache(
+    workspace: Workspace, cases: list[Case], plan: Plan, deadline: float
+) -> dict[Case, Problem]:
+    cached = [case for case in cases if case.variant == "cached"]
+    if not cached:
+        return {}
+    try:
+        workspace.build_cache(deadline - time.monotonic())
+    except children.ProcessError as error:
+        failed = type(error)(f"building the teacher cache failed: {error}")
+        return {case: _problem(case, failed, plan, needed=False) for case in cached}
+    return {}
+
+
+def _in_order(cases: list[Case], repeat: int) -> list[Case]:
+    """As they stand at first, so that the floor is there when the time is up; then shuffled."""
+    order = list(cases)
+    if repeat:
+        random.Random(repeat).shuffle(order)
+    return order
+
+
+def _problem(case: Case, error: children.ProcessError, plan: Plan, needed: bool) -> Problem:
+    """What is noted of a failure.
+
+    Raises:
+        UserError: it stops the benchmark.
+    """
+    out_of_time = isinstance(error, children.OutOfTime)
+    failed = not out_of_time and case.variant not in peers.PACKAGES
+    if needed or (failed and not plan.keep_going):
+        raise UserError(f"measuring {case} failed: {error}") from error
+    return Problem(case, str(error), failed)
 
 
 def progress(*arguments: Any, **options: Any) -> tqdm:
@@ -100,8 +167,14 @@ def progress(*arguments: Any, **options: Any) -> tqdm:
     return tqdm(*arguments, mininterval=often, **options)
 
 
-def one(workspace: Workspace, case: Case, plan: Plan) -> Result:
+def one(workspace: Workspace, case: Case, plan: Plan, deadline: float = math.inf) -> Result:
     """One measurement in its process.
+
+    Args:
+        workspace: the data.
+        case: what is measured.
+        plan: how often.
+        deadline: when it has to be done, by ``time.monotonic``.
 
     Raises:
         children.ProcessError: it failed.
@@ -122,7 +195,10 @@ def one(workspace: Workspace, case: Case, plan: Plan) -> Result:
     asked.write_text(json.dumps(asdict(request)), encoding="utf-8")
     answered.unlink(missing_ok=True)
     children.run_module(
-        "benchmark.measure", asked, answered, threads=plan.threads, tuned=setting.tuned
+        *("benchmark.measure", asked, answered),
+        threads=plan.threads,
+        tuned=setting.tuned,
+        seconds=deadline - time.monotonic(),
     )
     return Result(**json.loads(Path(answered).read_text(encoding="utf-8")))
 
@@ -145,10 +221,3 @@ def row(result: Result) -> dict[str, Any]:
 def _mean_of_medians(seconds: list[list[float]]) -> float | None:
     """Of each batch the median, in milliseconds; batches of other lengths count alike."""
     return 1e3 * statistics.mean(map(statistics.median, seconds)) if seconds else None
-
-
-def _guarded(what: str, action: Any) -> Any:
-    try:
-        return action()
-    except children.ProcessError as error:
-        raise UserError(f"{what} failed: {error}") from error

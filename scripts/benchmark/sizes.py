@@ -15,6 +15,7 @@ from ka_fairseq.errors import UserError
 
 CRITERIONS = ("forward_kl", "backward_kl", "jsd_mixture", "topk_kl")
 VARIANTS = ("plain", "chunked", "cached")
+ALL_VARIANTS = (*VARIANTS, "compiled", "liger", "trl")
 PRECISIONS = ("fp32", "fp16", "bf16")
 DEVICES = ("cpu", "cuda")
 QUICK_MODEL = {"layers": 1, "embed_dim": 32, "ffn_embed_dim": 64, "attention_heads": 2}

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.runner import CROSS_ENTROPY, PRODUCTS, TEACHER, Case
+from benchmark.sizes import ALL_VARIANTS, CRITERIONS
 from benchmark.workspace import Setting
 
 # Bounds on memory are for a batch of this many tokens, those on time against the plain reference
@@ -58,16 +59,16 @@ def spread(values: pd.Series) -> float:
 
 def summary(measured: Measured) -> list[dict[str, Any]]:
     """A row for each case, in the order of the table; what a case does not have is None."""
-    floor = [CROSS_ENTROPY, TEACHER, PROJECTION, FLOOR, PRODUCTS]
+    floor = [CROSS_ENTROPY, TEACHER, PROJECTION, FLOOR]
+    floor += [PRODUCTS] if PRODUCTS in measured else []
     others = sorted(
         (case for case in measured.cases if case not in floor),
-        key=lambda case: (_CRITERIONS.index(case.criterion), _VARIANTS.index(case.variant)),
+        key=lambda case: (_CRITERIONS.index(case.criterion), ALL_VARIANTS.index(case.variant)),
     )
     return [_summary_row(measured, case) for case in [*floor, *others]]
 
 
-_CRITERIONS = ("forward_kl", "backward_kl", "jsd_mixture", "topk_kl")
-_VARIANTS = ("plain", "chunked", "cached", "liger")
+_CRITERIONS = tuple(CRITERIONS)
 
 
 def _summary_row(measured: Measured, case: Case) -> dict[str, Any]:
@@ -190,7 +191,9 @@ def _against_plain(measured: Measured, setting: Setting) -> Iterator[Bound]:
             if (plain := Case(chunked.criterion, "plain")) in measured:
                 of_plain = measured.of(plain, column)
                 ratio = (measured.of(chunked, column) / of_plain).median()
-                without = (measured.of(PRODUCTS, column) / of_plain).median()
+                without = None
+                if PRODUCTS in measured:
+                    without = (measured.of(PRODUCTS, column) / of_plain).median()
                 what = f"{chunked.criterion}, chunked ÷ plain, {of_what}"
                 yield Bound(what, limit, ratio, "", applies, condition, without)
 

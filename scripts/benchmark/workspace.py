@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from omegaconf import OmegaConf
 from benchmark import children, corpus, sizes
 
 SEED = 1
-_COMPILED = ("chunked", "cached")
+_COMPILABLE = ("chunked", "cached")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Setting:
         precision: of the models, and of the teacher's cache.
         device: where the cache is built.
         quick: tiny models.
-        compiled: with ``--compile-loss``.
+        compiled: with ``--compile-loss``, wherever the loss can be.
         tuned: with the pipeline's settings of threads and memory.
     """
 
@@ -67,22 +68,24 @@ class Workspace:
             criterion: a name of :func:`benchmark.sizes.criterion_options`.
             case: a key of :data:`benchmark.cases.CASES`.
         """
+        compiled = case == "compiled" or (self.setting.compiled and case in _COMPILABLE)
         return [
             *self._common(),
             *sizes.learner_options(self.setting.pair, self.setting.quick),
             *sizes.criterion_options(self.setting.pair, criterion),
             *(self._cache() if case == "cached" else []),
-            *(["--compile-loss"] if self.setting.compiled and case in _COMPILED else []),
+            *(["--compile-loss"] if compiled else []),
         ]
 
-    def build_cache(self) -> None:
-        """Have the teacher answer the data, by the user's own command."""
+    def build_cache(self, seconds: float = math.inf) -> None:
+        """Have the teacher answer the data, by the user's own command, in this time."""
         children.run_module(
             "ka_fairseq.cache",
             *("build", *self._common(), *self._cache()),
             *("--max-tokens", str(self.setting.tokens)),
             *(() if self.setting.device == "cuda" else ("--cpu",)),
             tuned=self.setting.tuned,
+            seconds=seconds,
         )
 
     def _common(self) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline import commands, files, given_teacher, parallel, segmentation, state
 from pipeline.corpus import SPLITS
 from pipeline.errors import PipelineError
-from pipeline.settings import Pair
+from pipeline.settings import USER_DIR, Pair
 
 # Percent of a file's subwords that a given teacher may not know: a rare sign, not another alphabet.
 MOST_UNKNOWN = 5
@@ -54,10 +54,10 @@ def run(pair: Pair) -> dict[str, Any]:
         # Relative to the folder: fairseq-preprocess splits the paths of its text at commas.
         for split in SPLITS:
             command += [f"--{split}pref", f"segmented/{split}"]
-<<<<<<< HEAD
         command += given.preprocess_arguments if given else ["--joined-dictionary"]
         command += ["--destdir", "."]
-        command += ["--workers", str(parallel.cores())]
+        # With this package, as several workers write no index beyond 2 GiB under numpy 2 alone.
+        command += ["--workers", str(parallel.cores()), "--user-dir", str(USER_DIR)]
         commands.run(command, pair.log("binarize"), unknown.on_line, folder=folder)
         if given is not None and unknown.percent > MOST_UNKNOWN:
             raise PipelineError(
@@ -79,10 +79,3 @@ class _Unknown:
         found = _REPLACED.search(line)
         if found and float(found["percent"]) > self.percent:
             self.percent, self.file = float(found["percent"]), found["file"]
-=======
-        command += ["--joined-dictionary", "--destdir", "."]
-        # With this package, as several workers write no index beyond 2 GiB under numpy 2 alone.
-        command += ["--workers", str(parallel.cores()), "--user-dir", str(USER_DIR)]
-        commands.run(command, pair.log("binarize"), folder=folder)
-    return {}
->>>>>>> compat-branch

@@ -132,7 +132,7 @@ def run(
             finally:
                 _children.ended(process)
     if process.returncode != 0:
-        raise PipelineError(_reason(process.returncode, log))
+        raise PipelineError(reason(process.returncode, log))
 
 
 def threads_and_memory() -> dict[str, str]:
@@ -175,7 +175,7 @@ def _wait_policy() -> str:
     return "ACTIVE" if psutil.cpu_percent(interval=0.3) < IDLE else "PASSIVE"
 
 
-def _reason(returncode: int, log: Path) -> str:
+def reason(returncode: int, log: Path) -> str:
     """Return the last line of the log that tells of an error."""
     if returncode < 0:
         name = signal.Signals(-returncode).name

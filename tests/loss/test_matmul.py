@@ -48,7 +48,7 @@ def test_no_gradient_stays_none(dtype):
     assert not unscaled(rounded, unscale).any()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", HALF)
 def test_a_gpu_multiplies_without_widening(dtype):
     a = torch.randn(32, 64, device="cuda").to(dtype)

@@ -1,0 +1,43 @@
+"""All parts, in groups: what times nothing may run side by side."""
+
+from __future__ import annotations
+
+from gpu_check import speed, training, unit_tests
+from gpu_check.part import Part
+
+_PRECISIONS = ("fp16", "bf16", "amp")
+
+
+def groups_of(quick: bool) -> list[list[Part]]:
+    """The parts; a group's need nothing of each other.
+
+    How long each may take is an estimate: none has run on a GPU yet. Expected are 15 s for
+    ``prepare``, 90 s for the second group, 190 s and 130 s for the last two.
+    """
+    prepare = Part("prepare", "text and teacher", training.prepare, 90)
+    tests = Part("tests", "GPU tests", unit_tests.run, 180)
+    trainings = [
+        Part(f"train-{name}", f"training, {name}", training.in_precision(name), 180, "prepare")
+        for name in _PRECISIONS
+    ]
+    return [[prepare], [tests, *trainings], *([part] for part in _of_speed(quick))]
+
+
+def _of_speed(quick: bool) -> list[Part]:
+    if quick:
+        work = speed.small(("chunked", "compiled"))
+        return [Part("speed", "speed, tiny models", work, 180)]
+    return [
+        Part(
+            "speed-4096",
+            "speed, 4,096 tokens",
+            speed.of_tokens(4096, ("plain", "chunked", "compiled", "cached")),
+            240,
+        ),
+        Part(
+            "speed-8192",
+            "speed, 8,192 tokens",
+            speed.of_tokens(8192, ("chunked", "compiled", "cached")),
+            240,
+        ),
+    ]
