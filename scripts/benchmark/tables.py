@@ -63,12 +63,9 @@ def summary(measured: Measured) -> list[dict[str, Any]]:
     floor += [PRODUCTS] if PRODUCTS in measured else []
     others = sorted(
         (case for case in measured.cases if case not in floor),
-        key=lambda case: (_CRITERIONS.index(case.criterion), ALL_VARIANTS.index(case.variant)),
+        key=lambda case: (CRITERIONS.index(case.criterion), ALL_VARIANTS.index(case.variant)),
     )
     return [_summary_row(measured, case) for case in [*floor, *others]]
-
-
-_CRITERIONS = tuple(CRITERIONS)
 
 
 def _summary_row(measured: Measured, case: Case) -> dict[str, Any]:
@@ -199,4 +196,4 @@ def _against_plain(measured: Measured, setting: Setting) -> Iterator[Bound]:
 
 
 def _with_variant(measured: Measured, variant: str) -> list[Case]:
-    return [Case(name, variant) for name in _CRITERIONS if Case(name, variant) in measured]
+    return [Case(name, variant) for name in CRITERIONS if Case(name, variant) in measured]

@@ -22,6 +22,7 @@ _NO_INPUTS = (
     "checkpoint.save_dir",
     "checkpoint.finetune_from_model",
 )
+_FP16 = ("common.fp16", "common.memory_efficient_fp16")
 
 
 class Training(Model):
@@ -40,6 +41,8 @@ class Training(Model):
         if (batches := Devices.choose(settings, visible=pair.slot.visible).batches) > 1:
             settings["optimization.update_freq"] = [batches]
         kept = {key: value for key, value in settings.items() if not key.startswith(_NO_INPUTS)}
+        # As it is in force here: what was begun on a CPU does not go on in half precision.
+        kept |= self._without_fp16(pair)
         # Where it is does not matter; that there is one does, in the last digits.
         kept["task.teacher_cache"] = self.cached(pair)
         upstream = {f"from {need}": state.fingerprint(pair.run_dir, need) for need in self.needs}
@@ -107,7 +110,6 @@ class Training(Model):
         overrides: dict[str, Any] = {
             "hydra.run.dir": folder,
             "common.user_dir": str(USER_DIR),
-            "common.fp16": pair.slot.visible > 0,
             "task.data": str(pair.bin_dir),
             "task.source_lang": pair.source_lang,
             "task.target_lang": pair.target_lang,
@@ -121,7 +123,14 @@ class Training(Model):
             overrides["task.teacher_path"] = str(pair.best_checkpoint(self.teacher))
             if self.cached(pair):
                 overrides["task.teacher_cache"] = str(pair.teacher_cache(self.teacher))
-        return {**overrides, **pair.training}
+        return {**overrides, **self._without_fp16(pair), **pair.training}
+
+    def _without_fp16(self, pair: Pair) -> dict[str, Any]:
+        """Return what switches float16 off where no GPU is; it is never switched on."""
+        if pair.slot.visible:
+            return {}
+        settings = self.resolved(pair)
+        return {name: False for name in _FP16 if settings.get(name)}
 
     def cached(self, pair: Pair) -> bool:
         """Whether it reads the teacher's answers from a cache."""
