@@ -13,7 +13,7 @@ fail() {
     exit 1
 }
 
-extra=${1:-}
+extra=${1:-pipeline}
 venv=$(./scripts/venv.sh)
 stamp=$venv/installed
 
@@ -35,14 +35,14 @@ if [[ $version == 3.10 ]]; then
     constraints="constraints-py310.txt"
 fi
 
-# First line: what was asked for; second: the extras that came with it.
+# First line: what was asked for; second: the extra that came with it (dev has pipeline in it).
 wanted="Python $version, $(cat pyproject.toml "$constraints" | cksum), $PWD"
 installed=
 extras=
 if [[ -f $stamp ]]; then
     { read -r installed && read -r extras; } <"$stamp" || true
 fi
-if [[ $installed == "$wanted" && (-z $extra || " $extras " == *" $extra "*) ]]; then
+if [[ $installed == "$wanted" && ($extra == pipeline || $extras == "$extra") ]]; then
     exit 0
 fi
 
@@ -57,5 +57,5 @@ install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check -
 "${install[@]}" pip || fail "pip could not install the pip that $constraints names"
 # torch on its own first: left to a dependency, pip may choose another build before it reads ours.
 "${install[@]}" torch || fail "pip could not install torch"
-"${install[@]}" -e ".${extra:+[$extra]}" || fail "pip could not install what pyproject.toml asks for"
+"${install[@]}" -e ".[$extra]" || fail "pip could not install what pyproject.toml asks for"
 printf '%s\n%s\n' "$wanted" "$extra" >"$stamp"

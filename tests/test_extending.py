@@ -1,5 +1,8 @@
 """What docs/extending.md shows, through the command lines."""
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.support import records, train
@@ -31,3 +34,25 @@ def test_a_divergence_of_ones_own_trains(binarized, teacher_file, tmp_path):
     losses = [float(record["transfer_loss"]) for record in records(result, "train_inner")]
     # Hellinger's square lies between 0 and 1: in bits, below 1.45; and it is minimised.
     assert 1.45 > losses[0] > losses[-1] > 0
+
+
+def test_the_plugin_alone_needs_little_and_the_analysis_says_what_more():
+    """As after ``pip install ka-fairseq`` without extras."""
+    hidden = ("matplotlib", "pandas", "tabulate", "lxml", "jinja2", "sacremoses", "psutil")
+    hide = f"import sys; sys.modules.update(dict.fromkeys({hidden!r}));"
+    whole = subprocess.run(
+        [sys.executable, "-c", f"{hide} import ka_fairseq, ka_fairseq.export, ka_fairseq.cache"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert whole.returncode == 0, whole.stderr
+    analysis = subprocess.run(
+        [sys.executable, "-c", f"{hide} import ka_fairseq.analysis"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert analysis.returncode == 1
+    (line,) = [line for line in analysis.stderr.splitlines() if line.startswith("error")]
+    assert line.startswith("error: the analysis needs matplotlib: pip install 'ka-fairseq[analys")
