@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 import ka_fairseq  # noqa: F401  checkpoints of this package name its task and criterions
-from ka_fairseq import compat
+from ka_fairseq import hardening
 from ka_fairseq.criterions.presets import TopKKLConfig
 from ka_fairseq.criterions.transfer import TransferConfig
 from ka_fairseq.criterions.transfer_criterion import TransferCriterionConfig
@@ -68,7 +68,7 @@ def export(checkpoint: Path, target: Path, *, half: bool = False, folders: bool 
         "extra_state": {"train_iterator": {"epoch": _epoch(state)}},
         "last_optimizer_state": None,
     }
-    compat.save_whole(exported, str(target))
+    hardening.save_whole(exported, str(target))
 
 
 def _plain_config(cfg: DictConfig) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_a_divergence_of_ones_own_trains(binarized, teacher_file, tmp_path):
 
 def test_the_plugin_alone_needs_little_and_the_analysis_says_what_more():
     """As after ``pip install ka-fairseq`` without extras."""
-    hidden = ("matplotlib", "pandas", "tabulate", "lxml", "jinja2", "sacremoses", "psutil")
+    hidden = ("matplotlib", "pandas", "sacremoses", "sentencepiece", "subword_nmt", "psutil")
     hide = f"import sys; sys.modules.update(dict.fromkeys({hidden!r}));"
     whole = subprocess.run(
         [sys.executable, "-c", f"{hide} import ka_fairseq, ka_fairseq.export, ka_fairseq.cache"],

@@ -1,8 +1,8 @@
 """The only files that know versions: what fairseq and torch do differently from release to release.
 
-Importing this package mends fairseq in place: reading, writing and resuming from checkpoints,
+Importing this package mends fairseq in place, where it would not run: reading checkpoints,
 validation, workers, bf16, what numpy 2 took away, and what only fairseq 0.12.2 does. Each function
-says what it is for.
+says what it is for. What only changes how fairseq behaves is in :mod:`ka_fairseq.hardening`.
 """
 
 from ka_fairseq.compat import (
@@ -10,20 +10,11 @@ from ka_fairseq.compat import (
     fairseq_0_12_2,
     numpy_2,
     reading,
-    resuming,
     validation,
     workers,
-    writing,
 )
-from ka_fairseq.compat.writing import save_whole
-
-__all__ = ["save_whole"]
 
 reading.allow_fairseq_checkpoints()
-reading.check_lengths_of_tensors()
-reading.explain_checkpoint_errors()
-writing.write_checkpoints_whole()
-resuming.resume_exactly()
 validation.let_silent_models_be_validated()
 workers.let_workers_share_a_checkpoint()
 workers.let_workers_run_on_cpus()

@@ -13,7 +13,8 @@ from fairseq.models import BaseFairseqModel, FairseqEncoderDecoderModel
 from omegaconf import DictConfig, open_dict
 from torch import nn
 
-import ka_fairseq.compat  # noqa: F401  checkpoints are loaded here
+import ka_fairseq.compat
+import ka_fairseq.hardening  # noqa: F401  checkpoints are loaded here
 from ka_fairseq.errors import UserError
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 
-from ka_fairseq.compat.reading import TRUSTED_FILE_SWITCH
 from ka_fairseq.errors import UserError
+from ka_fairseq.hardening.reading import TRUSTED_FILE_SWITCH
 
 
 class Planted:

@@ -11,8 +11,8 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 
-from ka_fairseq.compat import writing
 from ka_fairseq.errors import UserError
+from ka_fairseq.hardening import writing
 from tests import killing
 
 OLD, NEW = {"model": torch.zeros(100_000)}, {"model": torch.ones(100_000)}

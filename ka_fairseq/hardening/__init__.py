@@ -1,0 +1,61 @@
+"""Patches that change what fairseq does where it would run without them, too.
+
+Importing this package applies them, says so in one line of the log, and leaves out what
+``KA_FAIRSEQ_HARDENING_OFF`` names.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+from ka_fairseq.errors import UserError
+from ka_fairseq.hardening import reading, resuming, writing
+from ka_fairseq.hardening.writing import save_whole
+
+__all__ = ["PATCHES", "SWITCH", "harden", "save_whole"]
+
+logger = logging.getLogger(__name__)
+
+SWITCH = "KA_FAIRSEQ_HARDENING_OFF"
+
+# Name: (what changes, what changes it).
+PATCHES: dict[str, tuple[str, tuple[Callable[[], None], ...]]] = {
+    "reading": (
+        "damaged and foreign checkpoints are refused in one line",
+        (reading.check_lengths_of_tensors, reading.explain_checkpoint_errors),
+    ),
+    "writing": (
+        "checkpoints are written whole or not at all",
+        (writing.write_checkpoints_whole,),
+    ),
+    "resuming": (
+        "a resumed training logs and learns as if it had not been cut off",
+        (resuming.resume_exactly,),
+    ),
+}
+
+
+def harden(off: str) -> None:
+    """Apply all patches but those that are switched off, and say so.
+
+    Args:
+        off: names, separated by commas, or ``all``.
+
+    Raises:
+        UserError: a name that is none of them.
+    """
+    left_out = {name.strip() for name in off.split(",") if name.strip()}
+    if unknown := sorted(left_out - {*PATCHES, "all"}):
+        raise UserError(f"{SWITCH}={unknown[0]}: choose from {', '.join(PATCHES)}, all")
+    applied = {name for name in PATCHES if not left_out & {name, "all"}}
+    for name in PATCHES:
+        for patch in PATCHES[name][1] if name in applied else ():
+            patch()
+    told = [f"{name} ({what})" for name, (what, _) in PATCHES.items() if name in applied]
+    if told:
+        logger.info(f"fairseq is hardened: {'; '.join(told)}; {SWITCH}=NAME,... leaves out")
+
+
+harden(os.environ.get(SWITCH, ""))

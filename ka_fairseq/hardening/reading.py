@@ -1,0 +1,155 @@
+"""Reading checkpoints: nothing foreign is run, errors and damage are told in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from fairseq import checkpoint_utils
+from fairseq.file_io import PathManager
+
+from ka_fairseq.errors import UserError
+
+TRUSTED_FILE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"
+
+
+class _LengthChecked:
+    """torch's reader of zip files, which takes a part only for a tensor of its length."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def get_storage_from_record(self, name: str, length: int, dtype: Any) -> Any:
+        held = len(self._reader.get_record(name))
+        if held != length:
+            raise RuntimeError(f"{name} has {held} bytes, and its tensor {length}")
+        return self._reader.get_storage_from_record(name, length, dtype)
+
+
+class _LengthCheckingReader(torch.serialization._opener):
+    def __init__(self, name_or_buffer: Any) -> None:
+        super().__init__(_LengthChecked(torch._C.PyTorchFileReader(name_or_buffer)))
+
+
+def check_lengths_of_tensors() -> None:
+    """Refuse a checkpoint with a part that is shorter than its tensor.
+
+    torch 1.13 fills the rest of the tensor with what lies behind the part in its memory.
+    """
+    if not hasattr(torch.serialization, "add_safe_globals"):  # since torch 2.4
+        torch.serialization._open_zipfile_reader = _LengthCheckingReader
+
+
+@contextlib.contextmanager
+def weights_only() -> Iterator[None]:
+    """Make ``torch.load`` refuse what could run code, as torch >= 2.6 does by itself.
+
+    Raises nothing of its own; :data:`TRUSTED_FILE_SWITCH` in the environment switches it off.
+    """
+    trusted, _ = TRUSTED_FILE_SWITCH.split("=")
+    forced = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    if torch.__version__ >= "2.6" or forced in os.environ or _is_set(trusted):
+        yield
+        return
+    os.environ[forced] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[forced]
+
+
+def _is_set(switch: str) -> bool:
+    return os.environ.get(switch, "0").lower() in ("1", "y", "yes", "true")  # as torch reads them
+
+
+def foreign_globals(path: str, error: Exception) -> list[str]:
+    """The names in a checkpoint's pickle that are not allow-listed; nothing of it is run.
+
+    Args:
+        path: the checkpoint.
+        error: what torch.load said of it; it names the first one where torch cannot list them all
+            (before torch 2.6, or for files in the format that preceded zip).
+    """
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:
+        named = re.search(r"GLOBAL (\S+) (?:was not|whose module)", str(error))
+        return [named.group(1)] if named else []
+
+
+def explain_unreadable(path: str, error: Exception) -> UserError:
+    """One line for a checkpoint that could not be read: foreign contents, or damage."""
+    foreign = foreign_globals(path, error)
+    if foreign:
+        return UserError(
+            f"{path} holds {', '.join(foreign)}, which no fairseq checkpoint needs and which could "
+            f"run code, so it was not loaded; if you trust the file, run again with "
+            f"{TRUSTED_FILE_SWITCH} in the environment"
+        )
+    reason = (str(error).strip() or "no reason given").splitlines()[0]
+    return UserError(
+        f"{path} cannot be read as a fairseq checkpoint ({type(error).__name__}: {reason}); it is "
+        f"truncated, damaged or another kind of file: replace it"
+    )
+
+
+def damaged_part(path: str) -> str | None:
+    """The first part of a checkpoint that does not fit its checksum.
+
+    torch.load leaves the checksums of its zip files unread, and so takes a flipped bit in a weight
+    for a weight. Files in the format that preceded zip (torch < 1.6) have none.
+    """
+    local = PathManager.get_local_path(path)
+    if not zipfile.is_zipfile(local):
+        return None
+    with zipfile.ZipFile(local) as archive:
+        return archive.testzip()
+
+
+def _one_line_errors(load: Callable[..., dict]) -> Callable[..., dict]:
+    @functools.wraps(load)
+    def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> dict:
+        if not PathManager.isfile(path):
+            raise UserError(f"no checkpoint at {path}: check the path")
+        try:
+            damaged = damaged_part(path)
+            with weights_only():
+                state = None if damaged else load(path, *args, **kwargs)
+        except PermissionError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        except Exception as error:
+            raise explain_unreadable(path, error) from error
+        if damaged:
+            raise UserError(
+                f"{path} is damaged: {damaged} in it does not fit its checksum; replace it"
+            )
+        if not isinstance(state, Mapping) or "model" not in state:
+            raise UserError(
+                f"{path} is not a fairseq checkpoint: it has no entry 'model'; give a file that "
+                f"fairseq-train wrote"
+            )
+        return state
+
+    load_checkpoint_to_cpu.explains_errors = True
+    return load_checkpoint_to_cpu
+
+
+def explain_checkpoint_errors() -> None:
+    """Make fairseq's own loading (--restore-file, --path, …) tell errors in one line.
+
+    fairseq passes torch's many-line message on without the file's name, and calls the function by
+    its module, so replacing it there reaches the trainer, fairseq-generate and this package alike.
+    """
+    if not hasattr(checkpoint_utils.load_checkpoint_to_cpu, "explains_errors"):
+        checkpoint_utils.load_checkpoint_to_cpu = _one_line_errors(
+            checkpoint_utils.load_checkpoint_to_cpu
+        )
