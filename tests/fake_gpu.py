@@ -29,7 +29,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ka_fairseq.loss import matmul
 
 DEVICE = "gpu"
-AVAILABLE = hasattr(backends, "_setup_privateuseone_for_python_backend")
 
 aten = torch.ops.aten
 # What makes the host wait until a GPU has answered, and what is answered here.

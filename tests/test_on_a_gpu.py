@@ -6,11 +6,12 @@ parameters), and a teacher that is moved to the CPU and back, of which the struc
 nothing that the cache keeps belongs to the teacher.
 """
 
+# ruff: noqa: E402  an older torch has not what follows
+
 import pytest
 
-from tests import fake_gpu as fake
-
-if not fake.AVAILABLE:
+backends = pytest.importorskip("torch.utils.backend_registration")
+if not hasattr(backends, "_setup_privateuseone_for_python_backend"):
     pytest.skip("this torch has no backends in Python", allow_module_level=True)
 
 import torch
@@ -22,6 +23,7 @@ from ka_fairseq.loss.divergences import TOP_K_FORMS
 from ka_fairseq.teacher.cache.cached_dataset import KEY
 from ka_fairseq.teacher.cache.teacher_cache import TeacherCache
 from ka_fairseq.teacher.frozen import FrozenTeacher
+from tests import fake_gpu as fake
 from tests.support import make_batch, make_task
 
 SMALL = (
