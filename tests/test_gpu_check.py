@@ -5,6 +5,7 @@ On a CPU, in its small form. No test asserts how long something took.
 
 import json
 import math
+import signal
 import subprocess
 import time
 
@@ -145,6 +146,24 @@ def test_whatever_is_not_done_in_time_is_ended_with_all_that_it_started(setting)
     assert not is_running(child)
     with pytest.raises(PartError, match="its time was over"):
         job.run("another", "-c", "print('never')")
+
+
+@pytest.mark.slow
+def test_an_interruption_ends_what_runs_and_begins_nothing(setting):
+    command = [
+        *(ROOT / "scripts" / "gpu_check.sh", "--device", "cpu", "--quick"),
+        *("--parts", "train-bf16", "--output", setting.folder),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while "to do" not in process.stderr.readline():
+            pass
+        while not list((setting.folder / "logs").glob("*")):
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    mine = [p.info for p in psutil.process_iter(["cmdline"]) if str(setting.work) in str(p.info)]
+    assert not mine
+    assert not list((setting.folder / "logs").glob("train-bf16-*"))
 
 
 def raising(error):

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -107,7 +108,7 @@ class Job:
 
 def _within(seconds: float, command: list[str], file: Any, device: str) -> int | None:
     """The exit status, or None where the process had to be ended."""
-    if seconds <= 0:
+    if seconds <= 0 or _stopping.is_set():
         return None
     process = subprocess.Popen(
         command,
@@ -118,14 +119,32 @@ def _within(seconds: float, command: list[str], file: Any, device: str) -> int |
         env=_environment(device),
         start_new_session=True,
     )
+    _running.add(process)
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
         return None
     finally:
-        with contextlib.suppress(ProcessLookupError):  # data workers, compilers
-            os.killpg(process.pid, signal.SIGKILL)
+        _running.discard(process)
+        _end(process)
         process.wait()
+
+
+# A session of its own does not hear of the terminal's Ctrl-C.
+_running: set[subprocess.Popen] = set()
+_stopping = threading.Event()
+
+
+def stop() -> None:
+    """End all commands that run, in whichever thread, and begin none any more."""
+    _stopping.set()
+    for process in tuple(_running):
+        _end(process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # with its data workers and compilers
 
 
 def _environment(device: str) -> dict[str, str]:
