@@ -12,11 +12,12 @@ from gpu_check import environment
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT = 480
-NAMES = ("prepare", "tests", "train-fp16", "train-bf16", "train-amp", "speed-4096", "speed-8192")
-QUICK_NAMES = (*NAMES[:5], "speed")
+# As gpu_check.parts has them, which cannot be imported before what it needs is known to be there.
+_ON_A_GPU = ("prepare", "tests", "train-fp16", "train-bf16", "train-amp")
 
 _EPILOG = f"""\
-parts: {" ".join(NAMES)}; with --quick: {" ".join(QUICK_NAMES)}
+parts: {" ".join(_ON_A_GPU)} speed-4096 speed-8192
+       with --quick speed in place of the last two; on a CPU no train-fp16, which needs a GPU
 
 prepare     binarizes tests/data/libreoffice-help and trains a tiny teacher
 tests       pytest -m gpu
@@ -36,7 +37,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Check what the command line names; return the exit code."""
     arguments = _parser().parse_args(argv)
-    names = QUICK_NAMES if arguments.quick else NAMES
+    names = names_of(arguments.device, arguments.quick)
     _check(arguments, names)
     environment.check(arguments.device)
 
@@ -51,6 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: what was found until then is in --output", file=sys.stderr)
         return 130
+
+
+def names_of(device: str, quick: bool) -> tuple[str, ...]:
+    """What ``--parts`` can name."""
+    trainings = [name for name in _ON_A_GPU if device == "cuda" or name != "train-fp16"]
+    return (*trainings, *(("speed",) if quick else ("speed-4096", "speed-8192")))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,10 +23,6 @@ class PartError(Exception):
     """A part failed; the text says why, in a line."""
 
 
-class PartSkipped(Exception):
-    """A part cannot be tried here; the text says why, in a line."""
-
-
 @dataclass
 class Findings:
     """What a part found.
@@ -187,7 +183,7 @@ class Outcome:
 
     Attributes:
         part: which.
-        status: "ok", "failed" or "skipped".
+        status: "ok" or "failed".
         seconds: how long it took.
         findings: what it found.
     """
@@ -212,14 +208,12 @@ def attempt(part: Part, setting: Setting, deadline: float, before: dict[str, Out
     status = "failed"
     try:
         if needed is not None and needed.status != "ok":
-            raise PartError(f"needs {part.needs}, which {needed.status}")
+            raise PartError(f"needs {part.needs}, which failed")
         if start >= deadline:
             raise PartError("not begun: the time of the whole check was over")
         own = start + (part.seconds if setting.device == "cuda" else math.inf)
         findings = part.work(Job(part.name, setting, min(deadline, own)))
         status = "failed" if findings.errors else "ok"
-    except PartSkipped as reason:
-        status, findings = "skipped", Findings(str(reason))
     except PartError as error:
         findings = Findings("", [str(error)])
     except Exception as error:  # a fault of the check's own hides no other part

@@ -32,7 +32,7 @@ def run(setting: Setting, names: Sequence[str], limit: int, commit: str | None) 
         files.remove(folder)  # of a run before
     about = report.facts(setting, commit)
     print(f"GPU: {about['GPU']}", file=sys.stderr)
-    groups = _chosen(names, setting.quick)
+    groups = _chosen(names, setting)
     total = sum(map(len, groups))
     outcomes: dict[str, Outcome] = {}
     path = Path()
@@ -48,8 +48,8 @@ def run(setting: Setting, names: Sequence[str], limit: int, commit: str | None) 
     return int(any(outcome.status == "failed" for outcome in outcomes.values()))
 
 
-def _chosen(names: Sequence[str], quick: bool) -> list[list[Part]]:
-    groups = groups_of(quick)
+def _chosen(names: Sequence[str], setting: Setting) -> list[list[Part]]:
+    groups = groups_of(setting.device, setting.quick)
     needed = {part.needs for group in groups for part in group if part.name in names}
     wanted = [[part for part in group if part.name in {*names, *needed}] for group in groups]
     return [group for group in wanted if group]
