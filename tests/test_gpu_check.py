@@ -5,6 +5,7 @@ On a CPU, in its small form. No test asserts how long something took.
 
 import json
 import math
+import signal
 import subprocess
 import time
 
@@ -12,8 +13,8 @@ import psutil
 import pytest
 import torch
 from gpu_check import environment, parts, report, speed, training, unit_tests
-from gpu_check.__main__ import NAMES, QUICK_NAMES, main
-from gpu_check.part import Findings, Job, Outcome, Part, PartError, PartSkipped, Setting, attempt
+from gpu_check.__main__ import main, names_of
+from gpu_check.part import Findings, Job, Outcome, Part, PartError, Setting, attempt
 
 from tests.support import ROOT
 
@@ -147,6 +148,24 @@ def test_whatever_is_not_done_in_time_is_ended_with_all_that_it_started(setting)
         job.run("another", "-c", "print('never')")
 
 
+@pytest.mark.slow
+def test_an_interruption_ends_what_runs_and_begins_nothing(setting):
+    command = [
+        *(ROOT / "scripts" / "gpu_check.sh", "--device", "cpu", "--quick"),
+        *("--parts", "train-bf16", "--output", setting.folder),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while "to do" not in process.stderr.readline():
+            pass
+        while not list((setting.folder / "logs").glob("*")):
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    mine = [p.info for p in psutil.process_iter(["cmdline"]) if str(setting.work) in str(p.info)]
+    assert not mine
+    assert not list((setting.folder / "logs").glob("train-bf16-*"))
+
+
 def raising(error):
     def work(_):
         raise error
@@ -161,7 +180,6 @@ def raising(error):
         (lambda _: Findings("half", ["not so fine"]), "failed", "not so fine"),
         (raising(PartError("no GPU any more")), "failed", "no GPU any more"),
         (raising(KeyError("loss")), "failed", "KeyError: 'loss'"),
-        (raising(PartSkipped("no float16")), "skipped", "no float16"),
     ],
 )
 def test_whatever_goes_wrong_is_the_parts_outcome(setting, work, status, says):
@@ -197,9 +215,11 @@ def test_tests_that_are_all_skipped_are_no_success(job, monkeypatch):
         unit_tests.run(job)
 
 
-def test_names_are_the_parts():
-    for quick, names in ((False, NAMES), (True, QUICK_NAMES)):
-        assert tuple(part.name for group in parts.groups_of(quick) for part in group) == names
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_names_are_the_parts(device, quick):
+    there = [part.name for group in parts.groups_of(device, quick) for part in group]
+    assert tuple(there) == names_of(device, quick)
 
 
 # -- the command line ------------------------------------------------------------------------------
@@ -249,18 +269,17 @@ def test_every_part_runs_in_its_small_form(tmp_path):
     )
     assert result.returncode == 0, result.stdout + result.stderr
     text = (tmp_path / "gpu_check.md").read_text(encoding="utf-8")
-    assert result.stdout.strip() == text.strip() and "[6/6] speed" in result.stderr
+    assert result.stdout.strip() == text.strip() and "[5/5] speed" in result.stderr
     content = json.loads((tmp_path / "gpu_check.json").read_text(encoding="utf-8"))
     assert {"GPU", "Versions", "Commit"} <= set(content["about"])
     found = {part["name"]: part for part in content["parts"]}
-    assert set(found) == set(QUICK_NAMES)
+    assert set(found) == set(names_of("cpu", quick=True))
     assert found["tests"]["data"]["counts"]["passed"] > 5
-    old = torch.__version__ < "2"  # no float16 on a CPU, no torch.compile
     for name, part in found.items():
-        assert part["status"] == ("skipped" if old and name == "train-fp16" else "ok")
-        assert not part["errors"]
-        if name.startswith("train-") and part["status"] == "ok":
+        assert part["status"] == "ok" and not part["errors"]
+        if name.startswith("train-"):
             assert len(part["data"]["rows"]) == 18
     variants = {row["variant"] for row in found["speed"]["data"]["cases"]}
-    assert variants == {"", "projection", "chunked"} | (set() if old else {"compiled"})
+    compiled = {"compiled"} if hasattr(torch, "compile") else set()
+    assert variants == {"", "projection", "chunked"} | compiled
     assert not (tmp_path / "work").exists()

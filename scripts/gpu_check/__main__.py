@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpu_check import environment
 
-if TYPE_CHECKING:
-    from gpu_check.part import Outcome, Part, Setting
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT = 480
-NAMES = ("prepare", "tests", "train-fp16", "train-bf16", "train-amp", "speed-4096", "speed-8192")
-QUICK_NAMES = (*NAMES[:5], "speed")
+# As gpu_check.parts has them, which cannot be imported before what it needs is known to be there.
+_ON_A_GPU = ("prepare", "tests", "train-fp16", "train-bf16", "train-amp")
 
 _EPILOG = f"""\
-parts: {" ".join(NAMES)}; with --quick: {" ".join(QUICK_NAMES)}
+parts: {" ".join(_ON_A_GPU)} speed-4096 speed-8192
+       with --quick speed in place of the last two; on a CPU no train-fp16, which needs a GPU
 
 prepare     binarizes tests/data/libreoffice-help and trains a tiny teacher
 tests       pytest -m gpu
@@ -41,35 +37,27 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Check what the command line names; return the exit code."""
     arguments = _parser().parse_args(argv)
-    names = QUICK_NAMES if arguments.quick else NAMES
+    names = names_of(arguments.device, arguments.quick)
     _check(arguments, names)
     environment.check(arguments.device)
 
-    from pipeline import files
-
-    from gpu_check import report  # what it imports may be missing until here
+    from gpu_check import runner  # what it imports may be missing until here
     from gpu_check.part import Setting
 
+    # As Ctrl-C does: all that runs is ended with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     setting = Setting(arguments.device, arguments.quick, arguments.output.resolve())
-    files.remove(setting.work)
-    files.remove(setting.folder / "logs")
-    start = time.monotonic()
-    about = report.facts(setting, arguments.commit)
-    print(f"GPU: {about['GPU']}", file=sys.stderr)
-    groups = _chosen(arguments.parts or names, arguments.quick)
-    total = sum(map(len, groups))
-    outcomes: dict[str, Outcome] = {}
-    path = setting.folder
-    for group in groups:
-        for outcome in _together(group, setting, start + arguments.limit, dict(outcomes)):
-            outcomes[outcome.part.name] = outcome
-            # After every part: whatever ends this process leaves what was found until then.
-            done = list(outcomes.values())
-            path = report.write(setting, done, about, time.monotonic() - start, total)
-            _tell(outcome, len(done), total)
-    files.remove(setting.work)  # a teacher of De-En's size is 1 GB
-    print(path.read_text(encoding="utf-8"))
-    return int(any(outcome.status == "failed" for outcome in outcomes.values()))
+    try:
+        return runner.run(setting, arguments.parts or names, arguments.limit, arguments.commit)
+    except KeyboardInterrupt:
+        print("interrupted: what was found until then is in --output", file=sys.stderr)
+        return 130
+
+
+def names_of(device: str, quick: bool) -> tuple[str, ...]:
+    """What ``--parts`` can name."""
+    trainings = [name for name in _ON_A_GPU if device == "cuda" or name != "train-fp16"]
+    return (*trainings, *(("speed",) if quick else ("speed-4096", "speed-8192")))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,37 +86,6 @@ def _check(arguments: argparse.Namespace, names: Sequence[str]) -> None:
         raise SystemExit(f"error: --limit must be 1 or more, not {arguments.limit}")
     if arguments.device == "cpu" and not arguments.quick:
         raise SystemExit("error: --device cpu needs --quick: the full sizes are for a GPU")
-
-
-def _chosen(names: Sequence[str], quick: bool) -> list[list[Part]]:
-    """The parts of these names, and those that they need; a group's may run side by side."""
-    from gpu_check.parts import groups_of
-
-    groups = groups_of(quick)
-    needed = {part.needs for group in groups for part in group if part.name in names}
-    wanted = [[part for part in group if part.name in {*names, *needed}] for group in groups]
-    return [group for group in wanted if group]
-
-
-def _together(
-    group: list[Part], setting: Setting, deadline: float, before: dict[str, Outcome]
-) -> Sequence[Outcome]:
-    """Try a group: side by side on a GPU, which they do not fill, and one by one on a CPU."""
-    from gpu_check.part import attempt
-
-    with ThreadPoolExecutor(len(group) if setting.device == "cuda" else 1) as pool:
-        futures = [pool.submit(attempt, part, setting, deadline, before) for part in group]
-        for part in group:
-            print(f"begins: {part.title}", file=sys.stderr)
-        yield from (future.result() for future in as_completed(futures))
-
-
-def _tell(outcome: Outcome, done: int, total: int) -> None:
-    why = f": {outcome.findings.errors[0]}" if outcome.findings.errors else ""
-    print(
-        f"[{done}/{total}] {outcome.part.title}: {outcome.status} in {outcome.seconds:.0f} s{why}",
-        file=sys.stderr,
-    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,10 +21,6 @@ from pipeline.settings import REPOSITORY
 
 class PartError(Exception):
     """A part failed; the text says why, in a line."""
-
-
-class PartSkipped(Exception):
-    """A part cannot be tried here; the text says why, in a line."""
 
 
 @dataclass
@@ -107,7 +104,7 @@ class Job:
 
 def _within(seconds: float, command: list[str], file: Any, device: str) -> int | None:
     """The exit status, or None where the process had to be ended."""
-    if seconds <= 0:
+    if seconds <= 0 or _stopping.is_set():
         return None
     process = subprocess.Popen(
         command,
@@ -118,14 +115,32 @@ def _within(seconds: float, command: list[str], file: Any, device: str) -> int |
         env=_environment(device),
         start_new_session=True,
     )
+    _running.add(process)
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
         return None
     finally:
-        with contextlib.suppress(ProcessLookupError):  # data workers, compilers
-            os.killpg(process.pid, signal.SIGKILL)
+        _running.discard(process)
+        _end(process)
         process.wait()
+
+
+# A session of its own does not hear of the terminal's Ctrl-C.
+_running: set[subprocess.Popen] = set()
+_stopping = threading.Event()
+
+
+def stop() -> None:
+    """End all commands that run, in whichever thread, and begin none any more."""
+    _stopping.set()
+    for process in tuple(_running):
+        _end(process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # with its data workers and compilers
 
 
 def _environment(device: str) -> dict[str, str]:
@@ -168,7 +183,7 @@ class Outcome:
 
     Attributes:
         part: which.
-        status: "ok", "failed" or "skipped".
+        status: "ok" or "failed".
         seconds: how long it took.
         findings: what it found.
     """
@@ -193,14 +208,12 @@ def attempt(part: Part, setting: Setting, deadline: float, before: dict[str, Out
     status = "failed"
     try:
         if needed is not None and needed.status != "ok":
-            raise PartError(f"needs {part.needs}, which {needed.status}")
+            raise PartError(f"needs {part.needs}, which failed")
         if start >= deadline:
             raise PartError("not begun: the time of the whole check was over")
         own = start + (part.seconds if setting.device == "cuda" else math.inf)
         findings = part.work(Job(part.name, setting, min(deadline, own)))
         status = "failed" if findings.errors else "ok"
-    except PartSkipped as reason:
-        status, findings = "skipped", Findings(str(reason))
     except PartError as error:
         findings = Findings("", [str(error)])
     except Exception as error:  # a fault of the check's own hides no other part

@@ -12,12 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from pipeline import training_log
 from pipeline.settings import REPOSITORY, USER_DIR
 from tabulate import tabulate
 
-from gpu_check.part import Findings, Job, PartSkipped, Setting
+from gpu_check.part import Findings, Job, Setting
 
 TEXT = REPOSITORY / "tests" / "data" / "libreoffice-help"
 LANGUAGES = ("de", "en")
@@ -45,10 +44,11 @@ def prepare(job: Job) -> Findings:
     """
     work = job.setting.work
     source, target = LANGUAGES
+    train, valid = ("valid", "test") if job.setting.quick else ("train", "valid")
     job.run(
         "preprocess",
         *("-m", "fairseq_cli.preprocess", "-s", source, "-t", target, "--joined-dictionary"),
-        *("--trainpref", TEXT / "train", "--validpref", TEXT / "valid", "--thresholdsrc", 3),
+        *("--trainpref", TEXT / train, "--validpref", TEXT / valid, "--thresholdsrc", 3),
         *("--destdir", work / "data"),
     )
     log = _train(
@@ -71,7 +71,6 @@ def run(job: Job, precision: str) -> Findings:
 
     Raises:
         PartError: a command failed.
-        PartSkipped: the device has no such precision.
     """
     options = _options(job.setting, precision)
     cached = (*options, "--teacher-cache", job.setting.work / f"{job.name}-cache")
@@ -97,25 +96,12 @@ def run(job: Job, precision: str) -> Findings:
 
 
 def _options(setting: Setting, precision: str) -> list[object]:
-    options: list[object] = [f"--{precision}"]
-    if setting.device == "cpu" and precision == "fp16":
-        _need_float16()
-        # Without a GPU fairseq's optimizer cannot flatten, nor get over an update that overflows.
-        options += ["--fp16-no-flatten-grads", "--fp16-init-scale", 1]
     return [
-        *options,
+        f"--{precision}",
         *("--task", "translation_with_teacher", "--criterion", CRITERIONS[precision]),
         *("--teacher-path", setting.work / "teacher" / "checkpoint_last.pt"),
         *("--teacher-data", setting.work / "data", "--label-smoothing", 0.1),
     ]
-
-
-def _need_float16() -> None:
-    square = torch.ones(2, 2, dtype=torch.float16)
-    try:
-        square @ square
-    except RuntimeError as error:
-        raise PartSkipped(f"torch {torch.__version__} has no float16 on a CPU") from error
 
 
 def _common(job: Job) -> list[object]:
