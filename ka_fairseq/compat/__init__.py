@@ -1,12 +1,14 @@
 """The only files that know versions: what fairseq and torch do differently from release to release.
 
 Importing this package mends fairseq in place: reading, writing and resuming from checkpoints,
-validation, workers, bf16, and what only fairseq 0.12.2 does. Each function says what it is for.
+validation, workers, bf16, what numpy 2 took away, and what only fairseq 0.12.2 does. Each function
+says what it is for.
 """
 
 from ka_fairseq.compat import (
     bf16,
     fairseq_0_12_2,
+    numpy_2,
     reading,
     resuming,
     validation,
@@ -26,6 +28,9 @@ validation.let_silent_models_be_validated()
 workers.let_workers_share_a_checkpoint()
 workers.let_workers_run_on_cpus()
 bf16.let_bf16_run_without_a_tpu()
+numpy_2.give_back_long_integers()
+numpy_2.give_back_interpolation()
+numpy_2.count_beyond_two_gigabytes()
 fairseq_0_12_2.leave_out_fast_path()
 fairseq_0_12_2.keep_position_marker_out_of_checkpoints()
 fairseq_0_12_2.let_architectures_fill_configs()
