@@ -2,6 +2,12 @@
 
 from ka_fairseq import compat, criterions
 from ka_fairseq.loss.divergences import register_divergence
-from ka_fairseq.tasks import translation_with_teacher
+from ka_fairseq.tasks import language_modeling_with_teacher, translation_with_teacher
 
-__all__ = ["compat", "criterions", "register_divergence", "translation_with_teacher"]
+__all__ = [
+    "compat",
+    "criterions",
+    "language_modeling_with_teacher",
+    "register_divergence",
+    "translation_with_teacher",
+]

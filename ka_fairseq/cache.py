@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 import ka_fairseq  # noqa: F401  registers the task
+from ka_fairseq import text
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.positions import target_rows
 from ka_fairseq.teacher.cache.cached_dataset import KEY
@@ -60,7 +61,7 @@ def build_split(task: Any, cfg: DictConfig, split: str, epoch: int, device: torc
         dataset,
         max_tokens=cfg.dataset.max_tokens or (None if cfg.dataset.batch_size else 4096),
         max_sentences=cfg.dataset.batch_size,
-        max_positions=task.max_positions(),
+        max_positions=text.max_positions(task),
         ignore_invalid_inputs=True,
         num_shards=cfg.dataset.num_shards,
         shard_id=cfg.dataset.shard_id,
