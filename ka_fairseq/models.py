@@ -82,7 +82,7 @@ def has_plain_projection(model: nn.Module) -> bool:
 
 
 def _is_plain_transformer(model: nn.Module) -> bool:
-    """Whether a Transformer hands ``features_only`` to its decoder, and leaves probabilities to it."""
+    """Whether a Transformer hands ``features_only`` on, and probabilities are its decoder's."""
     own = type(model)
     if isinstance(model, TransformerLanguageModel):  # whatever it is given goes to the decoder
         return (

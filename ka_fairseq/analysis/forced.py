@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ka_fairseq  # noqa: F401  registers the tasks that checkpoints name
-from ka_fairseq import text
+from ka_fairseq import task_traits
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.chunks import chunk_rows, slices
 from ka_fairseq.loss.positions import select, target_rows
@@ -101,7 +101,7 @@ class Corpus:
             task.load_dataset(split)
         except FileNotFoundError as error:
             raise _no_such_split(folder, split, cfg.task, error) from error
-        if text.is_language_modeling(task):
+        if task_traits.is_language_modeling(task):
             if any(languages):
                 raise UserError(
                     f"{like} is a language model, which has no pair of languages: leave "
@@ -123,7 +123,7 @@ class Corpus:
     @property
     def lengths(self) -> np.ndarray:
         """How many target positions each sentence has, end-of-sentence included."""
-        return text.lengths(self.dataset)[-1]
+        return task_traits.lengths(self.dataset)[-1]
 
     def load(self, paths: str | Path, dictionaries: Path | None = None) -> FrozenTeacher:
         """A trained model, frozen, in float32, on the corpus's device.
@@ -144,7 +144,10 @@ class Corpus:
         """Indices of the sentences that are not longer than the task allows, in their order."""
         everything = np.arange(len(self.dataset))
         return self.task.filter_indices_by_size(
-            everything, self.dataset, text.max_positions(self.task), ignore_invalid_inputs=True
+            everything,
+            self.dataset,
+            task_traits.max_positions(self.task),
+            ignore_invalid_inputs=True,
         )
 
     def sample(self, size: int, seed: int) -> np.ndarray:
@@ -232,6 +235,6 @@ def _no_such_split(folder: Path, split: str, task_cfg: Any, error: FileNotFoundE
         languages = f" for {task_cfg.source_lang or '?'}-{task_cfg.target_lang or '?'}"
         options = "--data, --split, --source-lang and --target-lang"
     return UserError(
-        f"no split {split!r}{languages} in {folder} (there: {', '.join(there) or 'none'}; {error}): "
-        f"check {options}"
+        f"no split {split!r}{languages} in {folder} (there: {', '.join(there) or 'none'}; "
+        f"{error}): check {options}"
     )

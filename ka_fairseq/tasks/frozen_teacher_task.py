@@ -41,15 +41,15 @@ class FrozenTeacherConfig(FairseqDataclass):
     teacher_data: Optional[str] = field(
         default=None,
         metadata={
-            "help": "folder with the teacher's dict.LANG.txt, or a language model's dict.txt (default: the checkpoint's folder, "
-            "then the data folder that the checkpoint names)"
+            "help": "folder with the teacher's dict.LANG.txt, or a language model's dict.txt "
+            "(default: the checkpoint's folder, then the data folder that the checkpoint names)"
         },
     )
     teacher_cache: Optional[str] = field(
         default=None,
         metadata={
-            "help": "folder that keeps the teacher's hidden states: each sample is answered "
-            "once, then read from there (the teacher runs in fp32 unless --teacher-dtype is given)"
+            "help": "folder that keeps the teacher's hidden states: each sample is answered once, "
+            "then read from there (the teacher runs in fp32 unless --teacher-dtype is given)"
         },
     )
     teacher_cache_dtype: str = field(

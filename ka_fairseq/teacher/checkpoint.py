@@ -18,7 +18,7 @@ from omegaconf import DictConfig, open_dict
 from torch import nn
 
 import ka_fairseq.compat  # noqa: F401  checkpoints are loaded here
-from ka_fairseq import text
+from ka_fairseq import task_traits
 from ka_fairseq.errors import UserError
 
 
@@ -28,7 +28,7 @@ def load_member(path: str, task: Any, data: str | None) -> BaseFairseqModel:
     state = checkpoint_utils.load_checkpoint_to_cpu(path)
     cfg = _config(state, path)
     _check_architecture(cfg.model, task, path)
-    for file, dictionary in text.dictionaries(task):
+    for file, dictionary in task_traits.dictionaries(task):
         _check_dictionary(path, cfg, data, file, dictionary)
     _forget_embedding_files(cfg.model)
     try:
@@ -63,7 +63,7 @@ def _check_architecture(model_cfg: Any, task: Any, path: str) -> None:
             f"{path} holds a model of the architecture {name!r}, which fairseq does not know: it "
             f"needs the --user-dir it was trained with"
         )
-    if text.is_language_modeling(task):
+    if task_traits.is_language_modeling(task):
         wanted, what, give = FairseqLanguageModel, "a decoder alone", "a language model"
     else:
         wanted, what, give = FairseqEncoderDecoderModel, "an encoder–decoder", "a translation model"
@@ -120,7 +120,7 @@ def _forget_embedding_files(model_cfg: Any) -> None:
 def _check_positions(model: nn.Module, task: Any, path: str) -> None:
     reads = model.max_positions()
     teachers = reads if isinstance(reads, tuple) else (reads,)
-    for most, limit in zip(teachers, text.limits(task), strict=True):
+    for most, limit in zip(teachers, task_traits.limits(task), strict=True):
         if most < limit.tokens:
             raise UserError(
                 f"the teacher {path} reads up to {most} {limit.what}, the task up to "

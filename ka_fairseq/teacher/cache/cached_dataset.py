@@ -16,7 +16,7 @@ KEY = "teacher_cache"
 
 
 class CachedTeacherDataset(BaseWrapperDataset):
-    """A dataset of sentence pairs, or of a language model's blocks, with ``batch["teacher_cache"]``.
+    """Sentence pairs, or a language model's blocks, with ``batch["teacher_cache"]``.
 
     That is ``{"split": name}`` and, where every sample of the batch is in the cache, ``"hidden"``,
     int16 of shape (N, width), and ``"numbers"``, float64 of shape (N, numbers), for the N target

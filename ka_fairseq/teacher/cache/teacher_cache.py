@@ -13,7 +13,7 @@ import torch
 from fairseq.data import Dictionary, FairseqDataset
 from torch import Tensor
 
-from ka_fairseq import models, text
+from ka_fairseq import models, task_traits
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.chunks import chunk_rows, slices
 from ka_fairseq.loss.ensemble import TeacherOutput, averaged_softmax
@@ -108,7 +108,7 @@ class TeacherCache:
         """
         folder = self.folder / name
         # Of each position: a normalizer a member, and the entropy of their mean.
-        lengths = text.lengths(dataset)
+        lengths = task_traits.lengths(dataset)
         store = Store(folder, lengths[-1], sum(self._widths), len(self._widths) + 1)
         folder.mkdir(exist_ok=True)
         of_dataset = {"dataset": fingerprint.of_lengths(lengths)}
@@ -201,9 +201,11 @@ class TeacherCache:
 
     def _write(self, sample: Mapping[str, Any], pad: int, hidden: Tensor, numbers: Tensor) -> None:
         dataset = self._datasets[sample[KEY]["split"]]
-        lengths = sample["target"].ne(pad).sum(1).tolist()
+        ids = sample["id"].tolist()
+        # --pad-to-fixed-bsz adds rows that are no samples, below those that are.
+        lengths = sample["target"].ne(pad).sum(1).tolist()[: len(ids)]
         records = zip(
-            sample["id"].tolist(),
+            ids,
             hidden.cpu().split(lengths),
             numbers.float().cpu().split(lengths),
             strict=True,
