@@ -25,7 +25,8 @@ Write the teacher's hidden states for every sentence pair of the training and va
 that no training has to run its encoder and decoder; of a language model's text, for every block
 (--task language_modeling_with_teacher, with the training's --tokens-per-sample and
 --sample-break-mode). Takes the options of fairseq-train: the very command line of the training will
-do; task, data and batches are read from it, the rest is not needed here. A build that was cut off goes on where it was; pairs that are damaged are written anew.
+do; task, data and batches are read from it, the rest is not needed here. A build that was cut off
+goes on where it was; what is damaged is written anew.
 Several builds share the work with --num-shards N --shard-id I.
 """
 EXAMPLE = """\
