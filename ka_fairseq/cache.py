@@ -1,4 +1,4 @@
-"""``python -m ka_fairseq.cache build …``: have the teacher answer all sentence pairs beforehand."""
+"""``python -m ka_fairseq.cache build …``: have the teacher answer everything beforehand."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 import ka_fairseq  # noqa: F401  registers the task
+from ka_fairseq import task_traits
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.positions import target_rows
 from ka_fairseq.teacher.cache.cached_dataset import KEY
 
 DESCRIPTION = """\
 Write the teacher's hidden states for every sentence pair of the training and validation sets, so
-that no training has to run its encoder and decoder. Takes the options of fairseq-train, or, where
---config-name is among them, of fairseq-hydra-train: the very command line of the training will do;
-task, data and batches are read from it, the rest is not needed here. A build that was cut off goes
-on where it was; pairs that are damaged are written anew. Several builds share
-the work with --num-shards N --shard-id I.
+that no training has to run its encoder and decoder; of a language model's text, for every block
+(--task language_modeling_with_teacher, with the training's --tokens-per-sample and
+--sample-break-mode). Takes the options of fairseq-train, or, where --config-name is among them, of
+fairseq-hydra-train: the very command line of the training will do; task, data and batches are read
+from it, the rest is not needed here. A build that was cut off goes on where it was; what is damaged
+is written anew. Several builds share the work with --num-shards N --shard-id I.
 """
 EXAMPLE = """\
 example:
@@ -67,7 +69,7 @@ def build_split(task: Any, cfg: DictConfig, split: str, epoch: int, device: torc
         dataset,
         max_tokens=cfg.dataset.max_tokens or (None if cfg.dataset.batch_size else 4096),
         max_sentences=cfg.dataset.batch_size,
-        max_positions=task.max_positions(),
+        max_positions=task_traits.max_positions(task),
         ignore_invalid_inputs=True,
         num_shards=cfg.dataset.num_shards,
         shard_id=cfg.dataset.shard_id,

@@ -26,7 +26,10 @@ from ka_fairseq.criterions.transfer_criterion import TransferCriterionConfig
 from ka_fairseq.errors import UserError
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherConfig
 
-PLAIN_TASKS = {"translation_with_teacher": "translation"}
+PLAIN_TASKS = {
+    "language_modeling_with_teacher": "language_modeling",
+    "translation_with_teacher": "translation",
+}
 PLAIN_CRITERION = "label_smoothed_cross_entropy"
 OWN_OPTIONS = {
     name

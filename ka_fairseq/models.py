@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from fairseq.models import BaseFairseqModel
 from fairseq.models.transformer import TransformerDecoderBase, TransformerModelBase
+from fairseq.models.transformer_lm import TransformerLanguageModel
 from fairseq.modules import AdaptiveSoftmax
 from torch import Tensor, nn
 
@@ -24,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(model: nn.Module, net_input: Mapping[str, Any], rows: Tensor) -> Output:
-    """Run a fairseq encoder–decoder up to what precedes its softmax.
+    """Run a fairseq encoder–decoder or language model up to what precedes its softmax.
 
     The model is called as a whole, so a DistributedDataParallel wrapper around it sees the call.
 
@@ -68,16 +70,29 @@ def has_plain_projection(model: nn.Module) -> bool:
     """Whether the logits are an ``nn.Linear`` of the decoder's features and nothing more."""
     decoder = model.decoder
     return (
-        isinstance(model, TransformerModelBase)
+        _is_plain_transformer(model)
         and isinstance(decoder, TransformerDecoderBase)
-        and "features_only" in inspect.signature(model.forward).parameters
         and all(
             getattr(type(decoder), method) is getattr(TransformerDecoderBase, method)
             for method in ("forward", "output_layer", "get_normalized_probs")
         )
-        and type(model).get_normalized_probs is TransformerModelBase.get_normalized_probs
         and decoder.adaptive_softmax is None
         and type(decoder.output_projection) is nn.Linear
+    )
+
+
+def _is_plain_transformer(model: nn.Module) -> bool:
+    """Whether a Transformer hands ``features_only`` on, and probabilities are its decoder's."""
+    own = type(model)
+    if isinstance(model, TransformerLanguageModel):  # whatever it is given goes to the decoder
+        return (
+            own.forward is TransformerLanguageModel.forward
+            and own.get_normalized_probs is BaseFairseqModel.get_normalized_probs
+        )
+    return (
+        isinstance(model, TransformerModelBase)
+        and "features_only" in inspect.signature(model.forward).parameters
+        and own.get_normalized_probs is TransformerModelBase.get_normalized_probs
     )
 
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-from tests.support import TEXT, run, train, words_to_types
+from tests.support import TEXT, language_model, run, train, words_to_types
 
 # The scripts run what is tested here, not what lies in .venv.
 os.environ["PYTHON"] = sys.executable
@@ -92,6 +92,34 @@ def teacher_file(binarized, made_once) -> Path:
         train(binarized, folder, *plain, "--max-update", 60, "--encoder-embed-dim", 96)
 
     return made_once("teacher", fill) / "checkpoint_best.pt"
+
+
+@pytest.fixture(scope="session")
+def running_text(made_once) -> Path:
+    """The English side alone, as fairseq-preprocess binarizes it for a language model."""
+
+    def fill(folder: Path) -> None:
+        for split in ("train", "valid"):
+            words_to_types(TEXT / f"{split}.en", folder / split)
+        run(
+            "fairseq-preprocess",
+            *("--only-source", "--thresholdsrc", 3, "--destdir", folder / "bin"),
+            *("--trainpref", folder / "train", "--validpref", folder / "valid"),
+        )
+
+    return made_once("running-text", fill) / "bin"
+
+
+@pytest.fixture(scope="session")
+def lm_teacher_file(running_text, made_once) -> Path:
+    """A language model that plain fairseq-train wrote."""
+
+    def fill(folder: Path) -> None:
+        plain = ("--task", "language_modeling", "--criterion", "cross_entropy")
+        larger = language_model(48)
+        train(running_text, folder, *plain, *larger, "--tokens-per-sample", 32, "--max-update", 60)
+
+    return made_once("lm-teacher", fill) / "checkpoint_best.pt"
 
 
 @pytest.fixture(scope="session")

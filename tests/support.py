@@ -63,6 +63,14 @@ def train(data: Path, save_dir: Path, *arguments: object, **options: object):
     return run("fairseq-train", *train_options(data, save_dir, *arguments), **options)
 
 
+def language_model(width: int = 32) -> list[object]:
+    """The options of a Transformer without an encoder, tiny."""
+    return [
+        *("--arch", "transformer_lm", "--decoder-layers", 1, "--decoder-attention-heads", 2),
+        *("--decoder-embed-dim", width, "--decoder-ffn-embed-dim", width, "--dropout", 0),
+    ]
+
+
 def train_together(
     *option_lists: list[object], watch: Callable[[], AbstractContextManager] = nullcontext
 ) -> list[subprocess.CompletedProcess]:

@@ -137,7 +137,7 @@ def agreement(
     teacher = corpus.load(teacher_path, teacher_data)
     models = [teacher, *(corpus.load(path) for path in learners.values())]
     sentences = corpus.all_sentences()
-    longest = int(corpus.dataset.tgt_sizes[sentences].max())
+    longest = int(corpus.lengths[sentences].max())
     tallies = {name: _Tally(longest, bins) for name in (TEACHER, *learners)}
     for chunk in corpus.walk(models, sentences, "agreement"):
         for tally, lprobs in zip(tallies.values(), chunk.lprobs, strict=True):

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from fairseq import checkpoint_utils, tasks, utils
-from fairseq.data import LanguagePairDataset, data_utils
+from fairseq.data import FairseqDataset, data_utils
 from torch import Tensor
 from tqdm import tqdm
 
 import ka_fairseq  # noqa: F401  registers the tasks that checkpoints name
+from ka_fairseq import task_traits
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.chunks import chunk_rows, slices
 from ka_fairseq.loss.positions import select, target_rows
@@ -77,7 +78,8 @@ class Corpus:
         Args:
             folder: its ``--destdir``.
             split: train, valid, test, …
-            like: a checkpoint; the task is set up as it was when this was trained.
+            like: a checkpoint; the task is set up as it was when this was trained. Of a language
+                model's text, blocks are made as they were then.
             languages: source and target; None means those of the checkpoint.
             device: None means CUDA where there is one.
             max_tokens: see :class:`Corpus`.
@@ -93,18 +95,19 @@ class Corpus:
         if cfg is None:
             raise UserError(f"{like} has no configuration: give a file that fairseq-train wrote")
         try:
-            if data_utils.infer_language_pair(str(folder))[0] is None:
+            if not any(folder.glob("*.idx")):
                 raise FileNotFoundError("no binarized text at all")
             task = tasks.setup_task(cfg.task)
             task.load_dataset(split)
         except FileNotFoundError as error:
-            there = sorted({file.name.split(".")[0] for file in folder.glob("*-*.idx")})
-            pair = f"{cfg.task.source_lang or '?'}-{cfg.task.target_lang or '?'}"
-            raise UserError(
-                f"no split {split!r} for {pair} in {folder} (there: {', '.join(there) or 'none'}; "
-                f"{error}): check --data, --split, --source-lang and --target-lang"
-            ) from error
-        if getattr(task.dataset(split), "tgt", None) is None:
+            raise _no_such_split(folder, split, cfg.task, error) from error
+        if task_traits.is_language_modeling(task):
+            if any(languages):
+                raise UserError(
+                    f"{like} is a language model, which has no pair of languages: leave "
+                    f"--source-lang and --target-lang out"
+                )
+        elif getattr(task.dataset(split), "tgt", None) is None:
             raise UserError(
                 f"{split!r} in {folder} has no references: give a split with both sides"
             )
@@ -113,9 +116,14 @@ class Corpus:
         return cls(task, split, folder, device, max_tokens)
 
     @property
-    def dataset(self) -> LanguagePairDataset:
-        """The sentence pairs."""
+    def dataset(self) -> FairseqDataset:
+        """The sentence pairs, or the blocks of a language model's text."""
         return self.task.dataset(self.split)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many target positions each sentence has, end-of-sentence included."""
+        return task_traits.lengths(self.dataset)[-1]
 
     def load(self, paths: str | Path, dictionaries: Path | None = None) -> FrozenTeacher:
         """A trained model, frozen, in float32, on the corpus's device.
@@ -136,7 +144,10 @@ class Corpus:
         """Indices of the sentences that are not longer than the task allows, in their order."""
         everything = np.arange(len(self.dataset))
         return self.task.filter_indices_by_size(
-            everything, self.dataset, self.task.max_positions(), ignore_invalid_inputs=True
+            everything,
+            self.dataset,
+            task_traits.max_positions(self.task),
+            ignore_invalid_inputs=True,
         )
 
     def sample(self, size: int, seed: int) -> np.ndarray:
@@ -148,7 +159,7 @@ class Corpus:
 
     def count_positions(self, sentences: np.ndarray) -> int:
         """How many target positions sentences have, end-of-sentence included."""
-        return int(self.dataset.tgt_sizes[sentences].sum())
+        return int(self.lengths[sentences].sum())
 
     def check_sentence(self, sentence: int, position: int = 0) -> None:
         """Check that there is such a place.
@@ -161,7 +172,7 @@ class Corpus:
                 f"--sentence must lie between 0 and {len(self.dataset) - 1} in {self.split}, "
                 f"not {sentence}"
             )
-        length = int(self.dataset.tgt_sizes[sentence])
+        length = int(self.lengths[sentence])
         if not 0 <= position < length:
             raise UserError(
                 f"--position must lie between 0 and {length - 1} (the end of sentence {sentence}), "
@@ -183,8 +194,8 @@ class Corpus:
             Every position once. Sentences come sorted by length, not in the order asked for.
         """
         first_row = np.zeros(len(self.dataset), dtype=np.int64)
-        first_row[sentences] = np.cumsum(self.dataset.tgt_sizes[sentences])
-        first_row[sentences] -= self.dataset.tgt_sizes[sentences]
+        lengths = self.lengths[sentences]
+        first_row[sentences] = np.cumsum(lengths) - lengths
         first_row = torch.from_numpy(first_row).to(self.device)
         step = chunk_rows(len(self.task.target_dictionary), 2 * len(models), self.device)
         pad = self.task.target_dictionary.pad()
@@ -215,3 +226,15 @@ class Corpus:
             num_tokens_vec=lengths[order],
             max_tokens=max(self.max_tokens, int(lengths.max(initial=0))),
         )
+
+
+def _no_such_split(folder: Path, split: str, task_cfg: Any, error: FileNotFoundError) -> UserError:
+    there = sorted({file.name.split(".")[0] for file in folder.glob("*.idx")})
+    languages, options = "", "--data and --split"
+    if hasattr(task_cfg, "source_lang"):
+        languages = f" for {task_cfg.source_lang or '?'}-{task_cfg.target_lang or '?'}"
+        options = "--data, --split, --source-lang and --target-lang"
+    return UserError(
+        f"no split {split!r}{languages} in {folder} (there: {', '.join(there) or 'none'}; "
+        f"{error}): check {options}"
+    )

@@ -19,6 +19,7 @@ from matplotlib.colors import PowerNorm
 from tabulate import tabulate
 from torch import Tensor
 
+from ka_fairseq import task_traits
 from ka_fairseq.analysis import options, plotting
 from ka_fairseq.analysis.forced import Corpus
 from ka_fairseq.analysis.runs import Run, spread
@@ -296,6 +297,11 @@ def command(args: argparse.Namespace) -> None:
         raise UserError(f"--epochs must be at least 2, not {args.epochs}")
     runs = options.open_runs(args)
     corpus = options.open_corpus(args, like=runs[0].last)
+    if task_traits.is_language_modeling(corpus.task):
+        raise UserError(
+            "top-tokens shows a source sentence and its translation: it needs runs of a "
+            "translation task, not of a language model"
+        )
     sentence, position = args.sentence, args.position
     if args.find is not None:
         found = find_places(corpus, runs, args.find, args.top_k)

@@ -11,6 +11,7 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
     LabelSmoothedCrossEntropyCriterionConfig,
 )
 from fairseq.logging import metrics
+from fairseq.tasks import TASK_REGISTRY
 from torch import Tensor, nn
 
 from ka_fairseq import models
@@ -224,9 +225,14 @@ def require_teacher(task: Any) -> None:
         UserError: the task cannot have one, or its teacher does not fit.
     """
     if not isinstance(task, FrozenTeacherTask):
-        name = getattr(task.cfg, "_name", type(task).__name__)
+        name = getattr(task.cfg or task.args, "_name", type(task).__name__)
+        with_teacher = [
+            task_name
+            for task_name, task_class in TASK_REGISTRY.items()
+            if issubclass(task_class, FrozenTeacherTask)
+        ]
         raise UserError(
-            f"the task {name} has no teacher: use --task translation_with_teacher --teacher-path "
-            f"teacher.pt (or --transfer-weight 0)"
+            f"the task {name} has no teacher: use --task {' or '.join(sorted(with_teacher))} with "
+            f"--teacher-path teacher.pt (or --transfer-weight 0)"
         )
     task.load_teacher()

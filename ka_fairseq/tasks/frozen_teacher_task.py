@@ -41,15 +41,15 @@ class FrozenTeacherConfig(FairseqDataclass):
     teacher_data: Optional[str] = field(
         default=None,
         metadata={
-            "help": "folder with the teacher's dict.LANG.txt (default: the checkpoint's folder, "
-            "then the data folder that the checkpoint names)"
+            "help": "folder with the teacher's dict.LANG.txt, or a language model's dict.txt "
+            "(default: the checkpoint's folder, then the data folder that the checkpoint names)"
         },
     )
     teacher_cache: Optional[str] = field(
         default=None,
         metadata={
-            "help": "folder that keeps the teacher's hidden states: each sentence pair is answered "
-            "once, then read from there (the teacher runs in fp32 unless --teacher-dtype is given)"
+            "help": "folder that keeps the teacher's hidden states: each sample is answered once, "
+            "then read from there (the teacher runs in fp32 unless --teacher-dtype is given)"
         },
     )
     teacher_cache_dtype: str = field(
@@ -86,7 +86,9 @@ class FrozenTeacherTask:
                 "--ddp-backend fully_sharded does not work with a teacher: use pytorch_ddp (the "
                 "default) or legacy_ddp"
             )
-        return super().setup_task(cfg, **kwargs)
+        task = super().setup_task(cfg, **kwargs)
+        task.cfg = cfg  # fairseq's older tasks, language modeling among them, have `args` alone
+        return task
 
     def load_teacher(self) -> None:
         """Load and check the teacher, once.
@@ -145,9 +147,10 @@ class FrozenTeacherTask:
         """As fairseq does; batches bring the teacher's stored answers along."""
         super().load_dataset(split, epoch=epoch, **options)
         if self.teacher_cache is not None:
-            parts = utils.split_paths(self.cfg.data) if split == self.cfg.train_subset else [None]
-            name = f"{split}-{(epoch - 1) % len(parts)}"
-            self.datasets[split] = self.teacher_cache.wrap(self.datasets[split], name)
+            name = f"{split}-{(epoch - 1) % len(utils.split_paths(self.cfg.data))}"
+            self.datasets[split] = self.teacher_cache.wrap(
+                self.datasets[split], self.target_dictionary.pad(), name
+            )
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
         """Offload the teacher: with a cache it may not be needed any more."""

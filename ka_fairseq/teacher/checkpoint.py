@@ -9,12 +9,17 @@ from typing import Any
 from fairseq import checkpoint_utils, models, utils
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq.models import BaseFairseqModel, FairseqEncoderDecoderModel
+from fairseq.models import (
+    BaseFairseqModel,
+    FairseqEncoderDecoderModel,
+    FairseqLanguageModel,
+)
 from omegaconf import DictConfig, open_dict
 from torch import nn
 
 import ka_fairseq.compat
 import ka_fairseq.hardening  # noqa: F401  checkpoints are loaded here
+from ka_fairseq import task_traits
 from ka_fairseq.errors import UserError
 
 
@@ -23,9 +28,9 @@ def load_member(path: str, task: Any, data: str | None) -> BaseFairseqModel:
         raise UserError("--teacher-path has an empty name in it: give teacher.pt[:teacher2.pt…]")
     state = checkpoint_utils.load_checkpoint_to_cpu(path)
     cfg = _config(state, path)
-    _check_architecture(cfg.model, path)
-    for language, dictionary in _languages(task):
-        _check_dictionary(path, cfg, data, language, dictionary)
+    _check_architecture(cfg.model, task, path)
+    for file, dictionary in task_traits.dictionaries(task):
+        _check_dictionary(path, cfg, data, file, dictionary)
     _forget_embedding_files(cfg.model)
     try:
         # models.build_model, not task.build_model: TranslationTask would make its generator for
@@ -51,7 +56,7 @@ def _config(state: Mapping[str, Any], path: str) -> DictConfig:
     )
 
 
-def _check_architecture(model_cfg: Any, path: str) -> None:
+def _check_architecture(model_cfg: Any, task: Any, path: str) -> None:
     name = getattr(model_cfg, "_name", None) or getattr(model_cfg, "arch", None)
     model_class = models.ARCH_MODEL_REGISTRY.get(name) or models.MODEL_REGISTRY.get(name)
     if model_class is None:
@@ -59,52 +64,48 @@ def _check_architecture(model_cfg: Any, path: str) -> None:
             f"{path} holds a model of the architecture {name!r}, which fairseq does not know: it "
             f"needs the --user-dir it was trained with"
         )
-    if not issubclass(model_class, FairseqEncoderDecoderModel):
+    if task_traits.is_language_modeling(task):
+        wanted, what, give = FairseqLanguageModel, "a decoder alone", "a language model"
+    else:
+        wanted, what, give = FairseqEncoderDecoderModel, "an encoder–decoder", "a translation model"
+    if not issubclass(model_class, wanted):
         raise UserError(
-            f"{path} holds a {name} model, which is not an encoder–decoder: give a translation "
-            f"model as --teacher-path"
+            f"{path} holds a {name} model, which is not {what}: give {give} as --teacher-path"
         )
 
 
-def _languages(task: Any) -> list[tuple[str, Dictionary]]:
-    return [
-        (task.cfg.source_lang, task.source_dictionary),
-        (task.cfg.target_lang, task.target_dictionary),
-    ]
-
-
 def _check_dictionary(
-    path: str, cfg: DictConfig, data: str | None, language: str, learners: Dictionary
+    path: str, cfg: DictConfig, data: str | None, file: str, learners: Dictionary
 ) -> None:
-    found = _find_dictionary(path, cfg, data, language)
+    found = _find_dictionary(path, cfg, data, file)
     teachers = Dictionary.load(str(found))
     if len(teachers) != len(learners):
         raise UserError(
             f"the teacher {path} has {len(teachers)} types in {found}, the learner "
-            f"{len(learners)} for {language}: binarize the learner's data with --srcdict/--tgtdict "
+            f"{len(learners)} in its {file}: binarize the learner's data with --srcdict/--tgtdict "
             f"of the teacher"
         )
     for index, (theirs, ours) in enumerate(zip(teachers.symbols, learners.symbols, strict=True)):
         if theirs != ours:
             raise UserError(
                 f"the teacher {path} has other symbols than the learner: type {index} is "
-                f"{theirs!r} in {found} and {ours!r} in the learner's {language} dictionary; "
+                f"{theirs!r} in {found} and {ours!r} in the learner's {file}; "
                 f"binarize the learner's data with --srcdict/--tgtdict of the teacher"
             )
 
 
-def _find_dictionary(path: str, cfg: DictConfig, data: str | None, language: str) -> Path:
+def _find_dictionary(path: str, cfg: DictConfig, data: str | None, name: str) -> Path:
     """The teacher's dictionary: fairseq keeps it beside the data, not in the checkpoint."""
     recorded = getattr(cfg.task, "data", None)
     folders = [data] if data else [str(Path(path).parent)]
     if recorded and not data:
         folders.append(utils.split_paths(recorded)[0])
     for folder in folders:
-        file = Path(folder) / f"dict.{language}.txt"
+        file = Path(folder) / name
         if file.is_file():
             return file
     raise UserError(
-        f"no dict.{language}.txt of the teacher {path} in {' or '.join(folders)}: name the folder "
+        f"no {name} of the teacher {path} in {' or '.join(folders)}: name the folder "
         f"that has it with --teacher-data"
     )
 
@@ -118,12 +119,13 @@ def _forget_embedding_files(model_cfg: Any) -> None:
 
 
 def _check_positions(model: nn.Module, task: Any, path: str) -> None:
-    limits = zip(("source", "target"), model.max_positions(), task.max_positions(), strict=True)
-    for side, teachers, learners in limits:
-        if teachers < learners:
+    reads = model.max_positions()
+    teachers = reads if isinstance(reads, tuple) else (reads,)
+    for most, limit in zip(teachers, task_traits.limits(task), strict=True):
+        if most < limit.tokens:
             raise UserError(
-                f"the teacher {path} reads up to {teachers} {side} tokens, the task up to "
-                f"{learners}: pass --max-{side}-positions {teachers}"
+                f"the teacher {path} reads up to {most} {limit.what}, the task up to "
+                f"{limit.tokens}: pass {limit.option} {most}"
             )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq.data import BaseWrapperDataset, LanguagePairDataset
+from fairseq.data import BaseWrapperDataset, FairseqDataset
 from torch import Tensor
 
 from ka_fairseq.teacher.cache.store import Record, Store, checksum
@@ -16,24 +16,26 @@ KEY = "teacher_cache"
 
 
 class CachedTeacherDataset(BaseWrapperDataset):
-    """A language pair dataset with ``batch["teacher_cache"]``.
+    """Sentence pairs, or a language model's blocks, with ``batch["teacher_cache"]``.
 
-    That is ``{"split": name}`` and, where every pair of the batch is in the cache, ``"hidden"``,
+    That is ``{"split": name}`` and, where every sample of the batch is in the cache, ``"hidden"``,
     int16 of shape (N, width), and ``"numbers"``, float64 of shape (N, numbers), for the N target
     positions without padding in the order of ``batch["target"]``. Reading here means that fairseq's
     data workers do it ahead of time. The numbers are float64 because fairseq rounds all float32
     tensors of a batch to the model's precision.
     """
 
-    def __init__(self, dataset: LanguagePairDataset, name: str, store: Store) -> None:
+    def __init__(self, dataset: FairseqDataset, pad: int, name: str, store: Store) -> None:
         """Wrap a dataset.
 
         Args:
             dataset: what fairseq's task loaded.
+            pad: what fills up its samples.
             name: of the split, as the cache calls it.
             store: the cache's records of this dataset.
         """
         super().__init__(dataset)
+        self.pad = pad
         self.name = name
         self.store = store
 
@@ -43,10 +45,10 @@ class CachedTeacherDataset(BaseWrapperDataset):
         if not batch:
             return batch
         batch[KEY] = {"split": self.name}
-        pairs = {sample["id"]: sample for sample in samples}
+        by_id = {sample["id"]: sample for sample in samples}
         records = []
         for index in batch["id"].tolist():
-            record = self.store.read(index, *self.describe(pairs[index]))
+            record = self.store.read(index, *self.describe(by_id[index]))
             if record is None:
                 return batch
             records.append(record)
@@ -56,12 +58,12 @@ class CachedTeacherDataset(BaseWrapperDataset):
         return batch
 
     def describe(self, sample: dict[str, Any]) -> tuple[int, int]:
-        """The checksum of a pair's tokens and the number of its target positions."""
-        source, target = (_unpadded(sample[side], self.dataset.tgt_dict.pad()) for side in SIDES)
+        """The checksum of a sample's tokens and the number of its target positions."""
+        source, target = (_unpadded(sample[side], self.pad) for side in SIDES)
         return checksum(source, target), len(target)
 
     def write(self, index: int, record: Record) -> None:
-        """Store the teacher's answer for a pair."""
+        """Store the teacher's answer for a sample."""
         tokens, _ = self.describe(self.dataset[index])
         self.store.write(index, tokens, record)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq.data import Dictionary, LanguagePairDataset
+from fairseq.data import Dictionary, FairseqDataset
 from torch import Tensor
 
-from ka_fairseq import models
+from ka_fairseq import models, task_traits
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.chunks import chunk_rows, slices
 from ka_fairseq.loss.ensemble import TeacherOutput, averaged_softmax
@@ -95,11 +95,12 @@ class TeacherCache:
                 f"cannot use the teacher cache {folder}: {error.strerror}; check --teacher-cache"
             ) from error
 
-    def wrap(self, dataset: LanguagePairDataset, name: str) -> CachedTeacherDataset:
+    def wrap(self, dataset: FairseqDataset, pad: int, name: str) -> CachedTeacherDataset:
         """A dataset whose batches bring stored answers along.
 
         Args:
             dataset: what fairseq's task loaded.
+            pad: what fills up its samples.
             name: of the split and the part of it.
 
         Raises:
@@ -107,12 +108,13 @@ class TeacherCache:
         """
         folder = self.folder / name
         # Of each position: a normalizer a member, and the entropy of their mean.
-        store = Store(folder, dataset.tgt_sizes, sum(self._widths), len(self._widths) + 1)
+        lengths = task_traits.lengths(dataset)
+        store = Store(folder, lengths[-1], sum(self._widths), len(self._widths) + 1)
         folder.mkdir(exist_ok=True)
-        lengths = fingerprint.of_lengths([dataset.src_sizes, dataset.tgt_sizes])
-        fingerprint.check(folder / "dataset.json", {"dataset": lengths}, folder)
+        of_dataset = {"dataset": fingerprint.of_lengths(lengths)}
+        fingerprint.check(folder / "dataset.json", of_dataset, folder)
         store.check_room()
-        self._datasets[name] = CachedTeacherDataset(dataset, name, store)
+        self._datasets[name] = CachedTeacherDataset(dataset, pad, name, store)
         return self._datasets[name]
 
     @torch.no_grad()
@@ -199,9 +201,11 @@ class TeacherCache:
 
     def _write(self, sample: Mapping[str, Any], pad: int, hidden: Tensor, numbers: Tensor) -> None:
         dataset = self._datasets[sample[KEY]["split"]]
-        lengths = sample["target"].ne(pad).sum(1).tolist()
+        ids = sample["id"].tolist()
+        # --pad-to-fixed-bsz adds rows that are no samples, below those that are.
+        lengths = sample["target"].ne(pad).sum(1).tolist()[: len(ids)]
         records = zip(
-            sample["id"].tolist(),
+            ids,
             hidden.cpu().split(lengths),
             numbers.float().cpu().split(lengths),
             strict=True,

@@ -1,0 +1,9 @@
+"""``--task language_modeling_with_teacher``: a language model, taught by a larger one."""
+
+from fairseq.tasks.language_modeling import LanguageModelingConfig, LanguageModelingTask
+
+from ka_fairseq.tasks.frozen_teacher_task import register_task_with_teacher
+
+LanguageModelingWithTeacherTask = register_task_with_teacher(
+    "language_modeling_with_teacher", LanguageModelingTask, LanguageModelingConfig
+)
