@@ -77,7 +77,8 @@ def build_split(task: Any, cfg: DictConfig, split: str, epoch: int, device: torc
         batch = utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
         task.teacher_cache.answer(batch, target_rows(batch["target"], pad), pad)
         answered += batch["nsentences"]
-    print(f"{dataset.name}: {answered} of {len(dataset)} pairs answered, the others were there")
+    samples = f"{len(dataset)} {dataset.store.name}s"
+    print(f"{dataset.name}: {answered} of {samples} answered, the others were there")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

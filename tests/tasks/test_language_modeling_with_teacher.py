@@ -251,7 +251,7 @@ def test_a_build_has_nothing_to_do_after_a_training(trained, running_text, lm_te
     result = subprocess.run(
         [*map(str, command)], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    answered = re.findall(r"^(\S+): (\d+) of (\d+) ", result.stdout, re.M)
+    answered = re.findall(r"^(\S+): (\d+) of (\d+) blocks ", result.stdout, re.M)
     assert [(name, new) for name, new, _ in answered] == [("valid-0", "0"), ("train-0", "0")]
     assert all(int(all_) > 30 for *_, all_ in answered)
 

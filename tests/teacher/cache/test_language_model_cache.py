@@ -115,5 +115,5 @@ def test_other_blocks_of_the_same_lengths(make, running_text, tmp_path):
     tokens[0] ^= 1
     (other / "valid.bin").write_bytes(tokens)
     task, *_ = make(data=other)
-    with pytest.raises(UserError, match="0 of the dataset is another one"):
+    with pytest.raises(UserError, match="block 0 of the dataset is another one"):
         make_batch(task)
