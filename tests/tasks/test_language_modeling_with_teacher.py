@@ -10,6 +10,7 @@ import torch
 from ka_fairseq import models
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.projection import Logits, Projection
+from ka_fairseq.tasks.views import with_decoder_input
 from tests.support import (
     ROOT,
     USER_DIR,
@@ -127,6 +128,17 @@ def test_a_changed_forward_pass_is_noticed(setup):
 
     model.__class__ = Halved
     assert not models.has_plain_projection(model)
+
+
+def test_a_view_of_other_inputs_is_read_by_the_decoder(setup):
+    """And the sample it was made of is not changed."""
+    task, model, criterion = setup()
+    batch = make_batch(task)
+    kept = batch["net_input"]["src_tokens"].clone()
+    view = with_decoder_input(batch, kept.flip(0))
+    assert torch.equal(batch["net_input"]["src_tokens"], kept)
+    torch.testing.assert_close(log_probs(model, view), log_probs(model, batch).flip(0))
+    assert criterion(model, view)[0] != criterion(model, batch)[0]
 
 
 # -- teachers that do not fit ----------------------------------------------------------------------
