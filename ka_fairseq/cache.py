@@ -77,15 +77,16 @@ def build_split(task: Any, cfg: DictConfig, split: str, epoch: int, device: torc
     ).next_epoch_itr(shuffle=False)
     pad = task.target_dictionary.pad()
     answered = 0
+    name = f"{dataset.store.name}s"
     interval = 0.1 if sys.stderr.isatty() else LINES_EVERY
-    with tqdm(total=len(dataset), desc=dataset.name, unit=" pairs", mininterval=interval) as bar:
+    with tqdm(total=len(dataset), desc=dataset.name, unit=f" {name}", mininterval=interval) as bar:
         for batch in batches:
             if batch and "hidden" not in batch[KEY]:
                 batch = utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
                 task.teacher_cache.answer(batch, target_rows(batch["target"], pad), pad)
                 answered += batch["nsentences"]
             bar.update(batch["nsentences"] if batch else 0)
-    print(f"{dataset.name}: {answered} of {len(dataset)} pairs answered, the others were there")
+    print(f"{dataset.name}: {answered} of {len(dataset)} {name} answered, the others were there")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

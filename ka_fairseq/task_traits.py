@@ -58,6 +58,11 @@ def max_positions(task: Any) -> int | tuple[int, ...]:
     return most if len(most) > 1 else most[0]
 
 
+def sample_name(dataset: FairseqDataset) -> str:
+    """What messages call a sample."""
+    return "block" if isinstance(dataset, MonolingualDataset) else "pair"
+
+
 def lengths(dataset: FairseqDataset) -> list[np.ndarray]:
     """How many tokens each part of each sample has, the target positions last."""
     if isinstance(dataset, MonolingualDataset):

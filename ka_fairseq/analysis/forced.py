@@ -205,7 +205,7 @@ class Corpus:
             not_pad = sample["target"].ne(pad)
             kept = target_rows(sample["target"], pad)
             outputs = [model.answer(sample["net_input"], kept).prepare() for model in models]
-            sentence = select(sample["id"].unsqueeze(1).expand_as(not_pad), kept)
+            sentence = select(sample["id"].unsqueeze(1).expand(-1, not_pad.size(1)), kept)
             position = select(not_pad.cumsum(1) - 1, kept)
             target = select(sample["target"], kept)
             for rows in slices(len(target), step):

@@ -225,7 +225,7 @@ def require_teacher(task: Any) -> None:
         UserError: the task cannot have one, or its teacher does not fit.
     """
     if not isinstance(task, FrozenTeacherTask):
-        name = getattr(task.cfg or task.args, "_name", type(task).__name__)
+        name = getattr(getattr(task, "args", task.cfg), "_name", type(task).__name__)
         with_teacher = [
             task_name
             for task_name, task_class in TASK_REGISTRY.items()

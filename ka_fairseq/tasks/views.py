@@ -29,9 +29,13 @@ class View:
 def with_decoder_input(sample: Mapping[str, Any], prev_output_tokens: Tensor) -> dict[str, Any]:
     """The same batch with other decoder inputs, of the same shape; the sample stays as it is.
 
+    A language model, which is a decoder alone, reads what fairseq calls the source.
+
     The teacher's stored answers are those to the dataset's own sentence pairs, so this one has
     none.
     """
     changed = {key: value for key, value in sample.items() if key != KEY}
-    changed["net_input"] = {**sample["net_input"], "prev_output_tokens": prev_output_tokens}
+    net_input = sample["net_input"]
+    read = "prev_output_tokens" if "prev_output_tokens" in net_input else "src_tokens"
+    changed["net_input"] = {**net_input, read: prev_output_tokens}
     return changed

@@ -59,8 +59,8 @@ class FrozenTeacher:
 
         Raises:
             UserError: a file is missing, damaged or no fairseq checkpoint; its model is no
-                encoder–decoder; its dictionaries are not the learner's or cannot be found; it
-                reads shorter sentences than the learner.
+                encoder–decoder, or no language model where one is taught; its dictionaries are
+                not the learner's or cannot be found; it reads shorter sentences than the learner.
         """
         members = [load_member(path, task, data) for path in paths.split(os.pathsep)]
         logger.info(f"frozen teacher: {paths} ({sum(map(n_parameters, members)):,} parameters)")

@@ -44,7 +44,7 @@ def test_entropy_is_that_of_the_models_own_distributions(options, corpus, lm_tea
 
 
 def test_agreement_with_itself(options, lm_teacher_file):
-    options = [option.replace("/run", "/run/checkpoint1.pt") for option in options]
+    options[1] += "/checkpoint1.pt"
     main(["agreement", *options, f"--teacher-path={lm_teacher_file}"])
     frame = pd.read_csv(options[-1].removeprefix("--out=") + ".csv")
     assert list(frame.teacher_agreement) == [1, 1]

@@ -10,6 +10,7 @@ import torch
 from ka_fairseq import models
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.projection import Logits, Projection
+from ka_fairseq.tasks.views import with_decoder_input
 from tests.support import (
     ROOT,
     USER_DIR,
@@ -127,6 +128,17 @@ def test_a_changed_forward_pass_is_noticed(setup):
 
     model.__class__ = Halved
     assert not models.has_plain_projection(model)
+
+
+def test_a_view_of_other_inputs_is_read_by_the_decoder(setup):
+    """And the sample it was made of is not changed."""
+    task, model, criterion = setup()
+    batch = make_batch(task)
+    kept = batch["net_input"]["src_tokens"].clone()
+    view = with_decoder_input(batch, kept.flip(0))
+    assert torch.equal(batch["net_input"]["src_tokens"], kept)
+    torch.testing.assert_close(log_probs(model, view), log_probs(model, batch).flip(0))
+    assert criterion(model, view)[0] != criterion(model, batch)[0]
 
 
 # -- teachers that do not fit ----------------------------------------------------------------------
@@ -251,7 +263,7 @@ def test_a_build_has_nothing_to_do_after_a_training(trained, running_text, lm_te
     result = subprocess.run(
         [*map(str, command)], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    answered = re.findall(r"^(\S+): (\d+) of (\d+) ", result.stdout, re.M)
+    answered = re.findall(r"^(\S+): (\d+) of (\d+) blocks ", result.stdout, re.M)
     assert [(name, new) for name, new, _ in answered] == [("valid-0", "0"), ("train-0", "0")]
     assert all(int(all_) > 30 for *_, all_ in answered)
 

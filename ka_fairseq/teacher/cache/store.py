@@ -1,5 +1,7 @@
 """Memory-mapped shards of a teacher's hidden states for one dataset, keyed by sentence pair.
 
+Of a language model, a pair is a block of its text and the same block a token later.
+
 A shard holds a fixed number of pairs in three files: hidden states (2 bytes a number), float32
 numbers (log-normalizers and entropy) and, a pair, two checksums and its length, written last. A
 pair without checksums is not there yet; one whose checksum is another is damaged. Workers write
@@ -54,7 +56,9 @@ class Store:
         folder: where the shards are.
     """
 
-    def __init__(self, folder: Path, lengths: np.ndarray, width: int, numbers: int) -> None:
+    def __init__(
+        self, folder: Path, lengths: np.ndarray, width: int, numbers: int, name: str = "pair"
+    ) -> None:
         """Describe the layout; nothing is read or written yet.
 
         Args:
@@ -62,7 +66,9 @@ class Store:
             lengths: how many target positions each pair has, at most; shape (pairs,).
             width: numbers of a position's hidden states.
             numbers: float32 numbers of a position.
+            name: what messages call a pair.
         """
+        self.name = name
         self.folder = folder
         self.width, self.numbers = width, numbers
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
@@ -98,7 +104,7 @@ class Store:
                 f"train without it"
             )
         logger.info(
-            f"teacher cache {self.folder}: {_gigabytes(self.size)} for {len(self):,} pairs, "
+            f"teacher cache {self.folder}: {_gigabytes(self.size)} for {len(self):,} {self.name}s, "
             f"{_gigabytes(missing)} of it still to be written"
         )
 
@@ -121,13 +127,13 @@ class Store:
         record = Record(shard.hidden[rows], shard.numbers[rows])
         if of_record != PRESENT + checksum(*record):
             logger.warning(
-                f"pair {pair} is damaged in the teacher cache {self.folder}: the teacher answers "
-                f"anew"
+                f"{self.name} {pair} is damaged in the teacher cache {self.folder}: the teacher "
+                f"answers anew"
             )
             return None
         if (of_tokens, there) != (PRESENT + tokens, length):
             raise UserError(
-                f"pair {pair} of the dataset is another one than in the teacher cache "
+                f"{self.name} {pair} of the dataset is another one than in the teacher cache "
                 f"{self.folder}: name another folder with --teacher-cache, or delete this one"
             )
         return record

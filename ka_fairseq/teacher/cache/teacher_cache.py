@@ -109,7 +109,8 @@ class TeacherCache:
         folder = self.folder / name
         # Of each position: a normalizer a member, and the entropy of their mean.
         lengths = task_traits.lengths(dataset)
-        store = Store(folder, lengths[-1], sum(self._widths), len(self._widths) + 1)
+        numbers, name_of_sample = len(self._widths) + 1, task_traits.sample_name(dataset)
+        store = Store(folder, lengths[-1], sum(self._widths), numbers, name_of_sample)
         folder.mkdir(exist_ok=True)
         of_dataset = {"dataset": fingerprint.of_lengths(lengths)}
         fingerprint.check(folder / "dataset.json", of_dataset, folder)

@@ -72,7 +72,9 @@ def test_stored_answers_give_the_loss_that_the_teacher_gives(make, teacher_of, a
     (first, _, filled), (second, of_stored, read) = (loss_and_gradient(cache=True) for _ in "12")
     assert (filled, read) == (False, True)
     assert second == first == pytest.approx(loss, rel=1e-4)
-    torch.testing.assert_close(of_stored, gradient, rtol=2e-2, atol=2e-3 * gradient.abs().max())
+    # Of a row that is padding alone, torch 1.13 makes NaN, with fairseq's own criterions too.
+    atol = 2e-3 * gradient.nan_to_num().abs().max().item()
+    torch.testing.assert_close(of_stored, gradient, rtol=2e-2, atol=atol, equal_nan=True)
 
 
 @pytest.mark.parametrize("arguments", BLOCKS.values(), ids=BLOCKS)
@@ -115,5 +117,5 @@ def test_other_blocks_of_the_same_lengths(make, running_text, tmp_path):
     tokens[0] ^= 1
     (other / "valid.bin").write_bytes(tokens)
     task, *_ = make(data=other)
-    with pytest.raises(UserError, match="0 of the dataset is another one"):
+    with pytest.raises(UserError, match="block 0 of the dataset is another one"):
         make_batch(task)
