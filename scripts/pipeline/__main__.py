@@ -34,6 +34,7 @@ examples:
   scripts/pipeline.sh demo
   scripts/pipeline.sh demo ka evaluate report --force
   scripts/pipeline.sh demo --jobs 1 --threads 2
+  scripts/pipeline.sh demo --seeds 3
   scripts/pipeline.sh --data ~/corpus --src de --tgt en --config configs/demo
 
 DIR holds train, valid and test, each as .LANG or .LANG.gz, a sentence a line."""
@@ -48,6 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> None:
     pair, words = _pair_and_stages(arguments)
     chosen = stages.chosen(pair, words)
+    if arguments.seeds:
+        if words:
+            raise PipelineError("--seeds goes with all stages: name none")
+        from pipeline import seeds  # not above: it takes pandas
+
+        chosen += seeds.table_of(pair, arguments.seeds)
     names = {stage.name for stage in chosen}
     slots = [Slot()]
     if not names <= {"prepare", "binarize"}:  # what comes later reads torch in, for a second
@@ -88,6 +95,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train a teacher where the pair's settings name one that is there already; the run is "
         "named PAIR-train-teacher",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=cli.from_one,
+        metavar="N",
+        help="train the learner and its fine-tunings with N seeds, too, and write a table of means "
+        "and ranges: seeds.md",
     )
     own = parser.add_argument_group("your own corpus")
     own.add_argument("--data", type=Path, metavar="DIR", help="folder with the text")

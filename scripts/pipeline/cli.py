@@ -34,7 +34,7 @@ def add_run_options(parser: argparse.ArgumentParser, quick: str) -> None:
     )
     parser.add_argument(
         "--jobs",
-        type=_from_one,
+        type=from_one,
         metavar="N",
         help="trainings and evaluations at a time that do not need each other, with a share of the "
         "cores or GPUs each (default: as many as there are for --threads, or for the GPUs that "
@@ -42,7 +42,7 @@ def add_run_options(parser: argparse.ArgumentParser, quick: str) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=_from_one,
+        type=from_one,
         metavar="N",
         help="of each training and evaluation (default: OMP_NUM_THREADS, or 1 on a CPU); another "
         "number gives other last digits",
@@ -96,7 +96,8 @@ def run(action: Callable[[], None]) -> int:
     return 0
 
 
-def _from_one(text: str) -> int:
+def from_one(text: str) -> int:
+    """Read a number of a command line that is 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
     return int(text)

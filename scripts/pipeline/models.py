@@ -17,7 +17,17 @@ COLOURS = ("blue", "orange", "green", "pink", "yellow", "sky", "black", "grey")
 _OF_SERIES = COLOURS[:6]
 # Each model has a folder, a log and a stage of its name.
 _TAKEN = {
-    *("prepare", "binarize", "cache", "evaluate", "report", "analysis", "sweep", "compare"),
+    *(
+        "prepare",
+        "binarize",
+        "cache",
+        "evaluate",
+        "report",
+        "analysis",
+        "sweep",
+        "seeds",
+        "compare",
+    ),
     *("text", "bin", "logs", "state", "archives", "model"),
 }
 

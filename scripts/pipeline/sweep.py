@@ -1,4 +1,4 @@
-"""The weight of the divergence and k, tuned on the validation set: a table and Fig. 4a."""
+"""λ, k and the learning rate, tuned on the validation set: a table and Fig. 4a."""
 
 from __future__ import annotations
 
@@ -22,36 +22,48 @@ from pipeline.train import Training
 MODELS = ("kd", "ka")
 WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 WHOLE = 0  # as --top-k has it
+AS_IN_CONFIG = "config"
 SIZES = (2, 4, 8, 16, WHOLE)
 
 _EPILOG = """\
 Each point is a fine-tuning of the pair's learner, kept under runs/PAIR/sweep/. Points that are
 done are skipped, one that was cut off goes on. The score is the best BLEU on the validation set.
 Needs the stages binarize, teacher and learner of scripts/pipeline.sh. Writes results.csv after
-each point, and best.csv, best.png and best.svg (Fig. 4a) at the end.
+each point, and best.csv, best.png and best.svg (Fig. 4a) at the end; with `--top-k config` there
+is no figure, and best.csv has the best point of each model. One that has no teacher has no λ or k.
 
-example:
-  scripts/sweep.sh iwslt15_th_en --criterions ka --weights 0.5"""
+examples:
+  scripts/sweep.sh iwslt15_th_en --criterions ka --weights 0.5
+  scripts/sweep.sh demo --criterions control,kd,ka --rates 0.003,0.006 --top-k config"""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One fine-tuning: the model that it varies, λ, and k (0: the whole vocabulary)."""
+    """One fine-tuning: the model that it varies, λ, k (0: the whole vocabulary), learning rate.
+
+    None is what the model's config has.
+    """
 
     model: Model
-    weight: float
-    size: int
+    weight: float | None
+    size: int | None
+    rate: float | None = None
 
     @property
     def training(self) -> Training:
         """The training that finds its score."""
-        varied = {
-            "criterion.transfer_weight": self.weight,
-            "criterion.top_k": self.size,
-            "checkpoint.no_epoch_checkpoints": True,
-        }
+        name, varied = f"sweep/{self.model.name}", {"checkpoint.no_epoch_checkpoints": True}
+        if self.rate is not None:
+            name += f"-rate{self.rate:g}"
+            varied["optimization.lr"] = [self.rate]
+        if self.weight is not None:
+            name += f"-weight{self.weight:g}"
+            varied["criterion.transfer_weight"] = self.weight
+        if self.size is not None:
+            name += f"-k{self.size or 'V'}"
+            varied["criterion.top_k"] = self.size
         return Training(
-            f"sweep/{self.model.name}-weight{self.weight:g}-k{self.size or 'V'}",
+            name,
             start=self.model.start,
             teacher=self.model.teacher,
             config=self.model.config,
@@ -80,10 +92,12 @@ def run(pair: Pair, points: Sequence[Point], slots: Sequence[Slot]) -> None:
 
 
 def _write_results(pair: Pair, points: Sequence[Point]) -> None:
-    """One row for each point that is done: criterion, transfer_weight, top_k, bleu."""
+    """One row for each point that is done; nothing stands where the config's setting was used."""
     rows = [
         {
+            "model": point.model.name,
             "criterion": point.training.resolved(pair)["criterion._name"],
+            "learning_rate": point.rate,
             "transfer_weight": point.weight,
             "top_k": point.size,
             "bleu": best_bleu(pair, point.training),
@@ -107,12 +121,21 @@ def best_bleu(pair: Pair, training: Training) -> float:
 
 
 def draw(pair: Pair) -> pd.DataFrame:
-    """Draw Fig. 4a from the table; return its rows: the best weight for each k."""
+    """Draw Fig. 4a from the table where k was varied; return the best rows.
+
+    Returns:
+        The best row of each criterion at each k; of each model where k was left to its config.
+    """
     from ka_fairseq.analysis import sweep  # imports all of fairseq, which takes seconds
 
+    path = results_file(pair).with_name("best")
+    results = pd.read_csv(results_file(pair))
+    if results.top_k.isna().any():
+        best = results.loc[results.groupby("model", sort=False).bleu.idxmax()]
+        files.write_text(path.with_suffix(".csv"), best.to_csv(index=False))
+        return best.dropna(axis="columns", how="all")
     results = sweep.read_results(results_file(pair))
     best = sweep.sweep(results)
-    path = results_file(pair).with_name("best")
     files.write_text(path.with_suffix(".csv"), best.to_csv(index=False))
     sweep.plot_sweep(best, path, others=results)
     return best
@@ -126,9 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _sweep(arguments: argparse.Namespace) -> None:
     pair = cli.load_pair(arguments.pair, arguments)
-    models = _models(pair, arguments.criterions)
-    grid = itertools.product(models, arguments.weights, arguments.top_k)
-    points = [Point(*values) for values in grid]
+    points = list(_points(pair, arguments))
     slots = cli.slots(arguments, pair, [point.training for point in points])
     with state.locked(pair.run_dir):
         run(pair, points, slots)
@@ -138,18 +159,28 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
 def _models(pair: Pair, names: Sequence[str] | None) -> list[Model]:
     """Return the models to tune; by default those of `MODELS` that the pair has."""
-    taught = {model.name: model for model in pair.models if model.teacher}
-    if unknown := [name for name in names or () if name not in taught]:
+    tuned = {model.name: model for model in pair.models if model.start}
+    if unknown := [name for name in names or () if name not in tuned]:
         raise PipelineError(
-            f"--criterions {unknown[0]} is no model with a teacher: choose from {', '.join(taught)}"
+            f"--criterions {unknown[0]} is no fine-tuning: choose from {', '.join(tuned)}"
         )
-    return [taught[name] for name in names or MODELS if name in taught]
+    return [tuned[name] for name in names or MODELS if name in tuned]
+
+
+def _points(pair: Pair, arguments: argparse.Namespace) -> Iterator[Point]:
+    """Every combination; for a model without a teacher, of what it has."""
+    for model in _models(pair, arguments.criterions):
+        weights, sizes = arguments.weights, arguments.top_k
+        if not model.teacher:
+            weights, sizes = (None,), (None,)
+        for values in itertools.product(weights, sizes, arguments.rates):
+            yield Point(model, *values)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/sweep.sh",
-        description="Tune λ and k of KD and KA, or of other models, on the validation set.",
+        description="Tune λ, k and the learning rate of fine-tunings on the validation set.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -158,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
         "--criterions",
         type=_listed(str),
         metavar="LIST",
-        help=f"models that have a teacher (default: {','.join(MODELS)})",
+        help=f"fine-tunings (default: {','.join(MODELS)})",
     )
     parser.add_argument(
         "--weights",
@@ -172,7 +203,14 @@ def _parser() -> argparse.ArgumentParser:
         type=_listed(_size),
         default=SIZES,
         metavar="LIST",
-        help="k, V for the whole vocabulary (default: 2,4,8,16,V)",
+        help="k, V for the whole vocabulary (default: 2,4,8,16,V); config for what each config has",
+    )
+    parser.add_argument(
+        "--rates",
+        type=_listed(_rate),
+        default=(None,),
+        metavar="LIST",
+        help="learning rates (default: the config's)",
     )
     cli.add_run_options(parser, quick="tune the run PAIR-quick")
     return parser
@@ -196,10 +234,19 @@ def _weight(text: str) -> float:
     return weight
 
 
-def _size(text: str) -> int:
+def _rate(text: str) -> float:
+    rate = float(text)
+    if rate <= 0:
+        raise ValueError("a learning rate is above 0")
+    return rate
+
+
+def _size(text: str) -> int | None:
+    if text == AS_IN_CONFIG:
+        return None
     size = WHOLE if text == "V" else int(text)
     if size < 0 or (size == WHOLE and text != "V"):
-        raise ValueError("k is 1 or more, or V")
+        raise ValueError("k is 1 or more, V, or config")
     return size
 
 

@@ -1,0 +1,75 @@
+"""Which points a sweep has, without a training."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from pipeline import sweep
+from pipeline.errors import PipelineError
+
+
+@pytest.fixture
+def points(pair):
+    return lambda *words: list(sweep._points(pair, sweep._parser().parse_args(["demo", *words])))
+
+
+def test_by_default_it_is_the_papers_figure(points):
+    found = points()
+    assert len(found) == 2 * len(sweep.WEIGHTS) * len(sweep.SIZES)
+    assert {point.model.name for point in found} == {"kd", "ka"}
+    assert found[0].training.name == "sweep/kd-weight0.1-k2"
+    assert "optimization.lr" not in found[0].training.settings
+
+
+def test_the_control_has_a_rate_and_nothing_else(points):
+    found = points(
+        *("--criterions", "control,topk", "--rates", "0.002,0.005", "--weights", "0.5,0.8"),
+        *("--top-k", "config"),
+    )
+    assert [point.training.name for point in found] == [
+        "sweep/control-rate0.002",
+        "sweep/control-rate0.005",
+        "sweep/topk-rate0.002-weight0.5",
+        "sweep/topk-rate0.005-weight0.5",
+        "sweep/topk-rate0.002-weight0.8",
+        "sweep/topk-rate0.005-weight0.8",
+    ]
+    assert found[0].training.teacher is None
+    assert found[2].training.settings["optimization.lr"] == [0.002]
+    assert "criterion.top_k" not in found[2].training.settings
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--rates", "0", "a learning rate is above 0"),
+        ("--top-k", "configs", "configs"),
+    ],
+)
+def test_mistakes(points, capsys, option, value, says):
+    with pytest.raises(SystemExit):
+        points(option, value)
+    assert says in capsys.readouterr().err
+
+
+def test_only_fine_tunings_are_tuned(points):
+    with pytest.raises(PipelineError, match=r"learner is no .* control, kd, ka, mixture, topk$"):
+        points("--criterions", "learner")
+
+
+def test_the_best_of_each_model_where_k_was_not_varied(pair):
+    path = sweep.results_file(pair)
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "model,criterion,learning_rate,transfer_weight,top_k,bleu\n"
+        "control,label_smoothed_cross_entropy,0.002,,,20\n"
+        "control,label_smoothed_cross_entropy,0.005,,,21\n"
+        "kd,forward_kl,0.002,0.5,,23\nkd,forward_kl,0.005,0.5,,22\n",
+        encoding="utf-8",
+    )
+    best = sweep.draw(pair)
+    assert list(best.bleu) == [21, 23]
+    assert list(best.learning_rate) == [0.005, 0.002]
+    assert "top_k" not in best
+    assert list(pd.read_csv(path.with_name("best.csv")).bleu) == [21, 23]
+    assert not path.with_name("best.png").exists()
