@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-
-# A module that another thread is still reading in may be found half made.
-_importing = threading.Lock()
+from pipeline.hydra_configs import ONE_AT_A_TIME
 
 
 def export(checkpoint: Path, target: Path) -> None:
@@ -17,7 +14,8 @@ def export(checkpoint: Path, target: Path) -> None:
     Raises:
         PipelineError: it is no checkpoint, or the target cannot be written.
     """
-    with _importing:  # here, as it imports fairseq: that takes seconds
+    # Here, as it imports fairseq: that takes seconds, and registers options with Hydra.
+    with ONE_AT_A_TIME:
         from ka_fairseq import errors
         from ka_fairseq import export as exporting
     try:

@@ -17,7 +17,9 @@ from pipeline.errors import PipelineError
 HYDRA_1_0 = not hasattr(hydra, "compose")
 """Whether this is the Hydra that fairseq 0.12.2 asks for, with OmegaConf 2.0."""
 
-_one_at_a_time = threading.Lock()  # Hydra keeps the folder it reads from in one place
+ONE_AT_A_TIME = threading.Lock()
+"""For what reads or changes what Hydra keeps in one place for all threads: the folder that configs come
+from, and the options that fairseq registers when it is imported."""
 
 DESCRIBED_BY_A_CLASS = (
     *("task", "model", "criterion", "optimizer", "lr_scheduler"),
@@ -43,7 +45,7 @@ def resolve(config_dir: Path, name: str, overrides: Mapping[str, Any]) -> dict[s
 
 def compose(config_dir: Path, name: str, overrides: Sequence[str] = ()) -> Any:
     """Return a config as Hydra puts it together from its files, and from overrides if any."""
-    with _one_at_a_time:
+    with ONE_AT_A_TIME:
         if HYDRA_1_0:
             from hydra import experimental
 
