@@ -18,8 +18,8 @@ HYDRA_1_0 = not hasattr(hydra, "compose")
 """Whether this is the Hydra that fairseq 0.12.2 asks for, with OmegaConf 2.0."""
 
 ONE_AT_A_TIME = threading.Lock()
-"""For what reads or changes what Hydra keeps in one place for all threads: the folder that configs come
-from, and the options that fairseq registers when it is imported."""
+"""For what reads or changes what Hydra keeps in one place for all threads: the folder that configs
+come from, and the options that fairseq registers when it is imported."""
 
 DESCRIBED_BY_A_CLASS = (
     *("task", "model", "criterion", "optimizer", "lr_scheduler"),
