@@ -70,7 +70,9 @@ def collect(pair: Pair, curves: limits.Curves) -> dict[str, Any]:
         row["gap_recovered"] = gaps.get(model)
         row["differences"] = differences[model]
         row["parameters"] = facts.get("parameters")
-        row["train_minutes"] = facts.get("train_seconds", 0) / 60
+        seconds = facts.get("train_seconds")
+        row["train_minutes"] = None if seconds is None else seconds / 60
+        row["trained_before"] = "given" in facts
     warnings = limits.warnings(rows, curves, intervals, len(references), pair.titles)
     return {
         "pair": pair.name,
@@ -126,7 +128,7 @@ def markdown(content: dict[str, Any], names: dict[str, str]) -> str:
         f"- Beam {decoding['beam']}, length penalty {decoding['lenpen']}; the checkpoint with the "
         "best BLEU on validation.",
         "- BP: brevity penalty; length: words in the translations to words in the references.",
-        "- Train minutes: time in training steps, without validation and start.",
+        f"- {tables.MINUTES}",
         *(f"- {metric}: `{value}`" for metric, value in content["signatures"].items()),
         *(f"- {key}: {value}" for key, value in content["system"].items()),
         "",

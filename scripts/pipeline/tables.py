@@ -13,6 +13,11 @@ NONE = "–"
 BASELINES = {"control": "control", "kd": "KD"}
 _MEANINGS = {"control": ", what the teacher adds", "kd": ""}
 
+MINUTES = (
+    "Train minutes: time in training steps, without validation and start; in brackets: of a model "
+    "that was trained before this run."
+)
+
 Table = list[dict[str, str]]
 
 
@@ -52,7 +57,7 @@ def sizes(content: Mapping[str, Any], names: Mapping[str, str]) -> Table:
             "BP": f"{row['brevity_penalty']:.3f}",
             "length": f"{row['length_ratio']:.3f}",
             "parameters": NONE if row["parameters"] is None else f"{row['parameters'] / 1e6:.2f} M",
-            "train minutes": f"{row['train_minutes']:.1f}",
+            "train minutes": _minutes(row),
         }
         for row in content["models"]
     ]
@@ -105,6 +110,13 @@ def _p_value(found: Mapping[str, float] | None) -> str:
     if found is None:
         return NONE
     return "<0.001" if found["p_value"] < 0.001 else f"{found['p_value']:.3f}"
+
+
+def _minutes(row: Mapping[str, Any]) -> str:
+    if row["train_minutes"] is None:
+        return NONE
+    minutes = f"{row['train_minutes']:.1f}"
+    return f"({minutes})" if row.get("trained_before") else minutes
 
 
 def _shares(found: Mapping[str, float | None] | None, metrics: Sequence[str]) -> str:

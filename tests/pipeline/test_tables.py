@@ -69,6 +69,14 @@ def test_teacher_and_learner_recover_nothing():
 def test_what_is_not_known_has_a_dash():
     (found,) = tables.sizes(content(row("ka")), NAMES)
     assert found["parameters"] == "–"
+    (found,) = tables.sizes(content({**row("ka"), "train_minutes": None}), NAMES)
+    assert found["train minutes"] == "–"
+
+
+def test_minutes_before_this_run_are_in_brackets():
+    before = {**row("teacher"), "trained_before": True}
+    found = tables.sizes(content(before, row("ka")), NAMES)
+    assert [cells["train minutes"] for cells in found] == ["(1.2)", "1.2"]
 
 
 @pytest.mark.parametrize(
