@@ -2,10 +2,10 @@
 # The whole project at work on real text: sets up .venv, trains a learner, fine-tunes it with each
 # criterion beside a teacher that is there already, and prints the table.
 #
-#   scripts/demo.sh              about 13 minutes on two idle CPU cores; output in runs/demo
+#   scripts/demo.sh              about a quarter of an hour on two CPU cores; output in runs/demo
 #   scripts/demo.sh --quick      about 2 minutes: everything runs, nothing is learnt
 #   scripts/demo.sh --seeds 3    and with two seeds more: means and ranges in runs/demo/seeds.md
-#   scripts/demo.sh --train-teacher   trains the teacher too, in half an hour more
+#   scripts/demo.sh --train-teacher   trains the teacher too, in 40 minutes more
 #   scripts/demo.sh --jobs 1     one training after the other, with a thread
 #   PYTHON=python3.12 scripts/demo.sh
 #

@@ -158,8 +158,8 @@ def test_the_list_is_the_one_that_the_commands_read(load, monkeypatch):
     pair = load(ADDED)
     assert [model.name for model in sweep._models(pair, ["tail"])] == ["tail"]
     assert [model.name for model in sweep._models(pair, None)] == ["kd", "ka"]
-    with pytest.raises(PipelineError, match="control is no model with a teacher: choose from kd"):
-        sweep._models(pair, ["control"])
+    with pytest.raises(PipelineError, match="learner is no fine-tuning: choose from control, kd"):
+        sweep._models(pair, ["learner"])
     slots = cli.devices.slots(2, 1, [t.resolved(pair) for t in stages.trainings(pair)])
     assert len(slots) == 2
     monkeypatch.setattr(sizes, "CONFIGS", pair.config_dir.parent)
