@@ -2,7 +2,7 @@
 # The whole project at work on real text: sets up .venv, trains a learner, fine-tunes it with each
 # criterion beside a teacher that is there already, and prints the table.
 #
-#   scripts/demo.sh              about 13 minutes on two idle CPU cores; output in runs/demo
+#   scripts/demo.sh              output in runs/demo
 #   scripts/demo.sh --quick      about 2 minutes: everything runs, nothing is learnt
 #   scripts/demo.sh --seeds 3    and with two seeds more: means and ranges in runs/demo/seeds.md
 #   scripts/demo.sh --train-teacher   trains the teacher too, in 40 minutes more
