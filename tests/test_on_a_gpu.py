@@ -86,12 +86,12 @@ class Step:
         teacher.dtype = teacher._place[1]
         dictionaries = [self.task.source_dictionary, self.task.target_dictionary]
         cache = TeacherCache(str(folder), teacher, "fp16", str(teacher_file), dictionaries)
-        cache._write = lambda sample, pad, hidden, numbers: self.written(hidden, numbers)
+        cache._write = lambda sample, pad, hidden, normalizers: self.written(hidden, normalizers)
         self.task.teacher_cache = cache
 
-    def written(self, hidden, numbers):
-        assert hidden.dtype == torch.int16 and numbers.dtype == torch.float64
-        assert {hidden.device.type, numbers.device.type} == {fake.DEVICE}
+    def written(self, hidden, normalizers):
+        assert hidden.dtype == torch.int16 and normalizers.dtype == torch.float64
+        assert {hidden.device.type, normalizers.device.type} == {fake.DEVICE}
 
     def sample(self, source):
         sample = fake.batch_on_gpu(self.batch)
@@ -100,10 +100,10 @@ class Step:
         sample[KEY] = {"split": "valid-0"}
         if source == "stored":
             n, width = sample["ntokens"], 8 * len(self.task.teacher.members)
-            numbers = 1 + len(self.task.teacher.members)
+            normalizers = 1 + len(self.task.teacher.members)
             device = {"device": fake.DEVICE}
             sample[KEY]["hidden"] = torch.empty(n, width, dtype=torch.int16, **device)
-            sample[KEY]["numbers"] = torch.empty(n, numbers, dtype=torch.float64, **device)
+            sample[KEY]["normalizers"] = torch.empty(n, normalizers, dtype=torch.float64, **device)
         return sample
 
     def run(self, source="asked"):

@@ -8,11 +8,10 @@ from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF
 
-from pipeline import commands, files, state
-from pipeline.errors import PipelineError
-from pipeline.progress import bar
-from pipeline.settings import USER_DIR, Pair
+from pipeline import files, state
+from pipeline.settings import Pair
 from pipeline.stage import Stage
+from pipeline.translate import translate
 
 
 def hypotheses(pair: Pair, model: str) -> list[str]:
@@ -53,7 +52,15 @@ def evaluate_model(pair: Pair, model: str) -> dict[str, Any]:
     Raises:
         PipelineError: fairseq-generate failed, or left a sentence out.
     """
-    translations = _translate(pair, model)
+    translations = translate(
+        pair.model(model),
+        pair.bin_dir,
+        "test",
+        count=len(references(pair)),
+        pair=pair,
+        log=pair.log(name(model)),
+        title=model,
+    )
     files.write_lines(_hypothesis_file(pair, model), translations)
     return score(translations, references(pair))
 
@@ -80,34 +87,3 @@ def score(translations: list[str], target: list[str]) -> dict[str, Any]:
 
 def _hypothesis_file(pair: Pair, model: str) -> Path:
     return pair.evaluate_dir / f"{model}.{pair.target_lang}"
-
-
-def _translate(pair: Pair, model: str) -> list[str]:
-    count = len(references(pair))
-    command = commands.python_module("fairseq_cli.generate")
-    # fairseq 0.12.2 needs the package to translate with torch 1.13 (ka_fairseq.compat).
-    command += [str(pair.bin_dir), "--path", str(pair.model(model)), "--user-dir", str(USER_DIR)]
-    command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]
-    command += ["--gen-subset", "test", "--batch-size", str(pair.decoding["batch_size"])]
-    # fairseq's default, 8, leaves out the last sentences where the batches do not divide by it.
-    command += ["--required-batch-size-multiple", "1"]
-    command += ["--beam", str(pair.decoding["beam"]), "--lenpen", str(pair.decoding["lenpen"])]
-    command += ["--remove-bpe", str(pair.decoding["remove_bpe"])]
-    if tokenizer := pair.decoding.get("tokenizer"):
-        command += ["--tokenizer", tokenizer]  # takes tokenization back
-    found: dict[int, str] = {}
-    with bar(title=f"translating with {model}", total=count) as progress:
-
-        def on_line(line: str) -> None:
-            if line.startswith("D-"):
-                number, _, text = line.removeprefix("D-").split("\t", 2)
-                found[int(number)] = text
-                progress.update()
-
-        commands.run(command, pair.log(name(model)), on_line, slot=pair.slot)
-    if missing := sorted(set(range(count)) - set(found)):
-        raise PipelineError(
-            f"{model} translated {len(found)} of {count} sentences; "
-            f"the first one without a translation is line {missing[0] + 1} of the test set"
-        )
-    return [found[number] for number in range(count)]

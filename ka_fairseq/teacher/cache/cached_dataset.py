@@ -19,7 +19,7 @@ class CachedTeacherDataset(BaseWrapperDataset):
     """Sentence pairs, or a language model's blocks, with ``batch["teacher_cache"]``.
 
     That is ``{"split": name}`` and, where every sample of the batch is in the cache, ``"hidden"``,
-    int16 of shape (N, width), and ``"numbers"``, float64 of shape (N, numbers), for the N target
+    int16 of shape (N, width), and ``"normalizers"``, float64 of shape (N, normalizers), for the N target
     positions without padding in the order of ``batch["target"]``. Reading here means that fairseq's
     data workers do it ahead of time. The numbers are float64 because fairseq rounds all float32
     tensors of a batch to the model's precision.
@@ -52,9 +52,9 @@ class CachedTeacherDataset(BaseWrapperDataset):
             if record is None:
                 return batch
             records.append(record)
-        hidden, numbers = (np.concatenate(arrays) for arrays in zip(*records, strict=True))
+        hidden, normalizers = (np.concatenate(arrays) for arrays in zip(*records, strict=True))
         batch[KEY]["hidden"] = torch.from_numpy(hidden)
-        batch[KEY]["numbers"] = torch.from_numpy(numbers).double()
+        batch[KEY]["normalizers"] = torch.from_numpy(normalizers).double()
         return batch
 
     def describe(self, sample: dict[str, Any]) -> tuple[int, int]:

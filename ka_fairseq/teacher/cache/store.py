@@ -36,16 +36,16 @@ class Record(NamedTuple):
 
     Attributes:
         hidden: shape (L, width), int16: the bits of fp16 or bf16 numbers.
-        numbers: shape (L, numbers), float32.
+        normalizers: shape (L, members + 1), float32: log-normalizers, and the entropy last.
     """
 
     hidden: np.ndarray
-    numbers: np.ndarray
+    normalizers: np.ndarray
 
 
 class _Shard(NamedTuple):
     hidden: np.ndarray
-    numbers: np.ndarray
+    normalizers: np.ndarray
     checksums: np.ndarray
 
 
@@ -57,7 +57,7 @@ class Store:
     """
 
     def __init__(
-        self, folder: Path, lengths: np.ndarray, width: int, numbers: int, name: str = "pair"
+        self, folder: Path, lengths: np.ndarray, width: int, normalizers: int, name: str = "pair"
     ) -> None:
         """Describe the layout; nothing is read or written yet.
 
@@ -65,12 +65,13 @@ class Store:
             folder: where the shards are or will be.
             lengths: how many target positions each pair has, at most; shape (pairs,).
             width: numbers of a position's hidden states.
-            numbers: float32 numbers of a position.
+            normalizers: how many float32 numbers a position has beside them: a log-normalizer for
+                each member, and the entropy of their mean.
             name: what messages call a pair.
         """
         self.name = name
         self.folder = folder
-        self.width, self.numbers = width, numbers
+        self.width, self.normalizers = width, normalizers
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         self._shards: dict[int, _Shard] = {}
 
@@ -80,7 +81,7 @@ class Store:
     @property
     def size(self) -> int:
         """Bytes of all shards."""
-        return int(self._starts[-1]) * (2 * self.width + 4 * self.numbers) + 24 * len(self)
+        return int(self._starts[-1]) * (2 * self.width + 4 * self.normalizers) + 24 * len(self)
 
     def check_room(self) -> None:
         """Check that what is still missing fits on the disk.
@@ -124,7 +125,7 @@ class Store:
         if not of_record:
             return None
         rows = slice(first, first + min(there, len(shard.hidden) - first))
-        record = Record(shard.hidden[rows], shard.numbers[rows])
+        record = Record(shard.hidden[rows], shard.normalizers[rows])
         if of_record != PRESENT + checksum(*record):
             logger.warning(
                 f"{self.name} {pair} is damaged in the teacher cache {self.folder}: the teacher "
@@ -148,7 +149,7 @@ class Store:
         rows = slice(first, first + len(record.hidden))
         shard.checksums[place] = 0
         shard.hidden[rows] = record.hidden
-        shard.numbers[rows] = record.numbers
+        shard.normalizers[rows] = record.normalizers
         shard.checksums[place] = PRESENT + tokens, PRESENT + checksum(*record), len(record.hidden)
 
     def _locate(self, pair: int) -> tuple[_Shard, int, int]:
@@ -165,7 +166,7 @@ class Store:
         make = functools.partial(_memory_map, self.folder)
         return _Shard(
             make(f"{number:05}.hidden", np.int16, (rows, self.width)),
-            make(f"{number:05}.numbers", np.float32, (rows, self.numbers)),
+            make(f"{number:05}.normalizers", np.float32, (rows, self.normalizers)),
             make(f"{number:05}.checksums", np.uint64, (last - first, 3)),
         )
 

@@ -109,8 +109,8 @@ class TeacherCache:
         folder = self.folder / name
         # Of each position: a normalizer a member, and the entropy of their mean.
         lengths = task_traits.lengths(dataset)
-        numbers, name_of_sample = len(self._widths) + 1, task_traits.sample_name(dataset)
-        store = Store(folder, lengths[-1], sum(self._widths), numbers, name_of_sample)
+        normalizers, name_of_sample = len(self._widths) + 1, task_traits.sample_name(dataset)
+        store = Store(folder, lengths[-1], sum(self._widths), normalizers, name_of_sample)
         folder.mkdir(exist_ok=True)
         of_dataset = {"dataset": fingerprint.of_lengths(lengths)}
         fingerprint.check(folder / "dataset.json", of_dataset, folder)
@@ -134,15 +134,18 @@ class TeacherCache:
         # What is stored must not depend on who stores it: --amp is how a learner computes.
         with torch.autocast(rows.device.type, enabled=False):
             if "hidden" in entry:
-                hidden, numbers = entry["hidden"], entry["numbers"]
+                hidden, normalizers = entry["hidden"], entry["normalizers"]
             else:
-                hidden, numbers = self._ask(sample, pad)
-                self._write(sample, pad, hidden, numbers)
+                hidden, normalizers = self._ask(sample, pad)
+                self._write(sample, pad, hidden, normalizers)
         if len(rows) < len(hidden):  # of an ignored prefix there are answers, but no loss
             place = sample["target"].ne(pad).flatten().cumsum(0) - 1
             stored = place.index_select(0, rows)
-            hidden, numbers = hidden.index_select(0, stored), numbers.index_select(0, stored)
-        return self._restore(hidden, numbers)
+            hidden, normalizers = (
+                hidden.index_select(0, stored),
+                normalizers.index_select(0, stored),
+            )
+        return self._restore(hidden, normalizers)
 
     def _ask(self, sample: Mapping[str, Any], pad: int) -> tuple[Tensor, Tensor]:
         """Run the teacher: its hidden states as they are stored, and their numbers."""
@@ -156,8 +159,8 @@ class TeacherCache:
         output = TeacherOutput(self._projections(hidden)).prepare()
         return hidden.view(torch.int16), _normalizers_and_entropy(output)
 
-    def _restore(self, hidden: Tensor, numbers: Tensor) -> TeacherOutput:
-        *normalizers, entropy = numbers.unbind(-1)
+    def _restore(self, hidden: Tensor, normalizers: Tensor) -> TeacherOutput:
+        *normalizers, entropy = normalizers.unbind(-1)
         return TeacherOutput(
             [
                 Projection(*projection.inputs, normalizer)
@@ -200,7 +203,9 @@ class TeacherCache:
                 f"another --teacher-cache"
             )
 
-    def _write(self, sample: Mapping[str, Any], pad: int, hidden: Tensor, numbers: Tensor) -> None:
+    def _write(
+        self, sample: Mapping[str, Any], pad: int, hidden: Tensor, normalizers: Tensor
+    ) -> None:
         dataset = self._datasets[sample[KEY]["split"]]
         ids = sample["id"].tolist()
         # --pad-to-fixed-bsz adds rows that are no samples, below those that are.
@@ -208,11 +213,11 @@ class TeacherCache:
         records = zip(
             ids,
             hidden.cpu().split(lengths),
-            numbers.float().cpu().split(lengths),
+            normalizers.float().cpu().split(lengths),
             strict=True,
         )
-        for index, of_hidden, of_numbers in records:
-            dataset.write(index, Record(of_hidden.numpy(), of_numbers.numpy()))
+        for index, of_hidden, of_normalizers in records:
+            dataset.write(index, Record(of_hidden.numpy(), of_normalizers.numpy()))
 
 
 def _normalizers_and_entropy(output: TeacherOutput) -> Tensor:

@@ -64,7 +64,7 @@ def test_other_tokens_or_another_length_are_refused(tmp_path):
             store.read(2, tokens, length)
 
 
-@pytest.mark.parametrize("part", ["hidden", "numbers", "checksums"])
+@pytest.mark.parametrize("part", ["hidden", "normalizers", "checksums"])
 def test_every_damaged_byte_is_noticed(tmp_path, caplog, part):
     store = make(tmp_path)
     for pair in range(5):
