@@ -39,12 +39,20 @@ WAITS: Mapping[Any, Callable[..., Any]] = {
 }
 
 
+class _Absent(backends._DummyPrivateUse1Hook):
+    """Nobody is to take the device for one that is there: data loaders would pin memory for it."""
+
+    def is_available(self) -> bool:
+        return False
+
+
 @functools.cache
 def _register() -> None:
     """Once a process: a backend has one name."""
     module = backends._DummyBackendModule()
+    module.is_available = lambda: False
     module.get_amp_supported_dtype = lambda: [torch.float16, torch.bfloat16]
-    backends._setup_privateuseone_for_python_backend(DEVICE, module)
+    backends._setup_privateuseone_for_python_backend(DEVICE, module, _Absent())
 
 
 class _MadeOnTheGpu(TorchFunctionMode):

@@ -140,5 +140,5 @@ def leader(rows: Rows, intervals: Intervals) -> dict[str, Any] | None:
         "bleu": first["bleu"] - second["bleu"],
         "low": interval.low,
         "high": interval.high,
-        "best": interval.low > 0,
+        "best": round(interval.low, 1) > 0,  # as it is shown
     }

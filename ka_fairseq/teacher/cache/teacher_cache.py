@@ -160,12 +160,12 @@ class TeacherCache:
         return hidden.view(torch.int16), _normalizers_and_entropy(output)
 
     def _restore(self, hidden: Tensor, normalizers: Tensor) -> TeacherOutput:
-        *normalizers, entropy = normalizers.unbind(-1)
+        *of_members, entropy = normalizers.unbind(-1)
         return TeacherOutput(
             [
                 Projection(*projection.inputs, normalizer)
                 for projection, normalizer in zip(
-                    self._projections(hidden.view(self.dtype)), normalizers, strict=True
+                    self._projections(hidden.view(self.dtype)), of_members, strict=True
                 )
             ],
             entropy,
