@@ -226,13 +226,15 @@ def require_teacher(task: Any) -> None:
     """
     if not isinstance(task, FrozenTeacherTask):
         name = getattr(getattr(task, "args", task.cfg), "_name", type(task).__name__)
-        with_teacher = [
+        with_teacher = sorted(
             task_name
             for task_name, task_class in TASK_REGISTRY.items()
             if issubclass(task_class, FrozenTeacherTask)
-        ]
+        )
+        # The one that is this task with a teacher, where there is one.
+        fitting = [other for other in with_teacher if other == f"{name}_with_teacher"]
         raise UserError(
-            f"the task {name} has no teacher: use --task {' or '.join(sorted(with_teacher))} with "
+            f"the task {name} has no teacher: use --task {' or '.join(fitting or with_teacher)} "
             f"--teacher-path teacher.pt (or --transfer-weight 0)"
         )
     task.load_teacher()

@@ -20,6 +20,7 @@ QUICK = {
     "segmentation": {"vocab_size": 400},
     "training": {
         "optimization.max_update": 40,
+        "lr_scheduler.warmup_updates": 10,  # the demo's own would leave nothing of so few updates
         "optimization.max_epoch": 9,
         "common.log_interval": 5,
         "dataset.max_tokens": 600,

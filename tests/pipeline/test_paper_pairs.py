@@ -114,7 +114,9 @@ def test_sweep(project, capsys):
     assert sweep.main([*words, "--criterions", "kd,ka", "--top-k", "2"]) == 0
     assert "sweep/ka-weight0.3-k2: done already" in capsys.readouterr().out
     results = pd.read_csv(project.folder / "sweep" / "results.csv")
-    assert results.columns.tolist() == ["criterion", "transfer_weight", "top_k", "bleu"]
+    columns = ["model", "criterion", "learning_rate", "transfer_weight", "top_k", "bleu"]
+    assert results.columns.tolist() == columns
+    assert results.model.tolist() == ["kd", "ka"]
     assert results.criterion.tolist() == ["forward_kl", "backward_kl"]
     assert results.top_k.tolist() == [2, 2]
     assert (project.folder / "sweep" / "best.png").stat().st_size > 10_000

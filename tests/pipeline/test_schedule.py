@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -169,6 +170,8 @@ def test_an_interruption_ends_all_that_was_started(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env={"PYTHONPATH": f"{settings.REPOSITORY / 'scripts'}:{settings.REPOSITORY}"},
+        # What runs these tests in the background may have it ignored, and children inherit that.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     started = [int(word) for _ in range(2) for word in process.stdout.readline().split()]
     assert len(started) == 4 and all(psutil.pid_exists(child) for child in started)
