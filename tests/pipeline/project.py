@@ -20,7 +20,6 @@ QUICK = {
     "segmentation": {"vocab_size": 400},
     "training": {
         "optimization.max_update": 40,
-        "lr_scheduler.warmup_updates": 10,  # the demo's own would leave nothing of so few updates
         "optimization.max_epoch": 9,
         "common.log_interval": 5,
         "dataset.max_tokens": 600,
@@ -157,6 +156,8 @@ def make(home: Path) -> Project:
     shutil.copytree(ROOT / "configs" / "demo", project.configs)
     pair = project.configs / "pair.yaml"
     settings = {**yaml.safe_load(pair.read_text(encoding="utf-8")), "quick": QUICK}
+    # Slower than the demo's, so that fine-tunings begin at some distance from so poor a teacher.
+    settings["models"] = {"learner": {"settings": {"optimization.lr": [0.005]}}}
     pair.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
     shutil.copytree(TEXT, project.data)
     return project
