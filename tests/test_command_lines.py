@@ -9,7 +9,7 @@ import yaml
 
 from tests.support import USER_DIR, records, run, same_weights, train, weights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.older]
 
 CRITERIONS = ("forward_kl", "backward_kl", "jsd_mixture", "topk_kl")
 

@@ -15,7 +15,7 @@ from pipeline import training_log
 from tests.pipeline.comparing import MODELS
 from tests.pipeline.project import environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.older]
 
 
 @pytest.fixture(scope="module")
