@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,18 @@ scripts/pipeline.sh PAIR [STAGE ...] [--quick] [--force] [--runs DIR] [--archive
                            [--train-teacher] [--all]
        scripts/pipeline.sh --data DIR --src LANG --tgt LANG --config DIR [STAGE ...]"""
 
+_STAGES = textwrap.fill(
+    " ".join(stages.names(models.merged(settings.common_models(), None, settings.CONFIGS))),
+    width=98,
+    initial_indent="  ",
+    subsequent_indent="  ",
+    break_on_hyphens=False,
+)
+
 _EPILOG = f"""\
 stages, in their order (where none is named: all but those of models that are not trained by
 default; --all trains these too):
-  {" ".join(stages.names(models.merged(settings.common_models(), None, settings.CONFIGS)))}
+{_STAGES}
 
 A stage that is done is skipped, one that was cut off goes on from where it was. Each training
 stage runs fairseq-hydra-train with the config of its name. Stages that do not need each other run
