@@ -33,13 +33,8 @@ def prepared(pair):
         segmented.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(teacher / "sentencepiece.model", pair.bin_dir)
         shutil.copy(teacher / "dict.txt", pair.bin_dir / f"dict.{language}.txt")
-        segmentation.encode(
-            pair.bin_dir,
-            language,
-            pair.segmentation,
-            pair.text_dir / f"train.{language}",
-            segmented,
-        )
+        text = pair.text_dir / f"train.{language}"
+        segmentation.encode(pair.bin_dir, language, pair.segmentation, text, segmented)
     files.write_lines(pair.bin_dir / "valid.de-en.de.bin", ["valid"])
     for stage in ("prepare", "binarize"):
         state.write(pair.run_dir, stage, state.Record({}, done=True))
