@@ -10,6 +10,7 @@ from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
+from pipeline import students
 from pipeline.errors import PipelineError
 
 # Those of ka_fairseq.analysis.plotting; the first six are for models that name none.
@@ -22,6 +23,8 @@ _TAKEN = {
         "binarize",
         "cache",
         "evaluate",
+        "export",
+        "speed",
         "report",
         "analysis",
         "sweep",
@@ -43,6 +46,7 @@ class Model:
         teacher: the model that teaches it, or None.
         config: the name of its Hydra config.
         settings: what differs from the config, by dotted keys.
+        student: a preset for its architecture, or None; what starts from it has the same.
         colour: in figures: one of `COLOURS`, or ``#rrggbb``.
     """
 
@@ -52,6 +56,7 @@ class Model:
     teacher: str | None = None
     config: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    student: str | None = None
     colour: str = "black"
 
 
@@ -85,17 +90,36 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any] | None, path: Path)
     for name, entry in entries.items():
         where = f"{path}: models.{name}"
         _check(str(name), entry, models, where)
+        student, preset = _student(entry, models, path.parent, where)
         models[name] = Model(
             name,
             **{
                 **entry,
                 "title": str(entry.get("title") or name),
                 "config": str(entry.get("config") or name),
-                "settings": entry.get("settings") or {},
+                "settings": {**preset, **(entry.get("settings") or {})},
+                "student": student,
                 "colour": str(entry.get("colour") or next(free)),
             },
         )
     return list(models.values())
+
+
+def _student(
+    entry: Mapping[str, Any], before: Mapping[str, Model], config_dir: Path, where: str
+) -> tuple[str | None, dict[str, Any]]:
+    """Return a model's preset, or that of the model it goes on from, and what it sets."""
+    start = entry.get("start")
+    inherited = before[start].student if start else None
+    student = entry.get("student") or inherited
+    if student is None:
+        return None, {}
+    if start and student != inherited:
+        raise PipelineError(f"{where}.student: it starts from {start}, so that decides: name none")
+    try:
+        return student, students.settings(student, config_dir)
+    except PipelineError as error:
+        raise PipelineError(f"{where}: {error}") from None
 
 
 def _check(name: str, entry: Mapping[str, Any], before: Mapping[str, Model], where: str) -> None:

@@ -78,8 +78,12 @@ class Pair:
     @property
     def reference(self) -> Path:
         """The test set's target side as it was before tokenization."""
-        kind = "raw." if "cleaning" in self.text else ""
-        return self.text_dir / f"test.{kind}{self.target_lang}"
+        return self._raw_test(self.target_lang)
+
+    @property
+    def source(self) -> Path:
+        """The test set's source side, likewise."""
+        return self._raw_test(self.source_lang)
 
     @property
     def bin_dir(self) -> Path:
@@ -90,6 +94,11 @@ class Pair:
     def evaluate_dir(self) -> Path:
         """Translations of the test set and their scores."""
         return self.run_dir / "evaluate"
+
+    @property
+    def export_dir(self) -> Path:
+        """A folder for each model, with all that translating needs."""
+        return self.run_dir / "export"
 
     def model_dir(self, training: str) -> Path:
         """The checkpoints of a training."""
@@ -114,6 +123,10 @@ class Pair:
     def log(self, stage: str) -> Path:
         """All that the commands of a stage printed."""
         return self.run_dir / "logs" / f"{stage}.log"
+
+    def _raw_test(self, language: str) -> Path:
+        kind = "raw." if "cleaning" in self.text else ""
+        return self.text_dir / f"test.{kind}{language}"
 
 
 def names() -> list[str]:
