@@ -21,6 +21,9 @@ USER_DIR = REPOSITORY / "ka_fairseq"
 MODELS_FILE = CONFIGS / "models.yaml"
 SETTINGS_FILE = "pair.yaml"
 
+QUANTIZATIONS = ("int8", "int8_float32", "float16", "float32")
+"""What an exported model's weights may be kept in; the first by default."""
+
 _SECTIONS = ("source_lang", "target_lang", "text", "segmentation", "decoding")
 
 
@@ -43,6 +46,7 @@ class Pair:
         models: what is trained and evaluated, in the order of the table.
         slot: what of this machine the stages may use.
         teacher: a teacher that was trained before, or None to train one.
+        quantization: of exported models, one of `QUANTIZATIONS`.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Pair:
     archives_dir: Path | None = None
     slot: Slot = field(default_factory=Slot)
     teacher: GivenTeacher | None = None
+    quantization: str = QUANTIZATIONS[0]
 
     @property
     def languages(self) -> tuple[str, str]:
@@ -177,6 +182,7 @@ def load(
         run_dir=run_dir,
         training={},
         models=tuple(models.merged(common_models(), content.get("models"), path)),
+        quantization=_quantization(content.get("export"), path),
         **{section: content[section] for section in _SECTIONS},
     )
     if own is not None:
@@ -193,6 +199,17 @@ def load(
         segmentation={**pair.segmentation, **less.get("segmentation", {})},
         training=less.get("training", {}),
     )
+
+
+def _quantization(section: Any, path: Path) -> str:
+    section = {} if section is None else section
+    if not isinstance(section, Mapping) or not section.keys() <= {"quantization"}:
+        raise PipelineError(f"{path}: export has one setting, quantization")
+    found = section.get("quantization", QUANTIZATIONS[0])
+    if found not in QUANTIZATIONS:
+        choices = ", ".join(QUANTIZATIONS)
+        raise PipelineError(f"{path}: export.quantization: {found} is none of {choices}")
+    return found
 
 
 def _given_teacher(pair: Pair, section: Any) -> GivenTeacher | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from pipeline import binarize, cache, evaluate, files, prepare, state
+from pipeline import binarize, cache, deployment, evaluate, files, prepare, speed, state
 from pipeline.errors import PipelineError
 from pipeline.models import Model
 from pipeline.progress import say
@@ -15,14 +15,14 @@ from pipeline.train import Training
 
 
 def names(models: Iterable[Model]) -> list[str]:
-    """Return what users type: of `cache` each teacher has a stage, of `evaluate` each model."""
+    """Return what users type: of `cache` each teacher has a stage, of others each model."""
     models = list(models)
     return [
         *("prepare", "binarize"),
         *(model.name for model in models if not model.teacher),
         "cache",
         *(model.name for model in models if model.teacher),
-        *("evaluate", "report"),
+        *("evaluate", "export", speed.NAME, "report"),
     ]
 
 
@@ -34,6 +34,10 @@ def trainings(pair: Pair) -> list[Training]:
 def table(pair: Pair) -> dict[str, Stage]:
     """Return all stages of a pair by name, each one after those that it needs."""
     caches, models = _caches(pair), trainings(pair)
+    results = [
+        *(evaluate.stage(training.name) for training in models),
+        *(deployment.stage(training.name) for training in models),
+    ]
     stages = (
         Stage(
             "prepare",
@@ -51,12 +55,13 @@ def table(pair: Pair) -> dict[str, Stage]:
         *(training_stage(pair, training) for training in models if not training.teacher),
         *caches.values(),
         *(training_stage(pair, training) for training in models if training.teacher),
-        *(evaluate.stage(training.name) for training in models),
+        *results,
+        speed.stage(after=tuple(stage.name for stage in results)),
         Stage(
             "report",
             _report,
             inputs=None,
-            after=tuple(evaluate.name(training.name) for training in models),
+            after=(*(stage.name for stage in results), speed.NAME),
         ),
     )
     return {stage.name: stage for stage in stages}
@@ -73,19 +78,23 @@ def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
         raise PipelineError(f"unknown stage {unknown[0]}: choose from {', '.join(known)}")
     asked = {name for name in stages if not words or {name, group(name)} & set(words)}
     untrained = {
-        evaluate.name(model.name)
+        name(model.name)
         for model in pair.models
         if model.name not in asked and not state.is_done(pair.run_dir, model.name)
+        for name in (evaluate.name, deployment.name)
     }
     asked -= untrained - set(words)
     groups = {group(name) for name in asked}
-    if "evaluate" in words and "evaluate" not in groups:
-        raise PipelineError("evaluate needs a trained model, and none is done")
+    for word in ("evaluate", "export"):
+        if word in words and word not in groups:
+            raise PipelineError(f"{word} needs a trained model, and none is done")
     if "cache" in words and "cache" not in groups:
         raise PipelineError(f"no training of {pair.name} has task.teacher_cache, so none needs one")
     scored = any(evaluate.scores(pair, model.name) for model in pair.models)
     if "report" in asked and "evaluate" not in groups and not scored:
         raise PipelineError("report needs evaluate, which is not done")
+    if speed.NAME in words and "export" not in groups and not deployment.exported(pair):
+        raise PipelineError("speed needs export, which is not done")
     found = {stage.name for stage in with_caches(pair, [stages[name] for name in asked])}
     return [stage for name, stage in stages.items() if name in found]
 
@@ -135,4 +144,6 @@ def _report(pair: Pair) -> dict[str, Any]:
 
     say(f"\n{report.build(pair)}")
     say(f"report: {pair.run_dir / 'report.html'} (and report.md, report.json)")
+    if line := speed.command_line(pair):
+        say(f"\nto translate with the best exported student:\n  {line}")
     return {}

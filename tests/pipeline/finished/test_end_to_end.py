@@ -86,8 +86,8 @@ def test_a_second_run_does_nothing_again(run, finished):
     before = written()
     output = finished.pipeline()
     assert (
-        output.count(": done already") == 2 + 7 + 1 + 7 + 1
-    )  # those before, models, cache, scores, analysis
+        output.count(": done already") == 2 + 7 + 1 + 7 + 7 + 1 + 1
+    )  # those before, models, cache, scores, folders, speed, analysis
     assert written() == before
 
 
