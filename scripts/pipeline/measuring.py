@@ -91,7 +91,9 @@ def _load(folder: str, beam: int, how: Mapping[str, Any]) -> Any:
 
 def _module(folder: Path) -> ModuleType:
     """Import the translator that lies in a folder; each folder has its own."""
-    spec = importlib.util.spec_from_file_location(f"translate_{folder.name}", folder / "translate.py")
+    spec = importlib.util.spec_from_file_location(
+        f"translate_{folder.name}", folder / "translate.py"
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look there
     spec.loader.exec_module(module)
@@ -133,7 +135,8 @@ def _timed(
 
     def result(name: str) -> dict[str, float]:
         seconds = statistics.median(together[name])
-        latencies = sorted(1000 * statistics.median(times) for times in zip(*alone[name]))
+        of_each = zip(*alone[name], strict=True)
+        latencies = sorted(1000 * statistics.median(times) for times in of_each)
         return {
             "sentences_per_second": len(timed) / seconds,
             "words_per_second": words[name] / seconds,

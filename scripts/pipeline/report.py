@@ -44,7 +44,9 @@ def build(pair: Pair) -> str:
     plots.plot_transfer_loss(divergences, pair.models, pair.run_dir / "transfer_loss")
     files.write_json(pair.run_dir / "report.json", content)
     files.write_text(pair.run_dir / "report.md", text)
-    plots.plot_quality_over_speed(_points(content), pair.models, pair.run_dir / "quality_over_speed")
+    plots.plot_quality_over_speed(
+        _points(content), pair.models, pair.run_dir / "quality_over_speed"
+    )
     page.write(pair, content)
     return text
 
@@ -209,7 +211,15 @@ def system(threads: str = "") -> dict[str, str]:
     Args:
         threads: how many each training had; by default those of this process.
     """
-    packages = ("torch", "ve-fairseq", "fairseq", "sacrebleu", "scipy", "sentencepiece", "ctranslate2")
+    packages = (
+        "torch",
+        "ve-fairseq",
+        "fairseq",
+        "sacrebleu",
+        "scipy",
+        "sentencepiece",
+        "ctranslate2",
+    )
     versions = [f"{name} {version}" for name in packages if (version := _version(name))]
     cores = f"{os.cpu_count()} CPU cores, {threads or f'{torch.get_num_threads()} threads'}"
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

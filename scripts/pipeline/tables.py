@@ -157,8 +157,8 @@ def _export_notes(content: Mapping[str, Any], names: Mapping[str, str]) -> list[
         "CTranslate2, with the beam below, raw text to raw text; sentences/s: on one thread; "
         "÷ teacher: times the teacher's.",
         f"Times: medians of {measured['repeats']} repeats over {measured['sentences']} test "
-        "sentences a thread, models in turns, nothing beside; words are those of the translations; p50 and "
-        "p95: of single sentences.",
+        "sentences a thread, models in turns, nothing beside; words are those of the translations; "
+        "p50 and p95: of single sentences.",
         f"As exported the models have {low:+.1f} to {high:+.1f} BLEU against those that fairseq "
         "translates with.",
         *found,

@@ -146,7 +146,7 @@ def test_the_widest_tables_fit_where_rows_are_not_blocks(written):
     times = dict.fromkeys(("sentences_per_second", "words_per_second", "p50_ms", "p95_ms"), 12345.6)
     measured = dict.fromkeys(("one_thread", "all_threads", "gpu"), times)
     row["speed"] = {**measured, "bleu": 100.0, "times_teacher": 123.4}
-    content["measured"]["settings"] = dict.fromkeys(measured, {"threads": 128})
+    content["measured"]["settings"] = {key: {"threads": 128} for key in measured}
     content["measured"]["quantization"] = "int8_float32"
     content["models"] = [{**row, "model": model} for model in NAMES]
     content["baselines"] = list(tables.BASELINES)

@@ -133,9 +133,7 @@ def test_a_gpu_has_a_table_of_its_own():
 def test_the_notes_say_what_quantization_costs_and_what_was_refused():
     refused = {**row("kd"), "export": {"refused": "CTranslate2 has no adaptive softmax"}}
     rows = exported("teacher", 20.0, 1.0), exported("ka", 19.7, 12.31), refused
-    size, how, loss, other = tables.notes(
-        content(*rows, baselines=(), measured=MEASURED), NAMES
-    )
+    size, how, loss, other = tables.notes(content(*rows, baselines=(), measured=MEASURED), NAMES)
     assert "int8 by CTranslate2" in size and "3 repeats over 200 test sentences a thread" in how
     assert "-0.3 to +0.0 BLEU" in loss  # a row's BLEU is 20.04
     assert other == "Not exported: KD: CTranslate2 has no adaptive softmax"
