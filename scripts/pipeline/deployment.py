@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, segmentation, state
+from pipeline import clean, files, segmentation, state
 from pipeline.errors import PipelineError
 from pipeline.hydra_configs import ONE_AT_A_TIME
 from pipeline.progress import say
@@ -59,6 +59,7 @@ def inputs(pair: Pair, model: str) -> dict[str, Any]:
     return {
         "model": files.sha256(pair.model(model)),
         "quantization": pair.quantization,
+        **{key: pair.decoding[key] for key in ("beam", "lenpen")},
         "from binarize": state.fingerprint(pair.run_dir, "binarize"),
     }
 
@@ -81,8 +82,11 @@ def export(pair: Pair, model: str) -> dict[str, Any]:
             pair.model(model),
             target,
             dictionaries=(source, other),
-            segmentation=segmentation.for_export(pair.bin_dir, pair.languages, pair.segmentation),
+            segmentation=_segmentation(pair),
             quantization=pair.quantization,
+            languages=pair.languages,
+            beam=pair.decoding["beam"],
+            lenpen=pair.decoding["lenpen"],
         )
     except UserError as error:
         if isinstance(error.__cause__, OSError):
@@ -90,6 +94,16 @@ def export(pair: Pair, model: str) -> dict[str, Any]:
         say(f"{name(model)}: not exported: {error}")
         return {REFUSED: str(error)}
     return {"quantization": pair.quantization, "megabytes": megabytes(target)}
+
+
+def _segmentation(pair: Pair) -> dict[str, Any]:
+    """Return what is done to raw text, as `prepare` and `binarize` did it."""
+    recipe = clean.Recipe.load(pair.languages, pair.text.get("cleaning", {}))
+    return {
+        **segmentation.exported(pair.bin_dir, pair.source_lang, pair.segmentation),
+        "moses": recipe.tokenizer == "moses",
+        "unicode_form": recipe.unicode_form,
+    }
 
 
 def megabytes(target: Path) -> float:

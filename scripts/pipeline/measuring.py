@@ -7,6 +7,7 @@ last ``{"results": ...}``.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import statistics
@@ -31,7 +32,8 @@ class Job:
         targets: file for each model's translations of them.
         beam: as trained models are evaluated with.
         sentences: how many of them are timed for each thread, spread over the file.
-        single: how many of those are timed one by one.
+        single: how many of those are timed one by one, on one thread or a GPU: threads share the
+            batches, so that more of them do nothing for a single sentence.
         repeats: how often each time is taken; the median counts.
         settings: device and number of threads by name; each is measured on its own.
     """
@@ -48,7 +50,8 @@ class Job:
     @property
     def steps(self) -> int:
         """How many lines tell of a step."""
-        return len(self.folders) * (1 + len(self.settings) * 2 * self.repeats)
+        rounds = [2 if how["threads"] == 1 else 1 for how in self.settings.values()]
+        return len(self.folders) * (1 + sum(rounds) * self.repeats)
 
 
 def spread(lines: Sequence[str], count: int) -> list[str]:
@@ -60,6 +63,8 @@ def spread(lines: Sequence[str], count: int) -> list[str]:
 
 def measure(job: Job, step: Callable[[str], None]) -> dict[str, dict[str, Any]]:
     """Return for each model and setting: sentences_per_second, words_per_second, p50_ms, p95_ms.
+
+    The last two are of single sentences, and only where there is one thread.
 
     The models take turns in each repeat, so that what else the machine does meets all alike. Words
     are those of the translations, at spaces. A device that cannot be had (a GPU without its
@@ -74,9 +79,13 @@ def measure(job: Job, step: Callable[[str], None]) -> dict[str, dict[str, Any]]:
             models = {name: _load(folder, job.beam, how) for name, folder in job.folders.items()}
             if number == 0:
                 _translate_all(models, lines, job, step)
+            done = functools.partial(_say, step, setting)
             shared = timed * how["threads"]
-            for name, found in _timed(models, shared, single, job.repeats, step, setting).items():
-                results[name][setting] = found
+            for name, rates in _together(models, shared, job.repeats, done).items():
+                results[name][setting] = rates
+            if how["threads"] == 1:
+                for name, latencies in _one_by_one(models, single, job.repeats, done).items():
+                    results[name][setting] |= latencies
         except (RuntimeError, ValueError) as error:
             if "device" not in how:
                 raise
@@ -104,53 +113,60 @@ def _translate_all(
     models: Mapping[str, Any], lines: Sequence[str], job: Job, step: Callable[[str], None]
 ) -> None:
     for name, model in models.items():
-        found = list(model.translate(lines))
+        found = model.translate(lines)
         Path(job.targets[name]).write_text("".join(f"{line}\n" for line in found), "utf-8")
         step(name)
 
 
-def _timed(
-    models: Mapping[str, Any],
-    timed: Sequence[str],
-    single: Sequence[str],
-    repeats: int,
-    step: Callable[[str], None],
-    setting: str,
+def _together(
+    models: Mapping[str, Any], lines: Sequence[str], repeats: int, step: Callable[[str], None]
 ) -> dict[str, dict[str, float]]:
-    together: dict[str, list[float]] = {name: [] for name in models}
-    alone: dict[str, list[list[float]]] = {name: [] for name in models}
-    words: dict[str, int] = {}
     for model in models.values():
-        list(model.translate(timed[:WARM_UP]))
+        model.translate(lines[:WARM_UP])
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    words: dict[str, int] = {}
     for _ in range(repeats):
         for name, model in models.items():
-            seconds, found = _clock(model, timed)
-            together[name].append(seconds)
+            duration, found = _clock(model, lines)
+            seconds[name].append(duration)
             words[name] = sum(len(line.split()) for line in found)
-            step(f"{name}, {setting}")
+            step(name)
+    medians = {name: statistics.median(durations) for name, durations in seconds.items()}
+    return {
+        name: {
+            "sentences_per_second": len(lines) / median,
+            "words_per_second": words[name] / median,
+        }
+        for name, median in medians.items()
+    }
+
+
+def _one_by_one(
+    models: Mapping[str, Any], lines: Sequence[str], repeats: int, step: Callable[[str], None]
+) -> dict[str, dict[str, float]]:
+    rounds: dict[str, list[list[float]]] = {name: [] for name in models}
     for _ in range(repeats):
         for name, model in models.items():
-            alone[name].append([_clock(model, [line])[0] for line in single])
-            step(f"{name}, {setting}")
-
-    def result(name: str) -> dict[str, float]:
-        seconds = statistics.median(together[name])
-        of_each = zip(*alone[name], strict=True)
-        latencies = sorted(1000 * statistics.median(times) for times in of_each)
-        return {
-            "sentences_per_second": len(timed) / seconds,
-            "words_per_second": words[name] / seconds,
+            rounds[name].append([1000 * _clock(model, [line])[0] for line in lines])
+            step(name)
+    found = {}
+    for name, durations in rounds.items():
+        latencies = sorted(statistics.median(times) for times in zip(*durations, strict=True))
+        found[name] = {
             "p50_ms": statistics.median(latencies),
             "p95_ms": percentile(latencies, 95),
         }
-
-    return {name: result(name) for name in models}
+    return found
 
 
 def _clock(model: Any, lines: Sequence[str]) -> tuple[float, list[str]]:
     start = time.perf_counter()
-    found = list(model.translate(lines))
+    found = model.translate(lines)
     return time.perf_counter() - start, found
+
+
+def _say(step: Callable[[str], None], setting: str, name: str) -> None:
+    step(f"{name}, {setting}")
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

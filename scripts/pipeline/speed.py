@@ -15,7 +15,7 @@ from pipeline.settings import REPOSITORY, Pair
 from pipeline.stage import Stage
 
 NAME = "speed"
-SENTENCES, SINGLE, REPEATS = 200, 50, 3
+SENTENCES, SINGLE, REPEATS = 100, 50, 3
 """How many test sentences are timed for each thread, how many one by one, and how often."""
 
 ONE, ALL, GPU = "one_thread", "all_threads", "gpu"
@@ -139,9 +139,10 @@ def _hypothesis_file(pair: Pair, model: str) -> Path:
 
 
 def _example(pair: Pair) -> str:
-    """Return the first short sentence of the test set."""
+    """Return the first short sentence of the test set that begins with a letter."""
     sentences = [line for line in files.read_lines(pair.source) if line.strip()]
-    return next((line for line in sentences if len(line) <= _LONGEST_EXAMPLE), sentences[0])
+    short = (line for line in sentences if len(line) <= _LONGEST_EXAMPLE and line[0].isalpha())
+    return next(short, sentences[0])
 
 
 def _shown(path: Path) -> str:

@@ -50,10 +50,11 @@ def test_models_are_scored_and_timed(measured):
     for setting in (speed.ALL, speed.ONE):
         # The teacher sleeps 10 ms a sentence, so these hold on any machine.
         assert teacher[setting]["sentences_per_second"] <= 100
-        assert 10 <= teacher[setting]["p50_ms"] <= teacher[setting]["p95_ms"]
         words = sum(len(line.split()) for line in SOURCES)
         ratio = teacher[setting]["words_per_second"] / teacher[setting]["sentences_per_second"]
         assert ratio == pytest.approx(words / 10)
+    assert 10 <= teacher[speed.ONE]["p50_ms"] <= teacher[speed.ONE]["p95_ms"]
+    assert "p50_ms" not in teacher[speed.ALL]  # a single sentence has one thread
     lines = files.read_lines(measured.evaluate_dir / "export.kd.en")
     assert lines == [line.replace("Satz", "set") for line in SOURCES]
 
