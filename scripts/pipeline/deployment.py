@@ -89,10 +89,11 @@ def export(pair: Pair, model: str) -> dict[str, Any]:
             lenpen=pair.decoding["lenpen"],
         )
     except UserError as error:
+        reason = str(error).removeprefix("error: ")
         if isinstance(error.__cause__, OSError):
-            raise PipelineError(str(error)) from None
-        say(f"{name(model)}: not exported: {error}")
-        return {REFUSED: str(error)}
+            raise PipelineError(reason) from None
+        say(f"{name(model)}: not exported: {reason}")
+        return {REFUSED: reason}
     return {"quantization": pair.quantization, "megabytes": megabytes(target)}
 
 

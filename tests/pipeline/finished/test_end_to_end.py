@@ -57,8 +57,21 @@ def test_every_translation_has_its_line(run):
         assert text.count("\n") == references
 
 
-def test_the_last_line_translates_a_sentence_as_it_is_printed(finished):
-    line = finished.pipeline("report").splitlines()[-1]
+@pytest.fixture(scope="module")
+def second(run, finished):
+    """What a second run prints, and the times of the files before and after it."""
+
+    def written():
+        paths = [path for path in run.rglob("*") if path.is_file()]
+        kept = [path for path in paths if path.parent != run]  # the report is made anew
+        return {path: path.stat().st_mtime_ns for path in kept}
+
+    before = written()
+    return finished.pipeline(), before, written()
+
+
+def test_the_last_line_translates_a_sentence_as_it_is_printed(second):
+    line = second[0].splitlines()[-1]
     result = subprocess.run(
         ["bash", "-c", line], capture_output=True, text=True, env=environment(), check=False
     )
@@ -111,18 +124,11 @@ def test_models_load_in_plain_fairseq_generate(run, model):
     assert result.stdout.count("\nD-") + result.stdout.startswith("D-") == 80
 
 
-def test_a_second_run_does_nothing_again(run, finished):
-    def written():
-        paths = [path for path in run.rglob("*") if path.is_file()]
-        kept = [path for path in paths if path.parent != run]  # the report is made anew
-        return {path: path.stat().st_mtime_ns for path in kept}
-
-    before = written()
-    output = finished.pipeline()
-    assert (
-        output.count(": done already") == 2 + 7 + 1 + 7 + 7 + 1 + 1
-    )  # those before, models, cache, scores, folders, speed, analysis
-    assert written() == before
+def test_a_second_run_does_nothing_again(second):
+    output, before, after = second
+    # Those before, models, cache, scores, folders, speed, analysis.
+    assert output.count(": done already") == 2 + 7 + 1 + 7 + 7 + 1 + 1
+    assert after == before
 
 
 def test_a_failing_stage_says_which_and_why_and_where(finished):
