@@ -46,7 +46,8 @@ class Model:
         teacher: the model that teaches it, or None.
         config: the name of its Hydra config.
         settings: what differs from the config, by dotted keys.
-        student: a preset for its architecture, or None; what starts from it has the same.
+        student: a preset for its architecture, or None; what starts from it, or is trained with its
+            config, has the same.
         colour: in figures: one of `COLOURS`, or ``#rrggbb``.
     """
 
@@ -108,9 +109,14 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any] | None, path: Path)
 def _student(
     entry: Mapping[str, Any], before: Mapping[str, Model], config_dir: Path, where: str
 ) -> tuple[str | None, dict[str, Any]]:
-    """Return a model's preset, or that of the model it goes on from, and what it sets."""
+    """Return a model's preset and what it sets.
+
+    A model that names none has that of the model it goes on from, or whose config it is trained
+    with: it is to be compared with that one.
+    """
     start = entry.get("start")
-    inherited = before[start].student if start else None
+    like = before.get(start or entry.get("config"))
+    inherited = like.student if like else None
     student = entry.get("student") or inherited
     if student is None:
         return None, {}

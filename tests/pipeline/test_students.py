@@ -28,9 +28,11 @@ def test_what_starts_from_a_student_has_its_size():
         "small": {"student": "tiny", "config": "learner", "settings": {"model.decoder_layers": 1}},
         "small_kd": {"start": "small", "teacher": "teacher", "config": "kd"},
     }
+    own["seq_kd"] = {"config": "small"}
     found = merged(own)
     preset = students.settings("tiny", Path())
     assert found["small_kd"].settings == preset and found["small_kd"].student == "tiny"
+    assert found["seq_kd"].settings == preset  # it is compared with small
     assert found["small"].settings == {**preset, "model.decoder_layers": 1}
     assert not found["kd"].settings and found["kd"].student is None
 
