@@ -49,7 +49,7 @@ def stage(model: str) -> Stage:
         functools.partial(export, model=model),
         functools.partial(inputs, model=model),
         needs=("binarize", model),
-        clear=lambda pair: files.remove(folder(pair, model)),
+        clear=functools.partial(clear, model=model),
         cheap=True,
     )
 
@@ -71,7 +71,7 @@ def export(pair: Pair, model: str) -> dict[str, Any]:
         PipelineError: the folder cannot be written.
     """
     target = folder(pair, model)
-    files.remove(target)  # of a run that was cut off
+    clear(pair, model)
     # Here, as it imports fairseq: that takes seconds, and registers options with Hydra.
     with ONE_AT_A_TIME:
         from ka_fairseq.errors import UserError
@@ -105,6 +105,13 @@ def _segmentation(pair: Pair) -> dict[str, Any]:
         "moses": recipe.tokenizer == "moses",
         "unicode_form": recipe.unicode_form,
     }
+
+
+def clear(pair: Pair, model: str) -> None:
+    """Remove a model's folder, and what a run that was cut off left beside it."""
+    files.remove(folder(pair, model))
+    for path in pair.export_dir.glob(f"{model}.tmp*"):
+        files.remove(path)
 
 
 def megabytes(target: Path) -> float:

@@ -54,7 +54,9 @@ def test_a_model_that_is_refused_is_a_line_and_no_failure(pair, handed, monkeypa
     deployment.stage("ka").execute(pair)
     refusal = refusing(UserError("CTranslate2 has no adaptive softmax"))
     monkeypatch.setattr(ka_fairseq.export, "export_folder", refusal)
+    files.write_text(pair.export_dir / "ka.tmp.x7" / "model.pt", "of a run that was cut off")
     deployment.stage("ka").execute(pair, force=True)
+    assert not list(pair.export_dir.iterdir())
     said = "export.ka: not exported: CTranslate2 has no adaptive softmax\n"
     assert capsys.readouterr().out.endswith(said)
     assert deployment.facts(pair, "ka") == {"refused": "CTranslate2 has no adaptive softmax"}
