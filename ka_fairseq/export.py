@@ -20,7 +20,10 @@ from torch import Tensor
 
 import ka_fairseq  # noqa: F401  checkpoints of this package name its task and criterions
 from ka_fairseq import hardening
+from ka_fairseq.criterions.divergence_options import DivergenceOptions
 from ka_fairseq.criterions.presets import TopKKLConfig
+from ka_fairseq.criterions.schedules import MixtureSchedule, TransferWeightSchedule
+from ka_fairseq.criterions.selection import SelectionOptions
 from ka_fairseq.criterions.transfer import TransferConfig
 from ka_fairseq.criterions.transfer_criterion import TransferCriterionConfig
 from ka_fairseq.errors import UserError
@@ -33,7 +36,10 @@ PLAIN_TASKS = {
 PLAIN_CRITERION = "label_smoothed_cross_entropy"
 OWN_OPTIONS = {
     name
-    for config in (FrozenTeacherConfig, TransferCriterionConfig, TopKKLConfig, TransferConfig)
+    for config in (
+        *(FrozenTeacherConfig, TransferCriterionConfig, TopKKLConfig, TransferConfig),
+        *(DivergenceOptions, MixtureSchedule, TransferWeightSchedule, SelectionOptions),
+    )
     for name in config.__annotations__
 }
 FOLDERS = ("data", "save_dir", "finetune_from_model", "user_dir")

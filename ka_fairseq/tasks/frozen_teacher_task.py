@@ -72,6 +72,7 @@ class FrozenTeacherTask:
 
     teacher: Optional[FrozenTeacher] = None
     teacher_cache: Optional[TeacherCache] = None
+    _told: Any = None
 
     @classmethod
     def setup_task(cls, cfg: FrozenTeacherConfig, **kwargs: Any) -> FairseqTask:
@@ -142,6 +143,30 @@ class FrozenTeacherTask:
             model: the learner.
         """
         return (View(sample),)
+
+    def train_step(
+        self,
+        sample: Mapping[str, Any],
+        model: Any,
+        criterion: Any,
+        optimizer: Any,
+        update_num: int,
+        ignore_grad: bool = False,
+        **options: Any,
+    ) -> tuple[Tensor, int, dict[str, Any]]:
+        """As fairseq does; a criterion that goes by the updates is told where it stands."""
+        self._told = criterion if hasattr(criterion, "begin_batch") else None
+        if self._told is not None:
+            self._told.begin_batch(update_num, is_dummy=ignore_grad)
+        return super().train_step(
+            sample, model, criterion, optimizer, update_num, ignore_grad, **options
+        )
+
+    def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
+        """As fairseq does; the criterion is told that the update is made."""
+        super().optimizer_step(optimizer, model, update_num)
+        if self._told is not None:
+            self._told.end_update(next(model.parameters()).device)
 
     def load_dataset(self, split: str, epoch: int = 1, **options: Any) -> None:
         """As fairseq does; batches bring the teacher's stored answers along."""
