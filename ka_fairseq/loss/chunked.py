@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ka_fairseq.loss.chunks import block_rows, chunk_rows, slices
+from ka_fairseq.loss.distribution import best_token
 from ka_fairseq.loss.ensemble import GatheredDistribution, TeacherOutput
 from ka_fairseq.loss.objective import Objective, TransferLoss, row_losses
 from ka_fairseq.loss.projection import Output
@@ -31,6 +32,7 @@ def transfer_loss(
     objective: Objective,
     rows_per_chunk: int = 0,
     compiled: bool = False,
+    predictions: Tensor | None = None,
 ) -> TransferLoss:
     """(1 − λ)·NLL + λ·D, summed over all positions, and its parts.
 
@@ -43,6 +45,7 @@ def transfer_loss(
             and the device, see :mod:`ka_fairseq.loss.chunks`. It changes memory and speed, and the
             result to rounding only.
         compiled: have torch.compile fuse what is done to a block of logits.
+        predictions: where to write the learner's best token of each position, shape (N,), int64.
 
     Returns:
         Sums in nats; only ``loss`` has a gradient. With N = 0 the loss is 0 and still belongs to
@@ -61,6 +64,7 @@ def transfer_loss(
         or not teacher.can_be_gathered(divergence.top_k),
         losses_of=compiled_row_losses() if compiled else row_losses,
         gradient=torch.is_grad_enabled(),
+        predictions=predictions,
     )
     return TransferLoss(*_ChunkedLoss.apply(work, *learner.inputs))
 
@@ -86,6 +90,7 @@ class _Work:
     whole_teacher: bool
     losses_of: Callable[..., TransferLoss]
     gradient: bool
+    predictions: Tensor | None
 
     def losses_of_chunk(self, rows: slice, values: Tensor) -> Tensor:
         """Write the losses of some rows to ``values``, shape (N, parts); block by block.
@@ -103,6 +108,8 @@ class _Work:
                 else GatheredDistribution(self.teacher, here)
             )
             entropy = None if self.teacher.entropy is None else self.teacher.entropy[here]
+            if self.predictions is not None:  # before the gradient is written over the logits
+                self.predictions[here] = best_token(logits[block])
             losses = self.losses_of(
                 logits[block], teacher, entropy, self.targets[here], self.objective, self.gradient
             )
