@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq import utils
+from fairseq import search, utils
 from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
@@ -27,6 +27,9 @@ from torch import Tensor, nn
 from ka_fairseq.errors import UserError
 from ka_fairseq.models import unwrap
 from ka_fairseq.tasks.views import View, with_decoder_input
+
+# The log of a probability that is above 0 in float32, and nothing beside those that count.
+LEAST = -80.0
 
 
 @dataclass
@@ -146,7 +149,6 @@ def translate(
     cfg = task.cfg
     options = Namespace(
         beam=1,
-        sampling=cfg.on_policy_temperature > 0,
         temperature=cfg.on_policy_temperature or 1.0,
         max_len_a=cfg.on_policy_max_len_a,
         max_len_b=cfg.on_policy_max_len_b,
@@ -154,11 +156,26 @@ def translate(
     given = sample["target"][:, :prefix] if prefix else None
     with _timed(), _evaluating(model), utils.set_torch_seed(seed):
         generator = task.build_generator([model], options)
+        if cfg.on_policy_temperature:
+            generator.search = _Sampling(task.target_dictionary)
         translations = task.inference_step(generator, [model], sample, prefix_tokens=given)
     # Under autocast, half-precision copies of the weights are kept for the forward pass that comes
     # next; these were made without a gradient.
     torch.clear_autocast_cache()
     return [best["tokens"] for best, *_ in translations]
+
+
+class _Sampling(search.Sampling):
+    """fairseq's, where all that may be chosen has a probability that rounds to 0, too.
+
+    At the limit of the length the end of the sentence alone may be chosen, and fairseq stops with
+    an error where it is that improbable, at a low temperature mostly.
+    """
+
+    def step(self, step: int, lprobs: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw a token for each sentence."""
+        likely = lprobs.clamp(min=LEAST).masked_fill(lprobs.eq(-math.inf), -math.inf)
+        return super().step(step, likely, *others)
 
 
 def with_translations(

@@ -198,9 +198,9 @@ def test_the_nll_that_is_logged_is_that_of_the_references(setup):
 
 def test_the_sample_stays_as_it_was_and_the_cache_is_passed_by(setup, tmp_path):
     cache = ("--teacher-cache", tmp_path)
-    task, model, criterion, batch = setup(*cache)
+    _, model, criterion, batch = setup(*cache)
     criterion(model, batch)
-    _task, model, criterion, batch = setup(*ALWAYS, *cache)
+    _, model, criterion, batch = setup(*ALWAYS, *cache)
     target = batch["target"].clone()
     with_cache, *_ = criterion(model, batch)
     assert torch.equal(batch["target"], target) and "hidden" in batch["teacher_cache"]
