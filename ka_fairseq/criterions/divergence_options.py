@@ -26,8 +26,8 @@ class DivergenceOptions(FairseqDataclass):
     skew_alpha: Optional[float] = field(
         default=None,
         metadata={
-            "help": "skew_forward_kl, skew_backward_kl: α in [0, 1), how much of the mixture is the "
-            "distribution itself (default: 0.1)"
+            "help": "skew_forward_kl, skew_backward_kl: α in [0, 1), how much of the mixture is "
+            "the distribution itself (default: 0.1)"
         },
     )
     ab_alpha: Optional[float] = field(
@@ -41,7 +41,8 @@ class DivergenceOptions(FairseqDataclass):
     akl_head: Optional[float] = field(
         default=None,
         metadata={
-            "help": "adaptive_kl: μ in (0, 1), the teacher's mass that makes the head (default: 0.5)"
+            "help": "adaptive_kl: μ in (0, 1), the teacher's mass that makes the head "
+            "(default: 0.5)"
         },
     )
 

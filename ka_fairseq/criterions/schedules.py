@@ -10,7 +10,7 @@ from typing import Any, Optional
 from fairseq.dataclass import FairseqDataclass
 
 from ka_fairseq.errors import UserError
-from ka_fairseq.loss.divergences import Divergence, KLMixture
+from ka_fairseq.loss.divergences import Divergence
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.schedule import SHAPES, Schedule
 
@@ -41,8 +41,8 @@ class MixtureSchedule(FairseqDataclass):
     mixture_from: Optional[float] = field(
         default=None,
         metadata={
-            "help": "the mixture of both KLs alone: the share of the backward one (default: 0.5), or "
-            "where its schedule begins"
+            "help": "the mixture of both KLs alone: the share of the backward one (default: 0.5), "
+            "or where its schedule begins"
         },
     )
     mixture_schedule: str = field(
@@ -60,41 +60,20 @@ class MixtureSchedule(FairseqDataclass):
     )
 
 
-def mixed(divergence: Divergence, cfg: Any) -> Divergence:
-    """The divergence, with the share of the backward KL that ``mixture_from`` names.
-
-    Args:
-        divergence: that of a criterion.
-        cfg: its configuration, with a :class:`MixtureSchedule` or without.
-
-    Raises:
-        UserError: the share is out of its range, or the divergence is no mixture of both KLs.
-    """
-    share = getattr(cfg, "mixture_from", None)
-    if share is None and getattr(cfg, "mixture_schedule", "constant") == "constant":
-        return divergence
-    if not isinstance(divergence, KLMixture) or not divergence.forward or not divergence.backward:
-        raise UserError(
-            "--mixture-from and --mixture-schedule go with the mixture of both KLs alone: "
-            "jsd_mixture, or topk_kl with --order mixture"
-        )
-    return divergence if share is None else _with_share(divergence, _in_range("mixture-from", share))
-
-
 def scheduled(objective: Objective, cfg: Any) -> Callable[[int | None], Objective] | None:
     """From an update's number, the first is 0, to its objective; None where it stays as it is.
 
     No number at all, as in fairseq-validate, gives what the schedules come to.
 
     Args:
-        objective: with the λ and the divergence that the schedules begin with.
+        objective: with the λ and the divergence that the options name.
         cfg: a criterion's configuration, with a :class:`MixtureSchedule` or without.
 
     Raises:
         UserError: an option is missing, out of its range, or does not go with the others.
     """
     weight = _schedule(cfg, "transfer_weight", objective.transfer_weight)
-    share = _schedule(cfg, "mixture", getattr(objective.divergence, "backward", 0.0))
+    share = _mixture(objective.divergence, cfg)
     if weight is None and share is None:
         return None
 
@@ -103,15 +82,25 @@ def scheduled(objective: Objective, cfg: Any) -> Callable[[int | None], Objectiv
         if weight is not None:
             changed = replace(changed, transfer_weight=weight.at(update))
         if share is not None:
-            divergence = _with_share(objective.divergence, share.at(update))
+            divergence = objective.divergence.with_backward_share(share.at(update))
             changed = replace(changed, divergence=divergence)
         return changed
 
     return at
 
 
-def _with_share(mixture: KLMixture, backward: float) -> KLMixture:
-    return replace(mixture, forward=1 - backward, backward=backward)
+def _mixture(divergence: Divergence, cfg: Any) -> Schedule | None:
+    """The schedule of the backward KL's share, where one of its options was given."""
+    start = getattr(cfg, "mixture_from", None)
+    share = _schedule(cfg, "mixture", 0.5 if start is None else _in_range("mixture-from", start))
+    if share is None and start is not None:
+        share = Schedule("constant", start, start, 1)
+    if share is not None:
+        try:
+            divergence.with_backward_share(share.start)
+        except ValueError as error:
+            raise UserError(f"--mixture-from and --mixture-schedule: {error}") from error
+    return share
 
 
 def _schedule(cfg: Any, name: str, start: float) -> Schedule | None:

@@ -29,7 +29,8 @@ class SelectionOptions(FairseqDataclass):
         },
     )
     select_quantile: float = field(
-        default=0.5, metadata={"help": "r in [0, 1): that quantile; 0.5 leaves D half of the positions"}
+        default=0.5,
+        metadata={"help": "r in [0, 1): that quantile; 0.5 leaves D half of the positions"},
     )
     select_window: int = field(
         default=30000,

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ka_fairseq.loss.chunks import block_rows, chunk_rows, slices
-from ka_fairseq.loss.distribution import Distribution
+from ka_fairseq.loss.distribution import Distribution, best_token
 from ka_fairseq.loss.ensemble import GatheredDistribution, TeacherOutput
 from ka_fairseq.loss.hard_positions import HardPositions
 from ka_fairseq.loss.objective import Objective, TransferLoss, label_smoothed_nll, row_losses
@@ -33,6 +33,7 @@ def transfer_loss(
     objective: Objective,
     rows_per_chunk: int = 0,
     compiled: bool = False,
+    predictions: Tensor | None = None,
     hard: HardPositions | None = None,
 ) -> TransferLoss:
     """(1 − λ)·NLL + λ·D, summed over all positions, and its parts.
@@ -46,6 +47,7 @@ def transfer_loss(
             and the device, see :mod:`ka_fairseq.loss.chunks`. It changes memory and speed, and the
             result to rounding only.
         compiled: have torch.compile fuse what is done to a block of logits.
+        predictions: where to write the learner's best token of each position, shape (N,), int64.
         hard: at which positions D counts; all of them by default.
 
     Returns:
@@ -67,6 +69,7 @@ def transfer_loss(
         or not teacher.can_be_gathered(divergence.top_k),
         losses_of=compiled_row_losses() if compiled else row_losses,
         gradient=torch.is_grad_enabled(),
+        predictions=predictions,
         hard=hard,
     )
     if hard is not None:
@@ -108,6 +111,7 @@ class _Work:
     whole_teacher: bool
     losses_of: Callable[..., TransferLoss]
     gradient: bool
+    predictions: Tensor | None
     hard: HardPositions | None
 
     def losses_of_chunk(self, rows: slice, values: Tensor) -> Tensor:
@@ -127,6 +131,8 @@ class _Work:
                 else GatheredDistribution(self.teacher, here)
             )
             entropy = None if self.teacher.entropy is None else self.teacher.entropy[here]
+            if self.predictions is not None:  # before the gradient is written over the logits
+                self.predictions[here] = best_token(logits[block])
             losses = self.losses_of(
                 *(logits[block], teacher, entropy, self.targets[here]),
                 *(self.objective, self.gradient, *more),

@@ -1,4 +1,4 @@
-"""The divergences beside the KLs: a second implementation, limits, properties, and other people's."""
+"""The divergences beside the KLs: a second implementation, limits, properties, others' code."""
 
 import math
 

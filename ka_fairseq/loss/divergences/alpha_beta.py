@@ -22,8 +22,8 @@ class AlphaBeta(Divergence):
     A smaller α makes more of types where p and q are far apart, a larger β more of those that the
     learner is sure of. α = β = ½ is four times Hellinger's squared distance.
 
-    Formula: 1/(αβ) Σ_y [α/(α + β)·q^(α + β) + β/(α + β)·p^(α + β) − q^α·p^β]; where α or β is 0, the
-        limit
+    Formula: 1/(αβ) Σ_y [α/(α + β)·q^(α + β) + β/(α + β)·p^(α + β) − q^α·p^β]; where α or β is 0,
+        the limit
     Source: Cichocki et al. 2011; Wang et al. 2025 (ABKD), arXiv 2505.04560
     When: the two KLs are too far apart, and there is time to tune two numbers on validation
 

@@ -100,6 +100,14 @@ class Divergence(ABC):
                 raise ValueError(f"{option} is no option of it; it takes {takes}")
         return replace(self, **{self.options[option]: values[option] for option in values})
 
+    def with_backward_share(self, share: float) -> Divergence:
+        """The same mixture of both KLs with another share of the backward one, from 0 to 1.
+
+        Raises:
+            ValueError: it is no mixture of both.
+        """
+        raise ValueError("it is no mixture of both KLs, as jsd_mixture is")
+
     def needs_whole_teacher(self, vocabulary: int) -> bool:
         """Whether more is asked of q than its log-probabilities at the learner's k best."""
         return True

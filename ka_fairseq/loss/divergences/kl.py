@@ -72,6 +72,12 @@ class KLMixture(Divergence):
         """The same over the k best tokens."""
         return replace(self, top_k=top_k, top_k_form=top_k_form)
 
+    def with_backward_share(self, share: float) -> KLMixture:
+        """The same with other shares; a share of 0 leaves that KL out."""
+        if not self.forward or not self.backward:
+            return super().with_backward_share(share)
+        return replace(self, forward=1 - share, backward=share)
+
     def needs_whole_teacher(self, vocabulary: int) -> bool:
         """Whether more is asked of q than its log-probabilities at the learner's k best."""
         restricted = 0 < self.top_k < vocabulary and self.top_k_form != "tail"
