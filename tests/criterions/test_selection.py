@@ -116,7 +116,7 @@ def test_a_quantile_of_zero_is_all_of_them_to_the_last_bit():
 def test_a_window_spares_the_search(monkeypatch):
     """With NLLs from before, none is computed twice; with none, all positions are hard."""
     learner, teacher, targets = outputs()
-    monkeypatch.setattr("ka_fairseq.loss.chunked.position_nll", None)
+    monkeypatch.setattr("ka_fairseq.loss.chunked.position_nll", pytest.fail)
     for window, expected in ((torch.empty(0), 11), (torch.tensor([1.0, 1e9]), 0)):
         hard = HardPositions(0.5, window)
         found = transfer_loss(learner, teacher, targets, Objective(BACKWARD_KL, 0.3), hard=hard)
