@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.teacher_text.spec import REFERENCES, Text
 
 # Those of ka_fairseq.analysis.plotting; the first six are for models that name none.
 COLOURS = ("blue", "orange", "green", "pink", "yellow", "sky", "black", "grey")
@@ -20,6 +21,8 @@ _TAKEN = {
     *(
         "prepare",
         "binarize",
+        "translate",
+        "text",
         "cache",
         "evaluate",
         "report",
@@ -28,7 +31,7 @@ _TAKEN = {
         "seeds",
         "compare",
     ),
-    *("text", "bin", "logs", "state", "archives", "model"),
+    *("texts", "translated", "bin", "logs", "state", "archives", "model"),
 }
 
 
@@ -44,6 +47,9 @@ class Model:
         config: the name of its Hydra config.
         settings: what differs from the config, by dotted keys.
         colour: in figures: one of `COLOURS`, or ``#rrggbb``.
+        text: what it is trained on; see `teacher_text.spec.Text`.
+        translator: the model that translated it, where its teacher did not.
+        default: whether it is trained where no stage is named.
     """
 
     name: str
@@ -53,6 +59,14 @@ class Model:
     config: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     colour: str = "black"
+    text: str | Mapping[str, int] = REFERENCES
+    translator: str | None = None
+    default: bool = True
+
+    @property
+    def training_text(self) -> Text:
+        """What it is trained on."""
+        return Text.load(self.text, self.translator or self.teacher, f"models.{self.name}")
 
 
 FIELDS = tuple(f.name for f in dataclasses.fields(Model) if f.name != "name")
@@ -93,6 +107,7 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any] | None, path: Path)
                 "config": str(entry.get("config") or name),
                 "settings": entry.get("settings") or {},
                 "colour": str(entry.get("colour") or next(free)),
+                "text": entry.get("text") or REFERENCES,
             },
         )
     return list(models.values())
@@ -107,6 +122,9 @@ def _check(name: str, entry: Mapping[str, Any], before: Mapping[str, Model], whe
         if (other := entry.get(key)) is not None and other not in before:
             known = ", ".join(before) or "none"
             raise PipelineError(f"{where}.{key}: {other} is no model before it ({known})")
+    Text.load(entry.get("text"), None, where)
+    if not isinstance(entry.get("default", True), bool):
+        raise PipelineError(f"{where}.default: true or false")
     title = str(entry.get("title") or name)
     if title in {model.title for model in before.values()}:
         raise PipelineError(f"{where}.title: {title} is the title of another model")

@@ -26,7 +26,8 @@ def trainings(pair: Pair, count: int) -> dict[int, dict[str, Training]]:
         pair: the first seed is that of its configs: those trainings are the pair's own.
         count: how many seeds.
     """
-    own = {t.name: t for t in stages.trainings(pair) if t.name not in _teachers(pair)}
+    wanted = {model.name for model in pair.default_models} - set(_teachers(pair))
+    own = {t.name: t for t in stages.trainings(pair) if t.name in wanted}
     first = min(int(training.resolved(pair)[_SEED]) for training in own.values())
     others = range(first + 1, first + count)
     return {first: own, **{seed: _with_seed(own, seed) for seed in others}}

@@ -43,6 +43,11 @@ def model_files(languages: Iterable[str], settings: Mapping[str, Any]) -> list[s
     return [_MODEL]
 
 
+def join(subwords: str) -> str:
+    """Return the sentence that subwords with spaces between them make."""
+    return subwords.replace(" ", "").replace("\u2581", " ").strip()
+
+
 class Segmenter:
     """The model at work; it is the same for each language."""
 

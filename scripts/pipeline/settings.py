@@ -14,6 +14,7 @@ from pipeline.devices import Slot
 from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher
 from pipeline.models import Model
+from pipeline.teacher_text.recipe import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
@@ -41,6 +42,8 @@ class Pair:
         decoding: beam and length penalty of `evaluate`.
         training: overrides for every Hydra config.
         models: what is trained and evaluated, in the order of the table.
+        everything: whether the models that are not trained by default count as those that are.
+        translate: how a teacher translates; see `pipeline.teacher_text.recipe`.
         slot: what of this machine the stages may use.
         teacher: a teacher that was trained before, or None to train one.
     """
@@ -59,6 +62,13 @@ class Pair:
     archives_dir: Path | None = None
     slot: Slot = field(default_factory=Slot)
     teacher: GivenTeacher | None = None
+    everything: bool = False
+    translate: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def default_models(self) -> tuple[Model, ...]:
+        """The models that are trained where none is named."""
+        return tuple(model for model in self.models if model.default or self.everything)
 
     @property
     def languages(self) -> tuple[str, str]:
@@ -107,9 +117,14 @@ class Pair:
         """That checkpoint, reduced to what translating needs."""
         return self.model_dir(training) / "model.pt"
 
-    def teacher_cache(self, training: str) -> Path:
-        """What it answers as a teacher; a teacher that is redone takes it along."""
-        return self.model_dir(training) / "cache"
+    def teacher_cache(self, training: str, text: str = "") -> Path:
+        """What it answers as a teacher; a teacher that is redone takes it along.
+
+        Args:
+            training: the teacher's.
+            text: that it answers, where it is not the references.
+        """
+        return self.model_dir(training) / (f"cache-{text}" if text else "cache")
 
     def log(self, stage: str) -> Path:
         """All that the commands of a stage printed."""
@@ -129,6 +144,7 @@ def load(
     quick: bool = False,
     own: tuple[Path, str, str] | None = None,
     train_teacher: bool = False,
+    everything: bool = False,
 ) -> Pair:
     """Read a pair's settings.
 
@@ -138,6 +154,7 @@ def load(
         name: the run's name; the folder's own by default.
         quick: apply the section `quick`; its runs are kept apart by the name.
         own: the user's corpus instead of the pair's text: folder, source and target language.
+        everything: train the models that are not trained by default, too.
         train_teacher: leave the section `teacher` out; its runs are kept apart by the name.
 
     Raises:
@@ -164,6 +181,8 @@ def load(
         run_dir=run_dir,
         training={},
         models=tuple(models.merged(common_models(), content.get("models"), path)),
+        everything=everything,
+        translate=_translate(content.get("translate"), {}),
         **{section: content[section] for section in _SECTIONS},
     )
     if own is not None:
@@ -179,7 +198,17 @@ def load(
         text={**pair.text, **less.get("text", {})},
         segmentation={**pair.segmentation, **less.get("segmentation", {})},
         training=less.get("training", {}),
+        translate=_translate(content.get("translate"), less.get("translate")),
     )
+
+
+def _translate(section: Any, less: Any) -> Mapping[str, Any]:
+    """Return the section `translate`, with what `quick` changes of it, once it is found valid."""
+    for part in (section, less):
+        Recipe.load(part)
+    merged = {**(section or {}), **(less or {})}
+    Recipe.load(merged)
+    return merged
 
 
 def _given_teacher(pair: Pair, section: Any) -> GivenTeacher | None:

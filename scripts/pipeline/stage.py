@@ -69,6 +69,23 @@ class Stage:
             facts = self.run(pair)
             state.write(pair.run_dir, self.name, state.Record(inputs, done=True, facts=facts))
 
+    def begin(self, pair: Pair) -> bool:
+        """Note what the result is made from, for several processes that share the work.
+
+        Returns:
+            Whether there is anything to do.
+
+        Raises:
+            PipelineError: as `execute`.
+        """
+        if missing := self.missing(pair):
+            raise PipelineError(f"{self.name} needs {missing[0]}, which is not done")
+        inputs = state.canonical(self.inputs(pair) if self.inputs else {})
+        record = self._usable(pair, inputs, force=False)
+        if record is None:
+            state.write(pair.run_dir, self.name, state.Record(inputs))
+        return record is None or not record.done
+
     def _usable(self, pair: Pair, inputs: state.Inputs, force: bool) -> state.Record | None:
         """Return the state of the result, if it goes with these inputs; remove it if it may be."""
         record = state.read(pair.run_dir, self.name)

@@ -59,6 +59,11 @@ def model_files(languages: Iterable[str], settings: Mapping[str, Any]) -> list[s
     return [_CODES, *(f"vocab.{language}" for language in languages if threshold)]
 
 
+def join(subwords: str) -> str:
+    """Return the tokens, with spaces between them, that subwords make."""
+    return f"{subwords} ".replace("@@ ", "").strip()
+
+
 class Segmenter:
     """BPE of one language; with a threshold, merges that lead to a rare subword are taken back.
 

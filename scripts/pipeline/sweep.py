@@ -62,13 +62,8 @@ class Point:
         if self.size is not None:
             name += f"-k{self.size or 'V'}"
             varied["criterion.top_k"] = self.size
-        return Training(
-            name,
-            start=self.model.start,
-            teacher=self.model.teacher,
-            config=self.model.config,
-            settings={**self.model.settings, **varied},
-        )
+        settings = {**self.model.settings, **varied}
+        return Training(**{**vars(self.model), "name": name, "settings": settings})
 
 
 def run(pair: Pair, points: Sequence[Point], slots: Sequence[Slot]) -> None:
@@ -85,7 +80,7 @@ def run(pair: Pair, points: Sequence[Point], slots: Sequence[Slot]) -> None:
     trainings = [stages.training_stage(pair, point.training) for point in points]
     schedule.run(
         pair,
-        stages.with_caches(pair, trainings),
+        stages.with_supports(pair, trainings),
         slots,
         on_done=lambda: _write_results(pair, points),
     )

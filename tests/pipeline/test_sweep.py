@@ -53,7 +53,9 @@ def test_mistakes(points, capsys, option, value, says):
 
 
 def test_only_fine_tunings_are_tuned(points):
-    with pytest.raises(PipelineError, match=r"learner is no .* control, kd, ka, mixture, topk$"):
+    with pytest.raises(
+        PipelineError, match=r"learner is no .* control, kd, ka, mixture, topk, seq_"
+    ):
         points("--criterions", "learner")
 
 
