@@ -111,6 +111,30 @@ def test_one_process_two_workers_and_two_batches_an_update_are_the_same_training
             torch.testing.assert_close(curve(result, kind), expected, rtol=0, atol=LOSS)
 
 
+def test_hard_positions_and_schedules_are_the_same_for_two_workers(options, tmp_path):
+    """One window and one λ for all of them, in a run that is continued, too."""
+    changing = (
+        *("--select", "hard-global", "--select-window", 2000, "--mixture-from", 0),
+        *("--mixture-schedule", "linear", "--mixture-to", 1, "--mixture-updates", 12),
+    )
+    one = options("one", "jsd_mixture", *LARGE, *changing, "--max-epoch", 1)
+    two, halves = (
+        options(name, "jsd_mixture", *SMALL, *changing, *more, "--max-epoch", 1)
+        for name, more in (("two", ()), ("halves", ("--update-freq", 2)))
+    )
+    cut = [[*each, "--max-update", 6] for each in as_two(two, tmp_path / "cut")]
+    succeeded(train_together(one, halves, *cut))
+    succeeded(train_together(*as_two(two, tmp_path / "continued")))
+    windows = []
+    for name in ("one", "halves", "two"):
+        last = torch.load(tmp_path / name / "checkpoint_last.pt", weights_only=True)
+        windows.append(last["task_state"]["nll_window"].sort().values)
+        assert_close(weights(tmp_path / "one"), weights(tmp_path / name))
+    assert len(windows[0]) == 2000
+    torch.testing.assert_close(windows[0], windows[2], rtol=0, atol=1e-3)
+    torch.testing.assert_close(windows[1], windows[2], rtol=0, atol=1e-3)
+
+
 def test_a_run_goes_on_with_another_number_of_workers(options, tmp_path):
     """One process for an epoch and two for the next, against one process for both."""
     same_batches = ("--update-epoch-batch-itr", "True")

@@ -17,6 +17,9 @@ from fairseq.tasks import TASK_REGISTRY
 from torch import Tensor, nn
 
 from ka_fairseq import models
+from ka_fairseq.criterions.divergence_options import configured
+from ka_fairseq.criterions.schedules import TransferWeightSchedule, scheduled
+from ka_fairseq.criterions.selection import Selection, SelectionOptions
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.chunked import transfer_loss
 from ka_fairseq.loss.divergences import (
@@ -36,7 +39,9 @@ _OF_TRANSFER = ("transfer_loss", "entropy", "teacher_entropy")
 
 
 @dataclass
-class TransferCriterionConfig(LabelSmoothedCrossEntropyCriterionConfig):
+class TransferCriterionConfig(
+    LabelSmoothedCrossEntropyCriterionConfig, TransferWeightSchedule, SelectionOptions
+):
     """The options of every criterion here, beside fairseq's of label_smoothed_cross_entropy."""
 
     transfer_weight: float = field(
@@ -106,7 +111,13 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         )
         self.loss_chunk_tokens = cfg.loss_chunk_tokens
         self.compile_loss = cfg.compile_loss
-        if cfg.transfer_weight > 0:
+        self.selection = Selection(cfg, task)
+        self.is_dummy_batch = False
+        self.schedule = scheduled(self.objective, cfg)
+        self.without_teacher = cfg.transfer_weight == 0 and self.schedule is None
+        if self.schedule is not None:
+            self.objective = self.schedule(None)
+        if not self.without_teacher:
             require_teacher(task)
             task.default_views = self.default_views
 
@@ -124,6 +135,21 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         """
         return _divergence(cls.choose_divergence(cfg), cfg, vocabulary)
 
+    def begin_batch(self, update_num: int, is_dummy: bool) -> None:
+        """Be told by the task, before each batch of a training.
+
+        Args:
+            update_num: how many updates were made before this one.
+            is_dummy: the batch counts for nothing: it keeps a worker busy that has none.
+        """
+        self.is_dummy_batch = is_dummy
+        if self.schedule is not None:
+            self.objective = self.schedule(update_num)
+
+    def end_update(self, device: torch.device) -> None:
+        """Be told by the task, after each update."""
+        self.selection.end_update(device)
+
     def forward(
         self, model: nn.Module, sample: Mapping[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
@@ -132,7 +158,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         Raises:
             NotImplementedError: ``reduce`` is False; the chunked loss only ever has sums.
         """
-        if self.objective.transfer_weight == 0:
+        if self.without_teacher:
             return super().forward(model, sample, reduce)
         if not reduce:
             raise NotImplementedError("the transfer loss is a sum over tokens: reduce=True only")
@@ -182,6 +208,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         predictions = None if view.predicted is None else torch.empty_like(rows)
         learner = models.run(model, sample["net_input"], rows)
         teacher = self.task.ask_teacher(sample, rows, next(model.parameters()))
+        hard = self.selection.hard_positions(rows.device) if self.training else None
         losses = transfer_loss(
             learner,
             teacher,
@@ -190,6 +217,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             self.loss_chunk_tokens,
             self.compile_loss,
             predictions,
+            hard,
         )
         if view.predicted is not None:
             view.predicted(Predictions(rows, predictions))
@@ -198,6 +226,10 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             of_nll |= {"n_correct": losses.n_correct.detach(), "total": len(rows)}
         _add(log, view.nll_share, of_nll)
         of_transfer = {name: getattr(losses, name).detach() for name in _OF_TRANSFER}
+        if hard is not None:
+            of_transfer["nhard"] = hard.count
+            if not self.is_dummy_batch:
+                self.selection.meet(hard)
         _add(log, view.transfer_share, {**of_transfer, "npositions": len(rows)})
         return losses.loss
 
@@ -221,9 +253,15 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         npositions = sum(log.get("npositions", 0) for log in logging_outputs)
         if not npositions:
             return
-        for name in _OF_TRANSFER:
-            total = sum(log.get(name, 0) for log in logging_outputs)
-            metrics.log_scalar(name, total / npositions / math.log(2), npositions, round=3)
+        sums = {name: sum(log.get(name, 0) for log in logging_outputs) for name in _OF_TRANSFER}
+        counts = dict.fromkeys(_OF_TRANSFER, npositions)
+        if any("nhard" in log for log in logging_outputs):
+            nhard = float(sum(log.get("nhard", 0) for log in logging_outputs))
+            metrics.log_scalar("hard_share", nhard / npositions, npositions, round=3)
+            counts["transfer_loss"] = nhard
+        for name, count in counts.items():
+            if count:
+                metrics.log_scalar(name, sums[name] / count / math.log(2), count, round=3)
 
 
 def _add(log: dict[str, Any], share: float, parts: Mapping[str, Any]) -> None:
@@ -257,12 +295,13 @@ def _divergence(name: str, cfg: TransferCriterionConfig, vocabulary: int) -> Div
         divergence = divergence_named(name)
     except ValueError as error:
         raise UserError(str(error)) from error
+    divergence = configured(name, divergence, cfg)
     try:
         divergence = divergence.restricted(cfg.top_k, cfg.top_k_form)
     except ValueError as error:
         raise UserError(f"--top-k {cfg.top_k} does not go with {name}: {error}") from error
     if cfg.compile_loss and not divergence.compiles:
-        raise UserError(f"--compile-loss cannot compile {name}, whose gradient is autograd's")
+        raise UserError(f"--compile-loss cannot compile {name}: leave it out")
     return divergence
 
 

@@ -20,7 +20,10 @@ from torch import Tensor
 
 import ka_fairseq  # noqa: F401  checkpoints of this package name its task and criterions
 from ka_fairseq import hardening
+from ka_fairseq.criterions.divergence_options import DivergenceOptions
 from ka_fairseq.criterions.presets import TopKKLConfig
+from ka_fairseq.criterions.schedules import MixtureSchedule, TransferWeightSchedule
+from ka_fairseq.criterions.selection import SelectionOptions
 from ka_fairseq.criterions.tie_kd import TieKDConfig
 from ka_fairseq.criterions.transfer import TransferConfig
 from ka_fairseq.criterions.transfer_criterion import TransferCriterionConfig
@@ -37,7 +40,10 @@ PLAIN_CRITERION = "label_smoothed_cross_entropy"
 _CONFIGS = (FrozenTeacherConfig, TransferCriterionConfig, TopKKLConfig, TransferConfig, TieKDConfig)
 OWN_OPTIONS = {
     name
-    for config in (*_CONFIGS, ViewsConfig, OnPolicyConfig)
+    for config in (
+        *(*_CONFIGS, ViewsConfig, OnPolicyConfig),
+        *(DivergenceOptions, MixtureSchedule, TransferWeightSchedule, SelectionOptions),
+    )
     for name in config.__annotations__
     if name != "seed"  # fairseq's, which some of its tasks pass on as ours do
 }

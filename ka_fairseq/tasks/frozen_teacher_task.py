@@ -78,6 +78,8 @@ class FrozenTeacherTask:
     default_views = "reference"
     update_num = 0
     ignored_prefix = 0
+    # The criterion of this training, where it wants to know.
+    _told: Any = None
 
     @classmethod
     def setup_task(cls, cfg: FrozenTeacherConfig, **kwargs: Any) -> FairseqTask:
@@ -170,12 +172,24 @@ class FrozenTeacherTask:
         criterion: Any,
         optimizer: Any,
         update_num: int,
+        ignore_grad: bool = False,
         **others: Any,
     ) -> tuple[Tensor, int, dict[str, Any]]:
-        """As fairseq does; :meth:`views` may depend on the number of the update."""
+        """As fairseq does; views and criterion may depend on the number of the update."""
         self.update_num = update_num
         self.ignored_prefix = getattr(criterion, "ignore_prefix_size", 0)
-        return super().train_step(sample, model, criterion, optimizer, update_num, **others)
+        self._told = criterion if hasattr(criterion, "begin_batch") else None
+        if self._told is not None:
+            self._told.begin_batch(update_num, is_dummy=ignore_grad)
+        return super().train_step(
+            sample, model, criterion, optimizer, update_num, ignore_grad=ignore_grad, **others
+        )
+
+    def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
+        """As fairseq does; the criterion is told that the update is made."""
+        super().optimizer_step(optimizer, model, update_num)
+        if self._told is not None:
+            self._told.end_update(next(model.parameters()).device)
 
     def load_dataset(self, split: str, epoch: int = 1, **options: Any) -> None:
         """As fairseq does; batches bring the teacher's stored answers along."""

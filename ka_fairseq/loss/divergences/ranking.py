@@ -49,6 +49,10 @@ class WithRanking(Divergence):
         """D over the k best tokens; the ranking loss stays as it is."""
         return replace(self, divergence=self.divergence.restricted(top_k, top_k_form))
 
+    def with_backward_share(self, share: float) -> WithRanking:
+        """With another share in D, where that is a mixture."""
+        return replace(self, divergence=self.divergence.with_backward_share(share))
+
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
         """Those of D, and the ranking loss."""
         yield from self.divergence.terms(p, q)
