@@ -179,11 +179,11 @@ def test_two_workers_translate_in_the_same_updates(options, tmp_path):
         given = options(name, "backward_kl", *SMALL, *own)
         results.append(succeeded(train_together(*as_two(given, tmp_path / f"meeting-{name}")))[0])
     assert same_weights(weights(tmp_path / "first"), weights(tmp_path / "again"))
-    first, again = (curve(result, "train_inner")[:, 0] for result in results)
-    assert len(first) == 8 and torch.equal(first, again)
-    # An update without an NLL, and one with it.
-    with_nll = ["nll_loss" in record for record in records(results[0], "train_inner")]
-    assert len(set(with_nll)) == 2
+    first, again = (records(result, "train_inner") for result in results)
+    assert [record["loss"] for record in first] == [record["loss"] for record in again]
+    # The first worker translates in some of the updates, and has no NLL there.
+    shares = [float(record["generate_share"]) for record in first]
+    assert len(shares) == 8 and min(shares) == 0 < max(shares) < 1
 
 
 @contextmanager
