@@ -41,8 +41,9 @@ class Translation(NamedTuple):
 
     Attributes:
         text: of it, without subwords or tokenization.
-        score: its log-probability (natural logarithm), divided by its length in subwords to the
-            power of the length penalty; of a line that was split, the mean over its parts.
+        score: its log-probability, divided by its length in subwords, the end included, to the
+            power of the length penalty; of a line that was split, the mean over its parts. The
+            logarithm is the natural one, where fairseq-generate tells it to base 2.
     """
 
     text: str

@@ -20,21 +20,32 @@ from torch import Tensor
 
 import ka_fairseq  # noqa: F401  checkpoints of this package name its task and criterions
 from ka_fairseq import hardening
+from ka_fairseq.criterions.divergence_options import DivergenceOptions
 from ka_fairseq.criterions.presets import TopKKLConfig
+from ka_fairseq.criterions.schedules import MixtureSchedule, TransferWeightSchedule
+from ka_fairseq.criterions.selection import SelectionOptions
+from ka_fairseq.criterions.tie_kd import TieKDConfig
 from ka_fairseq.criterions.transfer import TransferConfig
 from ka_fairseq.criterions.transfer_criterion import TransferCriterionConfig
 from ka_fairseq.errors import UserError
+from ka_fairseq.tasks.argmax_views import ViewsConfig
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherConfig
+from ka_fairseq.tasks.on_policy import OnPolicyConfig
 
 PLAIN_TASKS = {
     "language_modeling_with_teacher": "language_modeling",
     "translation_with_teacher": "translation",
 }
 PLAIN_CRITERION = "label_smoothed_cross_entropy"
+_CONFIGS = (FrozenTeacherConfig, TransferCriterionConfig, TopKKLConfig, TransferConfig, TieKDConfig)
 OWN_OPTIONS = {
     name
-    for config in (FrozenTeacherConfig, TransferCriterionConfig, TopKKLConfig, TransferConfig)
+    for config in (
+        *(*_CONFIGS, ViewsConfig, OnPolicyConfig),
+        *(DivergenceOptions, MixtureSchedule, TransferWeightSchedule, SelectionOptions),
+    )
     for name in config.__annotations__
+    if name != "seed"  # fairseq's, which some of its tasks pass on as ours do
 }
 FOLDERS = ("data", "save_dir", "finetune_from_model", "user_dir")
 """Options that name folders and files of the machine that the model was trained on."""

@@ -10,6 +10,7 @@ from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
+from pipeline import students
 from pipeline.errors import PipelineError
 from pipeline.teacher_text.spec import REFERENCES, Text
 
@@ -25,6 +26,8 @@ _TAKEN = {
         "text",
         "cache",
         "evaluate",
+        "export",
+        "speed",
         "report",
         "analysis",
         "sweep",
@@ -46,6 +49,8 @@ class Model:
         teacher: the model that teaches it, or None.
         config: the name of its Hydra config.
         settings: what differs from the config, by dotted keys.
+        student: a preset for its architecture, or None; what starts from it, or is trained with its
+            config, has the same.
         colour: in figures: one of `COLOURS`, or ``#rrggbb``.
         text: what it is trained on; see `teacher_text.spec.Text`.
         translator: the model that translated it, where its teacher did not.
@@ -58,6 +63,7 @@ class Model:
     teacher: str | None = None
     config: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    student: str | None = None
     colour: str = "black"
     text: str | Mapping[str, int] = REFERENCES
     translator: str | None = None
@@ -99,18 +105,42 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any] | None, path: Path)
     for name, entry in entries.items():
         where = f"{path}: models.{name}"
         _check(str(name), entry, models, where)
+        student, preset = _student(entry, models, path.parent, where)
         models[name] = Model(
             name,
             **{
                 **entry,
                 "title": str(entry.get("title") or name),
                 "config": str(entry.get("config") or name),
-                "settings": entry.get("settings") or {},
+                "settings": {**preset, **(entry.get("settings") or {})},
+                "student": student,
                 "colour": str(entry.get("colour") or next(free)),
                 "text": entry.get("text") or REFERENCES,
             },
         )
     return list(models.values())
+
+
+def _student(
+    entry: Mapping[str, Any], before: Mapping[str, Model], config_dir: Path, where: str
+) -> tuple[str | None, dict[str, Any]]:
+    """Return a model's preset and what it sets.
+
+    A model that names none has that of the model it goes on from, or whose config it is trained
+    with: it is to be compared with that one.
+    """
+    start = entry.get("start")
+    like = before.get(start or entry.get("config"))
+    inherited = like.student if like else None
+    student = entry.get("student") or inherited
+    if student is None:
+        return None, {}
+    if start and student != inherited:
+        raise PipelineError(f"{where}.student: it starts from {start}, so that decides: name none")
+    try:
+        return student, students.settings(student, config_dir)
+    except PipelineError as error:
+        raise PipelineError(f"{where}: {error}") from None
 
 
 def _check(name: str, entry: Mapping[str, Any], before: Mapping[str, Model], where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -95,7 +96,7 @@ def _clean_text(
         else:
             # Scores of different systems compare only over the same lines, so all of them stay.
             if part == "test":
-                pairs = _keep_targets(pairs, folder / pair.reference.name)
+                pairs = _keep_raw(pairs, folder / pair.source.name, folder / pair.reference.name)
             found = clean.clean(pairs, recipe.unfiltered(), outputs, title=f"cleaning {part}")
         if not found.kept:
             raise PipelineError(f"no sentence pair is left for {part}")
@@ -104,11 +105,15 @@ def _clean_text(
     return {**facts, "dropped": dropped}
 
 
-def _keep_targets(pairs: Iterable[clean.RawPair], path: Path) -> Iterator[clean.RawPair]:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for source, target in pairs:
-            file.write(" ".join(target.decode("utf-8", errors="replace").split()) + "\n")
-            yield source, target
+def _keep_raw(pairs: Iterable[clean.RawPair], *paths: Path) -> Iterator[clean.RawPair]:
+    with contextlib.ExitStack() as stack:
+        files = [
+            stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in paths
+        ]
+        for sides in pairs:
+            for side, file in zip(sides, files, strict=True):
+                file.write(" ".join(side.decode("utf-8", errors="replace").split()) + "\n")
+            yield sides
 
 
 def _demo_text(pair: Pair) -> tuple[str, Corpus]:

@@ -61,6 +61,19 @@ def adopt(
         shutil.copy(path, folder / name)
 
 
+def exported(folder: Path, language: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `ka_fairseq.export.export_folder` is to know of a model that `train` wrote.
+
+    Args:
+        folder: where it is.
+        language: that of the source.
+        settings: as for `train`.
+    """
+    module, others = _method(settings)
+    method = next(name for name, known in _METHODS.items() if known is module)
+    return {"method": method, **module.exported(folder, language, others)}
+
+
 def encode(
     folder: Path, language: str, settings: Mapping[str, Any], source: Path, target: Path
 ) -> None:

@@ -48,6 +48,12 @@ def join(subwords: str) -> str:
     return subwords.replace(" ", "").replace("\u2581", " ").strip()
 
 
+def exported(folder: Path, language: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `ka_fairseq.export.export_folder` is to know."""
+    del language, settings  # what BPE by subword-nmt needs
+    return {"model": folder / _MODEL}
+
+
 class Segmenter:
     """The model at work; it is the same for each language."""
 

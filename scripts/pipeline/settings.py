@@ -22,6 +22,9 @@ USER_DIR = REPOSITORY / "ka_fairseq"
 MODELS_FILE = CONFIGS / "models.yaml"
 SETTINGS_FILE = "pair.yaml"
 
+QUANTIZATIONS = ("int8", "int8_float32", "float16", "float32")
+"""What an exported model's weights may be kept in; the first by default."""
+
 _SECTIONS = ("source_lang", "target_lang", "text", "segmentation", "decoding")
 
 
@@ -46,6 +49,7 @@ class Pair:
         translate: how a teacher translates; see `pipeline.teacher_text.recipe`.
         slot: what of this machine the stages may use.
         teacher: a teacher that was trained before, or None to train one.
+        quantization: of exported models, one of `QUANTIZATIONS`.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Pair:
     teacher: GivenTeacher | None = None
     everything: bool = False
     translate: Mapping[str, Any] = field(default_factory=dict)
+    quantization: str = QUANTIZATIONS[0]
 
     @property
     def default_models(self) -> tuple[Model, ...]:
@@ -88,8 +93,12 @@ class Pair:
     @property
     def reference(self) -> Path:
         """The test set's target side as it was before tokenization."""
-        kind = "raw." if "cleaning" in self.text else ""
-        return self.text_dir / f"test.{kind}{self.target_lang}"
+        return self._raw_test(self.target_lang)
+
+    @property
+    def source(self) -> Path:
+        """The test set's source side, likewise."""
+        return self._raw_test(self.source_lang)
 
     @property
     def bin_dir(self) -> Path:
@@ -100,6 +109,11 @@ class Pair:
     def evaluate_dir(self) -> Path:
         """Translations of the test set and their scores."""
         return self.run_dir / "evaluate"
+
+    @property
+    def export_dir(self) -> Path:
+        """A folder for each model, with all that translating needs."""
+        return self.run_dir / "export"
 
     def model_dir(self, training: str) -> Path:
         """The checkpoints of a training."""
@@ -129,6 +143,10 @@ class Pair:
     def log(self, stage: str) -> Path:
         """All that the commands of a stage printed."""
         return self.run_dir / "logs" / f"{stage}.log"
+
+    def _raw_test(self, language: str) -> Path:
+        kind = "raw." if "cleaning" in self.text else ""
+        return self.text_dir / f"test.{kind}{language}"
 
 
 def names() -> list[str]:
@@ -183,6 +201,7 @@ def load(
         models=tuple(models.merged(common_models(), content.get("models"), path)),
         everything=everything,
         translate=_translate(content.get("translate"), {}),
+        quantization=_quantization(content.get("export"), path),
         **{section: content[section] for section in _SECTIONS},
     )
     if own is not None:
@@ -209,6 +228,17 @@ def _translate(section: Any, less: Any) -> Mapping[str, Any]:
     merged = {**(section or {}), **(less or {})}
     Recipe.load(merged)
     return merged
+
+
+def _quantization(section: Any, path: Path) -> str:
+    section = {} if section is None else section
+    if not isinstance(section, Mapping) or not section.keys() <= {"quantization"}:
+        raise PipelineError(f"{path}: export has one setting, quantization")
+    found = section.get("quantization", QUANTIZATIONS[0])
+    if found not in QUANTIZATIONS:
+        choices = ", ".join(QUANTIZATIONS)
+        raise PipelineError(f"{path}: export.quantization: {found} is none of {choices}")
+    return found
 
 
 def _given_teacher(pair: Pair, section: Any) -> GivenTeacher | None:

@@ -31,6 +31,7 @@ class Stage:
         clear: removes the result.
         begun: whether a run that was cut off left work that the next one goes on with.
         cheap: where the inputs are others than those of the result, it is made anew without asking.
+        alone: nothing runs beside it, as where time is what it measures.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Stage:
     clear: Callable[[Pair], None] = _nothing
     begun: Callable[[Pair], bool] = lambda pair: False
     cheap: bool = False
+    alone: bool = False
 
     def missing(self, pair: Pair) -> list[str]:
         """Return the stages that must be done before and are not."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from pipeline import binarize, cache, evaluate, files, prepare, state
+from pipeline import binarize, cache, deployment, evaluate, files, prepare, speed, state
 from pipeline.errors import PipelineError
 from pipeline.models import Model
 from pipeline.progress import say
@@ -17,7 +17,7 @@ from pipeline.train import Training
 
 
 def names(models: Iterable[Model]) -> list[str]:
-    """Return what users type: of `cache` each teacher has a stage, of `evaluate` each model."""
+    """Return what users type: of `cache` each teacher has a stage, of others each model."""
     found = ["prepare", "binarize"]
     for model in models:
         if model.training_text.translated:
@@ -27,7 +27,7 @@ def names(models: Iterable[Model]) -> list[str]:
         if model.teacher:
             found.append("cache")
         found.append(model.name)
-    return list(dict.fromkeys([*found, "evaluate", "report"]))
+    return list(dict.fromkeys([*found, "evaluate", "export", speed.NAME, "report"]))
 
 
 def trainings(pair: Pair) -> list[Training]:
@@ -38,6 +38,10 @@ def trainings(pair: Pair) -> list[Training]:
 def table(pair: Pair) -> dict[str, Stage]:
     """Return all stages of a pair by name, each one after those that it needs."""
     models = trainings(pair)
+    results = [
+        *(evaluate.stage(training.name) for training in models),
+        *(deployment.stage(training.name) for training in models),
+    ]
     stages = (
         Stage(
             "prepare",
@@ -53,12 +57,13 @@ def table(pair: Pair) -> dict[str, Stage]:
             clear=lambda pair: files.remove(pair.bin_dir),
         ),
         *_of_models(pair, models),
-        *(evaluate.stage(training.name) for training in models),
+        *results,
+        speed.stage(after=tuple(stage.name for stage in results)),
         Stage(
             "report",
             _report,
             inputs=None,
-            after=tuple(evaluate.name(training.name) for training in models),
+            after=(*(stage.name for stage in results), speed.NAME),
         ),
     )
     return {stage.name: stage for stage in stages}
@@ -100,19 +105,23 @@ def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
         raise PipelineError(f"unknown stage {unknown[0]}: choose from {', '.join(known)}")
     asked = _asked(pair, stages, words)
     untrained = {
-        evaluate.name(model.name)
+        name(model.name)
         for model in pair.models
         if model.name not in asked and not state.is_done(pair.run_dir, model.name)
+        for name in (evaluate.name, deployment.name)
     }
     asked -= untrained - set(words)
     groups = {group(name) for name in asked}
-    if "evaluate" in words and "evaluate" not in groups:
-        raise PipelineError("evaluate needs a trained model, and none is done")
+    for word in ("evaluate", "export"):
+        if word in words and word not in groups:
+            raise PipelineError(f"{word} needs a trained model, and none is done")
     if "cache" in words and "cache" not in groups:
         raise PipelineError(f"no training of {pair.name} has task.teacher_cache, so none needs one")
     scored = any(evaluate.scores(pair, model.name) for model in pair.models)
     if "report" in asked and "evaluate" not in groups and not scored:
         raise PipelineError("report needs evaluate, which is not done")
+    if speed.NAME in words and "export" not in groups and not deployment.exported(pair):
+        raise PipelineError("speed needs export, which is not done")
     found = {stage.name for stage in with_supports(pair, [stages[name] for name in asked])}
     return [stage for name, stage in stages.items() if name in found]
 
@@ -201,4 +210,6 @@ def _report(pair: Pair) -> dict[str, Any]:
 
     say(f"\n{report.build(pair)}")
     say(f"report: {pair.run_dir / 'report.html'} (and report.md, report.json)")
+    if line := speed.command_line(pair):
+        say(f"\nto translate with the best exported student:\n  {line}")
     return {}

@@ -138,6 +138,8 @@ def test_a_stage_needs_the_ones_before(pair):
         stages.table(pair)["kd"].execute(pair)
     with pytest.raises(PipelineError, match=r"^evaluate needs a trained model"):
         chosen(pair, "evaluate")
+    with pytest.raises(PipelineError, match=r"^export needs a trained model"):
+        chosen(pair, "export")
     with pytest.raises(PipelineError, match=r"^report needs evaluate"):
         chosen(pair, "report")
 
@@ -174,6 +176,9 @@ def test_models_that_are_done_or_will_be_are_evaluated(pair):
     done(pair, "teacher", "learner")
     assert chosen(pair, "control", "evaluate") == [
         *("control", "evaluate.teacher", "evaluate.learner", "evaluate.control")
+    ]
+    assert chosen(pair, "control", "export") == [
+        *("control", "export.teacher", "export.learner", "export.control")
     ]
     assert chosen(pair, "evaluate.learner", "report") == ["evaluate.learner", "report"]
 
