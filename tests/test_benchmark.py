@@ -288,6 +288,20 @@ def test_compiled_is_chunked_with_its_option(workspace):
     assert compiled == [*chunked, "--compile-loss"]
 
 
+def test_further_passes_have_no_plain_reference(workspace):
+    cases = runner.cases_of(["backward_kl", "tie_kd"], ["plain", "chunked", "cached"])
+    variants = {
+        name: [case.variant for case in cases if case.criterion == name]
+        for name in ("backward_kl", "tie_kd")
+    }
+    assert variants == {
+        "backward_kl": ["plain", "chunked", "cached"],
+        "tie_kd": ["chunked", "cached"],
+    }
+    measured = measure.measure(request_for(workspace, "chunked", "tie_kd"))
+    assert len(measured.step) == len(workspace.batches) and min(map(min, measured.step)) > 0
+
+
 # -- the tables, from measurements whose answers are known -----------------------------------------
 
 
@@ -313,6 +327,7 @@ KNOWN = {
     "backward_kl__chunked": 168.0,
     "backward_kl__cached": 121.0,
     "topk_kl__cached": 107.0,
+    "tie_kd__chunked": 400.0,
 }
 
 
@@ -339,6 +354,7 @@ def test_bounds_are_judged_where_they_apply():
 
     verdicts = judged(large)
     assert verdicts["backward_kl, teacher run at every step ÷ floor"] == (1.05, "met")
+    assert verdicts["tie_kd, teacher run at every step ÷ floor"] == (2.5, "met")
     assert verdicts["topk_kl with cache ÷ cross-entropy step"] == (1.07, "met")
     # 121 / (100 + 10)
     what = "backward_kl with cache ÷ (cross-entropy step + the teacher's projection)"
