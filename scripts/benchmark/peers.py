@@ -12,8 +12,8 @@ from ka_fairseq.loss.divergences import JensenShannon
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.projection import Projection
 
-# Which of their β is which criterion, in both packages. Between the ends js is theirs times a factor,
-# which is 1 for β = ½.
+# Which of their β is which criterion, in both packages. Between the ends js is theirs times a
+# factor, which is 1 for β = ½.
 BETA = {"forward_kl": 0.0, "backward_kl": 1.0, "js": 0.5}
 
 # Each variant's package, and the file in it that has the loss: older releases lack TRL's.
