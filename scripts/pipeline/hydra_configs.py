@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,13 +35,19 @@ def resolve(config_dir: Path, name: str, overrides: Mapping[str, Any]) -> dict[s
     Raises:
         PipelineError: it is missing, or no valid config.
     """
+    versions = tuple((path, path.stat().st_mtime_ns) for path in sorted(config_dir.rglob("*.yaml")))
+    return {**_settings(config_dir, name, versions), **overrides}
+
+
+@functools.lru_cache(maxsize=256)
+def _settings(config_dir: Path, name: str, versions: tuple) -> dict[str, Any]:
+    """Read a config, once as long as no file changes: a grid asks for the same ones many times."""
     try:
         config = compose(config_dir, name)
     except HydraException as error:
         reason = " ".join(str(error).split())
         raise PipelineError(f"{config_dir / name}.yaml: {reason}") from None
-    settings = _flatten(OmegaConf.to_container(config))
-    return {**settings, **overrides}
+    return _flatten(OmegaConf.to_container(config))
 
 
 def compose(config_dir: Path, name: str, overrides: Sequence[str] = ()) -> Any:

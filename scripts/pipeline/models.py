@@ -25,8 +25,8 @@ _TAKEN = {
         "report",
         "analysis",
         "sweep",
-        "seeds",
         "compare",
+        "tests",
     ),
     *("text", "bin", "logs", "state", "archives", "model"),
 }
