@@ -6,10 +6,11 @@ ones) gives logits from the model's own forward pass.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -129,3 +130,41 @@ def unwrap(model: nn.Module) -> nn.Module:
     while isinstance(getattr(model, "module", None), nn.Module):
         model = model.module
     return model
+
+
+@contextlib.contextmanager
+def encoders_run_once(models: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside, each model's encoder runs when it is first called, and gives that answer again.
+
+    For several passes of the decoders over the same sources. The models are still called as a
+    whole, so a DistributedDataParallel wrapper sees each call, and what an encoder's answer was
+    made from gets its gradient from all passes. What has no encoder stays as it is.
+    """
+    with contextlib.ExitStack() as stack:
+        for model in models:
+            encoder = getattr(unwrap(model), "encoder", None)
+            if encoder is not None:
+                stack.enter_context(_runs_once(encoder))
+        yield
+
+
+@contextlib.contextmanager
+def _runs_once(encoder: nn.Module) -> Iterator[None]:
+    forward = encoder.forward
+    replaced = vars(encoder).get("forward")
+    answers: list[Any] = []
+
+    @functools.wraps(forward)
+    def once(*args: Any, **kwargs: Any) -> Any:
+        if not answers:
+            answers.append(forward(*args, **kwargs))
+        return answers[0]
+
+    encoder.forward = once
+    try:
+        yield
+    finally:
+        if replaced is None:
+            del encoder.forward
+        else:
+            encoder.forward = replaced

@@ -14,7 +14,7 @@ from filelock import FileLock
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-from tests.support import TEXT, language_model, run, train, words_to_types
+from tests.support import DEMO_TEACHER, TEXT, language_model, run, train, words_to_types
 
 # The scripts run what is tested here, not what lies in .venv.
 os.environ["PYTHON"] = sys.executable
@@ -128,6 +128,29 @@ def learner_file(binarized, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("learner")
     train(binarized, folder, "--task", "translation", "--criterion", "cross_entropy")
     return folder / "checkpoint_best.pt"
+
+
+@pytest.fixture(scope="session")
+def exported_folder(made_once) -> Path:
+    """The demo's teacher, which was trained well, as a folder that translates raw text."""
+
+    def fill(folder: Path) -> None:
+        # Here: tests that need no folder need no CTranslate2.
+        from ka_fairseq.export import export_folder
+
+        dictionary = DEMO_TEACHER / "dict.txt"
+        export_folder(
+            DEMO_TEACHER / "model.pt",
+            folder / "de-en",
+            dictionaries=(dictionary, dictionary),
+            segmentation={
+                "method": "sentencepiece",
+                "model": DEMO_TEACHER / "sentencepiece.model",
+            },
+            quantization="float32",
+        )
+
+    return made_once("exported", fill) / "de-en"
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ import ka_fairseq  # noqa: F401  registers the tasks and criterions
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = ROOT / "tests" / "data" / "libreoffice-help"
 USER_DIR = ROOT / "ka_fairseq"
+DEMO_TEACHER = ROOT / "configs" / "demo" / "teacher"
 
 
 def command_line(command: str, *arguments: object, python: str = sys.executable) -> list[str]:

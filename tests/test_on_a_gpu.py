@@ -18,6 +18,7 @@ import torch
 from fairseq.criterions import CRITERION_REGISTRY
 
 from ka_fairseq.criterions.presets import ORDERS, TopKKLConfig
+from ka_fairseq.criterions.tie_kd import TieKDConfig
 from ka_fairseq.criterions.transfer_criterion import TransferCriterionConfig
 from ka_fairseq.loss.divergences import TOP_K_FORMS
 from ka_fairseq.teacher.cache.cached_dataset import KEY
@@ -37,6 +38,7 @@ RESTRICTED = [
     for form in TOP_K_FORMS
     for order in ORDERS
 ]
+CONFIGS = {"topk_kl": TopKKLConfig, "tie_kd": TieKDConfig}
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "amp": None}
 ONE_WAIT = ["aten.nonzero.default"]
 
@@ -64,7 +66,7 @@ class Step:
         teacher = FrozenTeacher([self.build(plain, dtype) for _ in range(members)])
         teacher._place = (next(self.learner.parameters()).device, dtype)  # it is there already
         self.task.teacher, self.task.teacher_cache = teacher, None
-        config = TopKKLConfig if criterion == "topk_kl" else TransferCriterionConfig
+        config = CONFIGS.get(criterion, TransferCriterionConfig)
         options = {"sentence_avg": False} | options
         self.criterion = CRITERION_REGISTRY[criterion](config(**options), self.task)
 
@@ -175,6 +177,14 @@ def test_an_ensemble(corpus, teacher_file, tmp_path, criterion, options, source)
             step.open_cache(tmp_path / "cache", teacher_file)
         step.run(source)
         assert step.run(source) == ONE_WAIT
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_several_passes_wait_once(corpus, precision):
+    """TIE-KD: what is read in the second and third is made on the device."""
+    with fake.fake_gpu(positions(corpus)) as gpu:
+        step = Step(gpu, corpus, "tie_kd", {"label_smoothing": 0.1}, precision)
+        assert step.run() == ONE_WAIT
 
 
 @pytest.mark.parametrize("source", ["asked", "stored"])

@@ -16,7 +16,15 @@ from fairseq import checkpoint_utils
 from fairseq.models import distributed_fairseq_model
 
 from ka_fairseq.teacher.frozen import FrozenTeacher
-from tests.support import fingerprint, records, succeeded, train_options, train_together, weights
+from tests.support import (
+    fingerprint,
+    records,
+    same_weights,
+    succeeded,
+    train_options,
+    train_together,
+    weights,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -79,7 +87,7 @@ def assert_close(one, other):
         torch.testing.assert_close(one[name], other[name], rtol=0, atol=WEIGHT)
 
 
-@pytest.mark.parametrize("criterion", CRITERIONS)
+@pytest.mark.parametrize("criterion", (*CRITERIONS, "tie_kd"))
 def test_one_process_two_workers_and_two_batches_an_update_are_the_same_training(
     options, learner_file, tmp_path, criterion
 ):
@@ -101,6 +109,30 @@ def test_one_process_two_workers_and_two_batches_an_update_are_the_same_training
         assert len(expected) == length
         for result in (first, halves):
             torch.testing.assert_close(curve(result, kind), expected, rtol=0, atol=LOSS)
+
+
+def test_hard_positions_and_schedules_are_the_same_for_two_workers(options, tmp_path):
+    """One window and one λ for all of them, in a run that is continued, too."""
+    changing = (
+        *("--select", "hard-global", "--select-window", 2000, "--mixture-from", 0),
+        *("--mixture-schedule", "linear", "--mixture-to", 1, "--mixture-updates", 12),
+    )
+    one = options("one", "jsd_mixture", *LARGE, *changing, "--max-epoch", 1)
+    two, halves = (
+        options(name, "jsd_mixture", *SMALL, *changing, *more, "--max-epoch", 1)
+        for name, more in (("two", ()), ("halves", ("--update-freq", 2)))
+    )
+    cut = [[*each, "--max-update", 6] for each in as_two(two, tmp_path / "cut")]
+    succeeded(train_together(one, halves, *cut))
+    succeeded(train_together(*as_two(two, tmp_path / "continued")))
+    windows = []
+    for name in ("one", "halves", "two"):
+        last = torch.load(tmp_path / name / "checkpoint_last.pt", weights_only=True)
+        windows.append(last["task_state"]["nll_window"].sort().values)
+        assert_close(weights(tmp_path / "one"), weights(tmp_path / name))
+    assert len(windows[0]) == 2000
+    torch.testing.assert_close(windows[0], windows[2], rtol=0, atol=1e-3)
+    torch.testing.assert_close(windows[1], windows[2], rtol=0, atol=1e-3)
 
 
 def test_a_run_goes_on_with_another_number_of_workers(options, tmp_path):
@@ -137,6 +169,21 @@ def stored(cache):
     """The checksums and the length of each pair in a cache, by file."""
     files = cache.rglob("*.checksums")
     return {file: np.fromfile(file, dtype=np.uint64).reshape(-1, 3) for file in files}
+
+
+def test_two_workers_translate_in_the_same_updates(options, tmp_path):
+    """Their own sentences; the same command again is the same run."""
+    own = ("--on-policy-fraction", 0.5, "--on-policy-max-len-b", 5, "--max-update", 8)
+    results = []
+    for name in ("first", "again"):
+        given = options(name, "backward_kl", *SMALL, *own)
+        results.append(succeeded(train_together(*as_two(given, tmp_path / f"meeting-{name}")))[0])
+    assert same_weights(weights(tmp_path / "first"), weights(tmp_path / "again"))
+    first, again = (records(result, "train_inner") for result in results)
+    assert [record["loss"] for record in first] == [record["loss"] for record in again]
+    # The first worker translates in some of the updates, and has no NLL there.
+    shares = [float(record["generate_share"]) for record in first]
+    assert len(shares) == 8 and min(shares) == 0 < max(shares) < 1
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 """The criterions; fairseq does not import this folder of a --user-dir by itself."""
 
-from ka_fairseq.criterions import presets, transfer
+from ka_fairseq.criterions import presets, tie_kd, transfer
 
-__all__ = ["presets", "transfer"]
+__all__ = ["presets", "tie_kd", "transfer"]

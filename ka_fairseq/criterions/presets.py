@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from fairseq.criterions import register_criterion
 
+from ka_fairseq.criterions.schedules import MixtureSchedule
 from ka_fairseq.criterions.transfer_criterion import TransferCriterion, TransferCriterionConfig
 from ka_fairseq.errors import UserError
 
@@ -23,7 +24,13 @@ def _register(name: str, meaning: str) -> type[TransferCriterion]:
         "choose_divergence": classmethod(lambda cls, cfg: name),
     }
     criterion = type(class_name, (TransferCriterion,), members)
-    return register_criterion(name, dataclass=TransferCriterionConfig)(criterion)
+    config = MixtureConfig if name == "jsd_mixture" else TransferCriterionConfig
+    return register_criterion(name, dataclass=config)(criterion)
+
+
+@dataclass
+class MixtureConfig(TransferCriterionConfig, MixtureSchedule):
+    """The options of the other criterions, and the share of each KL."""
 
 
 for _name, _meaning in PRESETS.items():
@@ -31,7 +38,7 @@ for _name, _meaning in PRESETS.items():
 
 
 @dataclass
-class TopKKLConfig(TransferCriterionConfig):
+class TopKKLConfig(MixtureConfig):
     """The options of the other criterions, another default k, and the order of the KL."""
 
     # The paper's best k for backward KL (Fig. 4a).

@@ -4,18 +4,21 @@ from dataclasses import dataclass, field
 
 from fairseq.criterions import register_criterion
 
+from ka_fairseq.criterions.divergence_options import DivergenceOptions
+from ka_fairseq.criterions.schedules import MixtureSchedule
 from ka_fairseq.criterions.transfer_criterion import TransferCriterion, TransferCriterionConfig
 from ka_fairseq.loss.divergences import divergence_names
 
 
 @dataclass
-class TransferConfig(TransferCriterionConfig):
-    """The options of the other criterions, and the divergence."""
+class TransferConfig(TransferCriterionConfig, DivergenceOptions, MixtureSchedule):
+    """The options of the other criterions, the divergence, and what it has for options."""
 
     divergence: str = field(
         default="backward_kl",
         metadata={
-            "help": f"D: {', '.join(divergence_names())}, or one that a --user-dir registers with "
+            "help": f"D: {', '.join(divergence_names())} (jsd_mixture is half of Jeffreys' "
+            f"divergence; Jensen–Shannon's is js), or one that a --user-dir registers with "
             f"@ka_fairseq.register_divergence"
         },
     )

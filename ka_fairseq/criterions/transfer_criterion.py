@@ -1,7 +1,9 @@
 """The base of all criterions here: wiring and logging; the loss is in ``ka_fairseq.loss``."""
 
+import contextlib
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +17,9 @@ from fairseq.tasks import TASK_REGISTRY
 from torch import Tensor, nn
 
 from ka_fairseq import models
+from ka_fairseq.criterions.divergence_options import configured
+from ka_fairseq.criterions.schedules import TransferWeightSchedule, scheduled
+from ka_fairseq.criterions.selection import Selection, SelectionOptions
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.chunked import transfer_loss
 from ka_fairseq.loss.divergences import (
@@ -26,7 +31,7 @@ from ka_fairseq.loss.divergences import (
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.positions import select, target_rows
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherTask
-from ka_fairseq.tasks.views import View
+from ka_fairseq.tasks.views import Predictions, View
 
 # What of a view is logged by its share of the NLL, and what by its share of D.
 _OF_NLL = ("nll_loss", "n_correct", "total")
@@ -34,7 +39,9 @@ _OF_TRANSFER = ("transfer_loss", "entropy", "teacher_entropy")
 
 
 @dataclass
-class TransferCriterionConfig(LabelSmoothedCrossEntropyCriterionConfig):
+class TransferCriterionConfig(
+    LabelSmoothedCrossEntropyCriterionConfig, TransferWeightSchedule, SelectionOptions
+):
     """The options of every criterion here, beside fairseq's of label_smoothed_cross_entropy."""
 
     transfer_weight: float = field(
@@ -77,7 +84,13 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
     """(1 − λ)·NLL + λ·D (Sun & Cross 2020, Eq. 12), summed over target tokens, in nats.
 
     λ = 0 is fairseq's own label_smoothed_cross_entropy, to the last digit, and needs no teacher.
+
+    Attributes:
+        default_views: how it sees a batch where ``--views`` does not say, see
+            :mod:`ka_fairseq.tasks.argmax_views`.
     """
+
+    default_views = "reference"
 
     def __init__(self, cfg: TransferCriterionConfig, task: Any) -> None:
         """Wire the options.
@@ -90,7 +103,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         )
         _check_options(cfg)
         self.objective = Objective(
-            _divergence(self.choose_divergence(cfg), cfg, len(task.target_dictionary)),
+            self.make_divergence(cfg, len(task.target_dictionary)),
             cfg.transfer_weight,
             cfg.label_smoothing,
             cfg.report_accuracy,
@@ -98,13 +111,44 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         )
         self.loss_chunk_tokens = cfg.loss_chunk_tokens
         self.compile_loss = cfg.compile_loss
-        if cfg.transfer_weight > 0:
+        self.selection = Selection(cfg, task)
+        self.is_dummy_batch = False
+        self.schedule = scheduled(self.objective, cfg)
+        self.without_teacher = cfg.transfer_weight == 0 and self.schedule is None
+        if self.schedule is not None:
+            self.objective = self.schedule(None)
+        if not self.without_teacher:
             require_teacher(task)
+            task.default_views = self.default_views
 
     @classmethod
     def choose_divergence(cls, cfg: TransferCriterionConfig) -> str:
         """The name of the divergence D that the criterion stands for."""
         raise NotImplementedError
+
+    @classmethod
+    def make_divergence(cls, cfg: TransferCriterionConfig, vocabulary: int) -> Divergence:
+        """The divergence D with the options for it.
+
+        Raises:
+            UserError: there is none of that name, or an option does not go with it.
+        """
+        return _divergence(cls.choose_divergence(cfg), cfg, vocabulary)
+
+    def begin_batch(self, update_num: int, is_dummy: bool) -> None:
+        """Be told by the task, before each batch of a training.
+
+        Args:
+            update_num: how many updates were made before this one.
+            is_dummy: the batch counts for nothing: it keeps a worker busy that has none.
+        """
+        self.is_dummy_batch = is_dummy
+        if self.schedule is not None:
+            self.objective = self.schedule(update_num)
+
+    def end_update(self, device: torch.device) -> None:
+        """Be told by the task, after each update."""
+        self.selection.end_update(device)
 
     def forward(
         self, model: nn.Module, sample: Mapping[str, Any], reduce: bool = True
@@ -114,12 +158,17 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         Raises:
             NotImplementedError: ``reduce`` is False; the chunked loss only ever has sums.
         """
-        if self.objective.transfer_weight == 0:
+        if self.without_teacher:
             return super().forward(model, sample, reduce)
         if not reduce:
             raise NotImplementedError("the transfer loss is a sum over tokens: reduce=True only")
         log: dict[str, Any] = {}
-        loss = sum(self._loss_of_view(model, view, log) for view in self.task.views(sample, model))
+        # Once for views of the same target: on a GPU the host waits for it.
+        rows = functools.cache(
+            lambda target: target_rows(target, self.padding_idx, self.ignore_prefix_size)
+        )
+        with contextlib.closing(self._views(sample, model)) as views:
+            loss = sum(self._loss_of_view(model, view, log, rows) for view in views)
         nsentences = sample["target"].size(0)
         log |= {
             "loss": loss.detach(),
@@ -129,13 +178,24 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         }
         return loss, log["sample_size"], log
 
-    def _loss_of_view(self, model: nn.Module, view: View, log: dict[str, Any]) -> Tensor:
+    def _views(self, sample: Mapping[str, Any], model: nn.Module) -> Iterator[View]:
+        """The task's; a generator, so that what the task holds open meanwhile can be closed."""
+        yield from self.task.views(sample, model)
+
+    def _loss_of_view(
+        self,
+        model: nn.Module,
+        view: View,
+        log: dict[str, Any],
+        rows_of: Callable[[Tensor], Tensor],
+    ) -> Tensor:
         """A view's part of the loss; what is logged of it is added to ``log``."""
         objective = self.objective
         weight = objective.transfer_weight
         if not view.transfer_share:
             loss, _, parts = super().forward(model, view.sample)
-            _add(log, view.nll_share, {name: parts[name] for name in parts if name in _OF_NLL})
+            of_nll = {name: parts[name] for name in parts if name in _OF_NLL}
+            _add(log, view.nll_share, {**of_nll, "nll_tokens": parts["ntokens"]})
             return (1 - weight) * view.nll_share * loss
         if (view.nll_share, view.transfer_share) != (1, 1):
             objective = replace(
@@ -144,9 +204,11 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
                 nll_weight=(1 - weight) * view.nll_share,
             )
         sample = view.sample
-        rows = target_rows(sample["target"], self.padding_idx, self.ignore_prefix_size)
+        rows = rows_of(sample["target"])
+        predictions = None if view.predicted is None else torch.empty_like(rows)
         learner = models.run(model, sample["net_input"], rows)
         teacher = self.task.ask_teacher(sample, rows, next(model.parameters()))
+        hard = self.selection.hard_positions(rows.device) if self.training else None
         losses = transfer_loss(
             learner,
             teacher,
@@ -154,12 +216,20 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             objective,
             self.loss_chunk_tokens,
             self.compile_loss,
+            predictions,
+            hard,
         )
-        of_nll = {"nll_loss": losses.nll_loss.detach()}
+        if view.predicted is not None:
+            view.predicted(Predictions(rows, predictions))
+        of_nll = {"nll_loss": losses.nll_loss.detach(), "nll_tokens": sample["ntokens"]}
         if self.report_accuracy:
             of_nll |= {"n_correct": losses.n_correct.detach(), "total": len(rows)}
         _add(log, view.nll_share, of_nll)
         of_transfer = {name: getattr(losses, name).detach() for name in _OF_TRANSFER}
+        if hard is not None:
+            of_transfer["nhard"] = hard.count
+            if not self.is_dummy_batch:
+                self.selection.meet(hard)
         _add(log, view.transfer_share, {**of_transfer, "npositions": len(rows)})
         return losses.loss
 
@@ -167,15 +237,31 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
     def reduce_metrics(cls, logging_outputs: Sequence[Mapping[str, Any]]) -> None:
         """Log what fairseq logs, and D and both entropies: bits per position that they are of.
 
-        fairseq's own losses are per target token, those of an ignored prefix included.
+        fairseq's own losses are per target token, those of an ignored prefix included; the NLL per
+        token of the references that it was taken of.
         """
-        super().reduce_metrics(logging_outputs)
+        of_nll = [log.get("nll_tokens", log.get("ntokens", 0)) for log in logging_outputs]
+        if sum(of_nll):
+            super().reduce_metrics(
+                [{**log, "ntokens": n} for log, n in zip(logging_outputs, of_nll, strict=True)]
+            )
+        else:  # no reference was read
+            loss, size = (
+                sum(log[name] for log in logging_outputs) for name in ("loss", "sample_size")
+            )
+            metrics.log_scalar("loss", loss / size / math.log(2), size, round=3)
         npositions = sum(log.get("npositions", 0) for log in logging_outputs)
         if not npositions:
             return
-        for name in _OF_TRANSFER:
-            total = sum(log.get(name, 0) for log in logging_outputs)
-            metrics.log_scalar(name, total / npositions / math.log(2), npositions, round=3)
+        sums = {name: sum(log.get(name, 0) for log in logging_outputs) for name in _OF_TRANSFER}
+        counts = dict.fromkeys(_OF_TRANSFER, npositions)
+        if any("nhard" in log for log in logging_outputs):
+            nhard = float(sum(log.get("nhard", 0) for log in logging_outputs))
+            metrics.log_scalar("hard_share", nhard / npositions, npositions, round=3)
+            counts["transfer_loss"] = nhard
+        for name, count in counts.items():
+            if count:
+                metrics.log_scalar(name, sums[name] / count / math.log(2), count, round=3)
 
 
 def _add(log: dict[str, Any], share: float, parts: Mapping[str, Any]) -> None:
@@ -209,12 +295,13 @@ def _divergence(name: str, cfg: TransferCriterionConfig, vocabulary: int) -> Div
         divergence = divergence_named(name)
     except ValueError as error:
         raise UserError(str(error)) from error
+    divergence = configured(name, divergence, cfg)
     try:
         divergence = divergence.restricted(cfg.top_k, cfg.top_k_form)
     except ValueError as error:
         raise UserError(f"--top-k {cfg.top_k} does not go with {name}: {error}") from error
     if cfg.compile_loss and not divergence.compiles:
-        raise UserError(f"--compile-loss cannot compile {name}, whose gradient is autograd's")
+        raise UserError(f"--compile-loss cannot compile {name}: leave it out")
     return divergence
 
 

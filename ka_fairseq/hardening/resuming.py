@@ -15,6 +15,9 @@ from fairseq.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
+# In a checkpoint's extra_state, which is what all workers are given when a training resumes.
+TASK_STATE = "task_state"
+
 
 def _keeps_inner_meters(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(load_checkpoint)
@@ -25,10 +28,23 @@ def _keeps_inner_meters(load_checkpoint: Callable[..., Any]) -> Callable[..., An
         if extra_state and not reset_meters:
             kept = extra_state.get("metrics", {})
             metrics.load_state_dict({name: kept[name] for name in ("train_inner",) if name in kept})
+            self.task.load_state_dict(extra_state.get(TASK_STATE, {}))
         return extra_state
 
     with_inner_meters.resumes_exactly = True
     return with_inner_meters
+
+
+def _keeps_task_state(state_dict: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(state_dict)
+    def with_task_state(self: Trainer) -> dict[str, Any]:
+        state = state_dict(self)
+        if state["task_state"]:  # the same tensors: the file holds them once
+            state["extra_state"][TASK_STATE] = state["task_state"]
+        return state
+
+    with_task_state.resumes_exactly = True
+    return with_task_state
 
 
 def _without_next_epoch(epoch_itr: Any) -> Any:
@@ -67,9 +83,12 @@ def resume_exactly() -> None:
     """Make a training that was cut off and started again log and learn what it would have.
 
     After a checkpoint at the end of an epoch fairseq forgets the losses since the last line of the
-    log, so that the next line is a mean over fewer updates; and a training that had made its last
-    update makes one more each time that it is started again.
+    log, so that the next line is a mean over fewer updates; a training that had made its last
+    update makes one more each time that it is started again; and the state of a task is written to
+    checkpoints, but read for decoding alone.
     """
+    if not hasattr(Trainer.state_dict, "resumes_exactly"):
+        Trainer.state_dict = _keeps_task_state(Trainer.state_dict)
     if not hasattr(Trainer.load_checkpoint, "resumes_exactly"):
         Trainer.load_checkpoint = _keeps_inner_meters(Trainer.load_checkpoint)
     if not hasattr(checkpoint_utils.load_checkpoint, "resumes_exactly"):

@@ -19,8 +19,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ka_fairseq.loss.chunks import block_rows, chunk_rows, slices
+from ka_fairseq.loss.distribution import Distribution, best_token
 from ka_fairseq.loss.ensemble import GatheredDistribution, TeacherOutput
-from ka_fairseq.loss.objective import Objective, TransferLoss, row_losses
+from ka_fairseq.loss.hard_positions import HardPositions
+from ka_fairseq.loss.objective import Objective, TransferLoss, label_smoothed_nll, row_losses
 from ka_fairseq.loss.projection import Output
 
 
@@ -31,6 +33,8 @@ def transfer_loss(
     objective: Objective,
     rows_per_chunk: int = 0,
     compiled: bool = False,
+    predictions: Tensor | None = None,
+    hard: HardPositions | None = None,
 ) -> TransferLoss:
     """(1 − λ)·NLL + λ·D, summed over all positions, and its parts.
 
@@ -43,26 +47,47 @@ def transfer_loss(
             and the device, see :mod:`ka_fairseq.loss.chunks`. It changes memory and speed, and the
             result to rounding only.
         compiled: have torch.compile fuse what is done to a block of logits.
+        predictions: where to write the learner's best token of each position, shape (N,), int64.
+        hard: at which positions D counts; all of them by default.
 
     Returns:
         Sums in nats; only ``loss`` has a gradient. With N = 0 the loss is 0 and still belongs to
         the learner's graph.
     """
     vocabulary, divergence = learner.vocabulary, objective.divergence
-    distributions = (1 + len(teacher.members)) * divergence.passes
+    if not rows_per_chunk:
+        distributions = (1 + len(teacher.members)) * divergence.passes
+        rows_per_chunk = chunk_rows(vocabulary, distributions, targets.device)
     work = _Work(
         learner=learner.prepare(),
         teacher=teacher.prepare(),
         targets=targets,
         objective=objective,
-        rows_per_chunk=rows_per_chunk or chunk_rows(vocabulary, distributions, targets.device),
+        rows_per_chunk=rows_per_chunk,
         whole_teacher=objective.temperature != 1
         or divergence.needs_whole_teacher(vocabulary)
         or not teacher.can_be_gathered(divergence.top_k),
         losses_of=compiled_row_losses() if compiled else row_losses,
         gradient=torch.is_grad_enabled(),
+        predictions=predictions,
+        hard=hard,
     )
+    if hard is not None:
+        hard.begin(functools.partial(position_nll, work.learner, targets, rows_per_chunk))
     return TransferLoss(*_ChunkedLoss.apply(work, *learner.inputs))
+
+
+def position_nll(learner: Output, targets: Tensor, rows_per_chunk: int) -> Tensor:
+    """−log p(target) of each position, shape (N,), in nats, without a gradient; chunk by chunk."""
+    parts = []
+    with torch.no_grad(), torch.autocast(targets.device.type, enabled=False):
+        for rows in slices(len(targets), rows_per_chunk):
+            logits = learner.logits(rows)
+            for block in slices(len(logits), block_rows(logits)):
+                here = slice(rows.start + block.start, rows.start + block.stop)
+                p = Distribution.of_logits(logits[block])
+                parts.append(label_smoothed_nll(p, targets[here], 0.0)[1])
+    return torch.cat(parts) if parts else targets.new_empty(0, dtype=torch.float32)
 
 
 @functools.cache
@@ -86,6 +111,8 @@ class _Work:
     whole_teacher: bool
     losses_of: Callable[..., TransferLoss]
     gradient: bool
+    predictions: Tensor | None
+    hard: HardPositions | None
 
     def losses_of_chunk(self, rows: slice, values: Tensor) -> Tensor:
         """Write the losses of some rows to ``values``, shape (N, parts); block by block.
@@ -95,6 +122,7 @@ class _Work:
         """
         logits = self.learner.logits(rows)
         of_teacher = self.teacher.logits(rows) if self.whole_teacher else []
+        more = () if self.hard is None else (self.hard.threshold,)
         for block in slices(len(logits), block_rows(logits)):
             here = slice(rows.start + block.start, rows.start + block.stop)
             teacher = (
@@ -103,8 +131,11 @@ class _Work:
                 else GatheredDistribution(self.teacher, here)
             )
             entropy = None if self.teacher.entropy is None else self.teacher.entropy[here]
+            if self.predictions is not None:  # before the gradient is written over the logits
+                self.predictions[here] = best_token(logits[block])
             losses = self.losses_of(
-                logits[block], teacher, entropy, self.targets[here], self.objective, self.gradient
+                *(logits[block], teacher, entropy, self.targets[here]),
+                *(self.objective, self.gradient, *more),
             )
             torch.stack(losses, dim=-1, out=values[here])
         return logits
@@ -129,6 +160,8 @@ class _ChunkedLoss(torch.autograd.Function):
                 of_logits = work.losses_of_chunk(rows, values)
                 if work.gradient:
                     work.learner.add_gradients(rows, of_logits, gradients)
+        if work.hard is not None:
+            work.hard.end(values[:, TransferLoss._fields.index("nll_loss")])
         ctx.gradients = gradients
         ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in inputs]
         loss, *parts = (part.clone() for part in values.sum(0, dtype=torch.float64))

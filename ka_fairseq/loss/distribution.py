@@ -100,3 +100,10 @@ def best_tokens(values: Tensor, k: int) -> Tensor:
     candidates = torch.cat([candidates, left_over.expand(n, -1)], dim=-1)
     best = values.gather(-1, candidates).topk(k, dim=-1, sorted=False).indices
     return candidates.gather(-1, best)
+
+
+def best_token(values: Tensor) -> Tensor:
+    """The largest of each row, shape (n, V) → its index, (n,)."""
+    if values.device.type != "cpu":
+        return values.argmax(-1)
+    return best_tokens(values, 1).squeeze(-1)

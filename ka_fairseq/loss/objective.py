@@ -68,6 +68,7 @@ def row_losses(
     targets: Tensor,
     objective: Objective,
     gradient: bool,
+    threshold: Tensor | None = None,
 ) -> TransferLoss:
     """The loss of n rows and its parts; with ``gradient``, its gradient is written over the logits.
 
@@ -78,6 +79,7 @@ def row_losses(
         targets: the reference tokens, shape (n,).
         objective: weights, divergence, smoothing and temperature.
         gradient: whether it is wanted.
+        threshold: where the NLL is below it, D is 0; a scalar, or None for D everywhere.
     """
     p = Distribution.of_logits(logits)
     q = teacher if isinstance(teacher, GatheredDistribution) else averaged_softmax(teacher)
@@ -86,6 +88,9 @@ def row_losses(
     softened = p.at_temperature(temperature)
     terms = list(objective.divergence.terms(softened, q.at_temperature(temperature)))
     smoothed, nll = label_smoothed_nll(p, targets, objective.label_smoothing)
+    if threshold is not None:
+        hard = nll.ge(threshold).to(nll)
+        terms = [(share, term.weighted(hard)) for share, term in terms]
     divergence = sum(share * term.value for share, term in terms) * temperature**2
     weight, of_nll = objective.transfer_weight, objective.weight_of_nll
     # A weight of 0 leaves the NLL out: 0 · NLL is NaN where p(target) is 0.

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.ensemble import TeacherOutput
+from ka_fairseq.task_traits import is_language_modeling
+from ka_fairseq.tasks import argmax_views, on_policy
 from ka_fairseq.tasks.views import View
 from ka_fairseq.teacher.cache.cached_dataset import KEY as CACHE_KEY
 from ka_fairseq.teacher.cache.teacher_cache import TeacherCache
@@ -24,7 +26,7 @@ from ka_fairseq.teacher.frozen import FrozenTeacher
 
 
 @dataclass
-class FrozenTeacherConfig(FairseqDataclass):
+class FrozenTeacherConfig(argmax_views.ViewsConfig, on_policy.OnPolicyConfig):
     """The options that a task gains with its teacher."""
 
     teacher_path: Optional[str] = field(
@@ -72,6 +74,12 @@ class FrozenTeacherTask:
 
     teacher: Optional[FrozenTeacher] = None
     teacher_cache: Optional[TeacherCache] = None
+    # How the criterion sees a batch where --views does not say; what it is at in its training.
+    default_views = "reference"
+    update_num = 0
+    ignored_prefix = 0
+    # The criterion of this training, where it wants to know.
+    _told: Any = None
 
     @classmethod
     def setup_task(cls, cfg: FrozenTeacherConfig, **kwargs: Any) -> FairseqTask:
@@ -79,14 +87,17 @@ class FrozenTeacherTask:
 
         Raises:
             UserError: ``--ddp-backend fully_sharded``. The loss reads the learner's output
-                projection after the forward pass, when its shards are scattered again.
+                projection after the forward pass, when its shards are scattered again. Or an option
+                of the views is out of its range.
         """
         if cfg.ddp_backend == "fully_sharded":
             raise UserError(
                 "--ddp-backend fully_sharded does not work with a teacher: use pytorch_ddp (the "
                 "default) or legacy_ddp"
             )
+        argmax_views.check_options(cfg)
         task = super().setup_task(cfg, **kwargs)
+        on_policy.check_options(cfg, translates=not is_language_modeling(task))
         task.cfg = cfg  # fairseq's older tasks, language modeling among them, have `args` alone
         return task
 
@@ -132,7 +143,7 @@ class FrozenTeacherTask:
         return self.teacher.to(reference).answer(sample["net_input"], rows)
 
     def views(self, sample: Mapping[str, Any], model: Any) -> Iterable[View]:
-        """How a criterion is to see a batch: once, as it is.
+        """How a criterion is to see a batch: once, as it is, unless the options say otherwise.
 
         A method that changes what the decoder reads gives several, each with its shares of the NLL
         and of D; they are asked for one by one, so that one may depend on the model's answer.
@@ -141,7 +152,44 @@ class FrozenTeacherTask:
             sample: fairseq's batch.
             model: the learner.
         """
+        cfg = self.cfg
+        if cfg.on_policy_fraction and model.training:
+            on_policy.log_share()
+            if on_policy.is_on_policy(cfg, self.update_num):
+                return on_policy.on_policy_views(
+                    self, sample, model, self.update_num, self.ignored_prefix
+                )
+        if (cfg.views or self.default_views) == "argmax":
+            models = (model, *self.teacher.members)
+            pad = self.target_dictionary.pad()
+            return argmax_views.argmax_views(sample, models, cfg.view_passes, pad)
         return (View(sample),)
+
+    def train_step(
+        self,
+        sample: Any,
+        model: Any,
+        criterion: Any,
+        optimizer: Any,
+        update_num: int,
+        ignore_grad: bool = False,
+        **others: Any,
+    ) -> tuple[Tensor, int, dict[str, Any]]:
+        """As fairseq does; views and criterion may depend on the number of the update."""
+        self.update_num = update_num
+        self.ignored_prefix = getattr(criterion, "ignore_prefix_size", 0)
+        self._told = criterion if hasattr(criterion, "begin_batch") else None
+        if self._told is not None:
+            self._told.begin_batch(update_num, is_dummy=ignore_grad)
+        return super().train_step(
+            sample, model, criterion, optimizer, update_num, ignore_grad=ignore_grad, **others
+        )
+
+    def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
+        """As fairseq does; the criterion is told that the update is made."""
+        super().optimizer_step(optimizer, model, update_num)
+        if self._told is not None:
+            self._told.end_update(next(model.parameters()).device)
 
     def load_dataset(self, split: str, epoch: int = 1, **options: Any) -> None:
         """As fairseq does; batches bring the teacher's stored answers along."""

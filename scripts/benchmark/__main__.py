@@ -108,8 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--tokens", type=int, help=f"a batch's, as --max-tokens counts them (default: {cpu}; "
         f"on a GPU {sizes.CUDA_TOKENS})")  # fmt: skip
     add("--types", type=int, help="size of the vocabulary (default: the paper's)")
-    add("--criterions", nargs="+", choices=sizes.CRITERIONS, metavar="NAME",
-        help=f"default: {' '.join(sizes.CRITERIONS)}; with --scaling: backward_kl")  # fmt: skip
+    add("--criterions", nargs="+", choices=sizes.ALL_CRITERIONS, metavar="NAME",
+        help=f"of {' '.join(sizes.ALL_CRITERIONS)} (default: {' '.join(sizes.CRITERIONS)}; with "
+        "--scaling: backward_kl)")  # fmt: skip
     add("--variants", nargs="+", choices=sizes.ALL_VARIANTS, metavar="NAME",
         help=f"default: {' '.join(sizes.VARIANTS)}, and on a GPU the peers that are installed: "
         "liger and trl (these packages' fused losses); compiled is chunked with --compile-loss, "

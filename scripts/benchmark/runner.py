@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from benchmark import children, peers
 from benchmark.measure import Request, Result
+from benchmark.sizes import PASSES
 from benchmark.workspace import Workspace
 from ka_fairseq.errors import UserError
 
@@ -85,14 +86,15 @@ class Problem:
 def cases_of(criterions: Iterable[str], variants: Iterable[str]) -> list[Case]:
     """The two that make up the floor, and each criterion's variants.
 
-    Beside the plain reference stands a step without a loss.
+    Beside the plain reference, which knows no further passes, stands a step without a loss.
     """
     variants = list(variants)
     cases = [
         Case(criterion, variant)
         for criterion in criterions
         for variant in variants
-        if variant not in peers.PACKAGES or criterion in peers.BETA
+        if (variant not in peers.PACKAGES or criterion in peers.BETA)
+        and (variant != "plain" or criterion not in PASSES)
     ]
     return [CROSS_ENTROPY, TEACHER, *([PRODUCTS] if "plain" in variants else []), *cases]
 

@@ -14,6 +14,9 @@ from pipeline.stages import trainings
 from ka_fairseq.errors import UserError
 
 CRITERIONS = ("forward_kl", "backward_kl", "jsd_mixture", "topk_kl")
+# How often these run the models' decoders: they are measured where they are named.
+PASSES = {"tie_kd": 3}
+ALL_CRITERIONS = (*CRITERIONS, *PASSES)
 VARIANTS = ("plain", "chunked", "cached")
 ALL_VARIANTS = (*VARIANTS, "compiled", "liger", "trl")
 PRECISIONS = ("fp32", "fp16", "bf16")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline import cli, compare, models, schedule, settings, stages, state
 from pipeline.devices import Slot
@@ -12,12 +14,21 @@ from pipeline.errors import PipelineError
 
 _USAGE = """\
 scripts/pipeline.sh PAIR [STAGE ...] [--quick] [--force] [--runs DIR] [--archives DIR]
-                           [--train-teacher]
+                           [--train-teacher] [--all]
        scripts/pipeline.sh --data DIR --src LANG --tgt LANG --config DIR [STAGE ...]"""
 
+_STAGES = textwrap.fill(
+    " ".join(stages.names(models.merged(settings.common_models(), None, settings.CONFIGS))),
+    width=98,
+    initial_indent="  ",
+    subsequent_indent="  ",
+    break_on_hyphens=False,
+)
+
 _EPILOG = f"""\
-stages, in their order (all of them where none is named):
-  {" ".join(stages.names(models.merged(settings.common_models(), None, settings.CONFIGS)))}
+stages, in their order (where none is named: all but those of models that are not trained by
+default; --all trains these too):
+{_STAGES}
 
 A stage that is done is skipped, one that was cut off goes on from where it was. Each training
 stage runs fairseq-hydra-train with the config of its name. Stages that do not need each other run
@@ -33,6 +44,8 @@ examples:
   scripts/pipeline.sh demo ka evaluate report --force
   scripts/pipeline.sh demo --jobs 1 --threads 2
   scripts/pipeline.sh demo --seeds 3
+  scripts/pipeline.sh demo seq_kd evaluate report
+  scripts/pipeline.sh demo translate --shard 2/4
   scripts/pipeline.sh --data ~/corpus --src de --tgt en --config configs/demo
 
 DIR holds train, valid and test, each as .LANG or .LANG.gz, a sentence a line."""
@@ -46,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     pair, words = _pair_and_stages(arguments)
+    if arguments.shard:
+        _translate_share(pair, words, arguments)
+        return
     chosen = stages.chosen(pair, words)
     if arguments.seeds:
         if words:
@@ -61,6 +77,22 @@ def _run(arguments: argparse.Namespace) -> None:
         slots = cli.slots(arguments, pair, trainings)
     with state.locked(pair.run_dir):
         schedule.run(pair, chosen, slots, force=arguments.force)
+
+
+def _translate_share(pair: settings.Pair, words: list[str], arguments: argparse.Namespace) -> None:
+    """Do one of the shares of a teacher's translations, beside others that do theirs."""
+    found = stages.translations(pair, words)
+    slot = cli.slots(arguments, pair, [])[0]
+    with state.locked(pair.run_dir, shared=True):
+        for translation in found:
+            translation.run_share(replace(pair, slot=slot), arguments.shard)
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise argparse.ArgumentTypeError(f"{text} is not like 2/4")
+    return int(number), int(of)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,6 +122,18 @@ def _parser() -> argparse.ArgumentParser:
         help="compare all fine-tunings with N seeds, too: as scripts/compare.sh does, in "
         "compare/compare.md",
     )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="train the models that are not trained by default, too (default: false in the list)",
+    )
+    parser.add_argument(
+        "--shard",
+        type=_share,
+        metavar="I/N",
+        help="with the stage translate: the I-th of N shares, for several jobs at the same time; "
+        "without it, what is left",
+    )
     cli.add_text_options(parser)
     return parser
 
@@ -97,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
 def _pair_and_stages(arguments: argparse.Namespace) -> tuple[settings.Pair, list[str]]:
     words = list(arguments.words)
     name = words.pop(0) if words and arguments.data is None else None
-    return cli.pair_of(arguments, name), words
+    return replace(cli.pair_of(arguments, name), everything=arguments.all), words
 
 
 if __name__ == "__main__":

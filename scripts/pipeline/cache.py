@@ -1,5 +1,7 @@
 """Stages `cache.TEACHER`: a teacher answers all sentence pairs, for the trainings that it teaches.
 
+Of a text that is not the references, `cache.TEACHER.TEXT`.
+
 A stage of its own, as which of two trainings was the first to ask would decide the last digits.
 """
 
@@ -13,6 +15,7 @@ from pipeline import commands, files, state
 from pipeline.progress import bar
 from pipeline.settings import Pair
 from pipeline.stage import Stage
+from pipeline.teacher_text import binarizing
 from pipeline.train import Training
 
 # What the stored answers do not depend on, of the sections that they do depend on.
@@ -38,14 +41,20 @@ class TeacherCache:
     def stage(self) -> Stage:
         """The stage that has the teacher answer."""
         return Stage(
-            name(self.teacher),
+            name(self.reader),
             self.run,
             self.inputs,
-            needs=("binarize", self.teacher),
-            clear=lambda pair: files.remove(pair.teacher_cache(self.teacher)),
-            begun=lambda pair: pair.teacher_cache(self.teacher).exists(),
+            needs=("binarize", *self._texts, self.teacher),
+            clear=lambda pair: files.remove(self.reader.cache_folder(pair)),
+            begun=lambda pair: self.reader.cache_folder(pair).exists(),
             cheap=True,
         )
+
+    @property
+    def _texts(self) -> tuple[str, ...]:
+        """The stage of the text that is answered, where it is not `binarize`."""
+        text = self.reader.training_text
+        return () if text.plain else (binarizing.stage_name(text),)
 
     def inputs(self, pair: Pair) -> dict[str, Any]:
         """Return what the answers depend on."""
@@ -58,7 +67,10 @@ class TeacherCache:
         return {
             **kept,
             "teacher": files.sha256(pair.best_checkpoint(self.teacher)),
-            "from binarize": state.fingerprint(pair.run_dir, "binarize"),
+            **{
+                f"from {stage}": state.fingerprint(pair.run_dir, stage)
+                for stage in ("binarize", *self._texts)
+            },
         }
 
     def run(self, pair: Pair) -> dict[str, Any]:
@@ -70,21 +82,29 @@ class TeacherCache:
         command = [*commands.python_module("ka_fairseq.cache"), "build"]
         folder = {"hydra.run.dir": str(pair.model_dir(self.teacher))}
         command += self.reader.arguments(pair, folder)
-        record = state.read(pair.run_dir, "prepare")
-        pairs = record.facts.get("pairs", {}) if record is not None else {}
         answered: dict[str, int] = {}
-        total = pairs.get("train", 0) + pairs.get("valid", 0)
-        with bar(title=name(self.teacher), total=total or None, unit=" pairs") as progress:
+        stage = name(self.reader)
+        with bar(title=stage, total=self._pairs(pair) or None, unit=" pairs") as progress:
 
             def on_line(line: str) -> None:
                 if found := _PROGRESS.search(line):
                     answered[found[1]] = int(found[2])
                     progress.update(sum(answered.values()) - progress.n)
 
-            commands.run(command, pair.log(name(self.teacher)), on_line, slot=pair.slot)
+            commands.run(command, pair.log(stage), on_line, slot=pair.slot)
         return {}
 
+    def _pairs(self, pair: Pair) -> int:
+        """How many there are to answer, as far as is known."""
+        record = state.read(pair.run_dir, "prepare")
+        pairs = dict(record.facts.get("pairs", {})) if record is not None else {}
+        for stage in self._texts:
+            if (record := state.read(pair.run_dir, stage)) is not None:
+                pairs["train"] = record.facts.get("pairs", 0)
+        return pairs.get("train", 0) + pairs.get("valid", 0)
 
-def name(teacher: str) -> str:
-    """Return the name of a teacher's stage."""
-    return f"cache.{teacher}"
+
+def name(reader: Training) -> str:
+    """Return the name of the stage that fills the cache which a training reads."""
+    text = reader.training_text
+    return f"cache.{reader.teacher}" + ("" if text.plain else f".{text.name}")

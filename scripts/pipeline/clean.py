@@ -6,7 +6,7 @@ import collections
 import hashlib
 import itertools
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -133,6 +133,24 @@ def clean(
     return counts
 
 
+def one_side(lines: Sequence[str], recipe: Recipe | None, side: int) -> Iterator[str]:
+    """Yield what `clean` makes of one side of a text; every line stays.
+
+    Args:
+        lines: without their ends.
+        recipe: what to do; None: nothing.
+        side: 0 for the source, 1 for the target.
+    """
+    if recipe is None:
+        yield from lines
+        return
+    chunks = ((side, chunk) for chunk in parallel.chunks(lines, _CHUNK))
+    for cleaned in parallel.ordered_map(
+        _clean_side, chunks, initializer=_start, initargs=(recipe,)
+    ):
+        yield from cleaned
+
+
 class SeenHashes:
     """A set of 64-bit numbers, eight bytes each: Python's own takes ten times that.
 
@@ -209,6 +227,11 @@ class _Worker:
 def _start(recipe: Recipe) -> None:
     global _worker
     _worker = _Worker(recipe)
+
+
+def _clean_side(chunk: tuple[int, list[str]]) -> list[str]:
+    side, lines = chunk
+    return [_worker.side(line.encode(), side) for line in lines]
 
 
 def _clean_chunk(numbered: tuple[int, list[RawPair]]) -> _Cleaned:

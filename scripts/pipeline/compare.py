@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         "--methods",
         nargs="+",
         metavar="METHOD",
-        help="models of the pair (default: all but teacher and learner)",
+        help="models of the pair (default: those that the pipeline trains by default)",
     )
     parser.add_argument(
         "--seeds", type=cli.from_one, default=3, metavar="N", help="how many (default: 3)"

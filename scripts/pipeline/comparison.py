@@ -225,14 +225,17 @@ def read(pair: Pair) -> dict[str, Any] | None:
 
 
 def methods(pair: Pair, names: Iterable[str] | None) -> tuple[str, ...]:
-    """Return what is to be compared; by default all but teachers and the learner.
+    """Return what is to be compared; by default all that are trained without being named.
+
+    Teachers and the learner are no methods.
 
     Raises:
         PipelineError: a name is none of them, or stands there twice.
     """
     teachers = {model.teacher for model in pair.models}
     known = [m.name for m in pair.models if m.name not in teachers and m.name not in BASES]
-    found = tuple(known if names is None else names)
+    usual = (model.name for model in pair.default_models if model.name in known)
+    found = tuple(usual if names is None else names)
     if unknown := [name for name in found if name not in known]:
         raise PipelineError(f"{unknown[0]} is no method of {pair.name}: choose from {_list(known)}")
     if twice := [name for name in found if found.count(name) > 1]:

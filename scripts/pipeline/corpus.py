@@ -80,11 +80,15 @@ def read_pairs(folder: Path, languages: tuple[str, str], name: str) -> list[Pair
     return list(zip(sources, targets, strict=True))
 
 
-def read_sentences(path: Path) -> list[str]:
+def read_sentences(path: Path, *, columns: bool = False) -> list[str]:
     """Read one sentence a line, with every run of white space made one space.
 
     Unicode knows more line ends than ``\\n``; left inside a sentence, tools downstream would
     disagree on the number of lines.
+
+    Args:
+        path: the file, gzipped or not.
+        columns: tabs stay: they are between the columns of a line.
 
     Raises:
         PipelineError: the file is empty, no valid UTF-8, has a NUL byte, or is a broken gzip file.
@@ -92,7 +96,12 @@ def read_sentences(path: Path) -> list[str]:
     lines = _read_bytes(path).split(b"\n")
     if not lines[-1]:
         lines.pop()
-    sentences = [_decode(line, path, number) for number, line in enumerate(lines, start=1)]
+    sentences = [
+        "\t".join(
+            _decode(cell, path, number) for cell in (line.split(b"\t") if columns else [line])
+        )
+        for number, line in enumerate(lines, start=1)
+    ]
     if not any(sentences):
         raise PipelineError(f"{path} is empty")
     return sentences

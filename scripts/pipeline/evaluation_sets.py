@@ -35,10 +35,6 @@ class EvaluationSet:
         """Its target side as it was before tokenization."""
         return self.text_dir(pair) / pair.reference.name
 
-    def source(self, pair: Pair) -> Path:
-        """Its source side."""
-        return self.text_dir(pair) / f"test.{pair.source_lang}"
-
     def bin_dir(self, pair: Pair) -> Path:
         """What fairseq-generate reads, as its subset `test`."""
         return self.folder(pair) / pair.bin_dir.name

@@ -10,7 +10,9 @@ from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
+from pipeline import students
 from pipeline.errors import PipelineError
+from pipeline.teacher_text.spec import REFERENCES, Text
 
 # Those of ka_fairseq.analysis.plotting; the first six are for models that name none.
 COLOURS = ("blue", "orange", "green", "pink", "yellow", "sky", "black", "grey")
@@ -20,15 +22,19 @@ _TAKEN = {
     *(
         "prepare",
         "binarize",
+        "translate",
+        "text",
         "cache",
         "evaluate",
+        "export",
+        "speed",
         "report",
         "analysis",
         "sweep",
         "compare",
         "tests",
     ),
-    *("text", "bin", "logs", "state", "archives", "model"),
+    *("texts", "translated", "bin", "logs", "state", "archives", "model"),
 }
 
 
@@ -43,7 +49,12 @@ class Model:
         teacher: the model that teaches it, or None.
         config: the name of its Hydra config.
         settings: what differs from the config, by dotted keys.
+        student: a preset for its architecture, or None; what starts from it, or is trained with its
+            config, has the same.
         colour: in figures: one of `COLOURS`, or ``#rrggbb``.
+        text: what it is trained on; see `teacher_text.spec.Text`.
+        translator: the model that translated it, where its teacher did not.
+        default: whether it is trained where no stage is named.
     """
 
     name: str
@@ -52,7 +63,16 @@ class Model:
     teacher: str | None = None
     config: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    student: str | None = None
     colour: str = "black"
+    text: str | Mapping[str, int] = REFERENCES
+    translator: str | None = None
+    default: bool = True
+
+    @property
+    def training_text(self) -> Text:
+        """What it is trained on."""
+        return Text.load(self.text, self.translator or self.teacher, f"models.{self.name}")
 
 
 FIELDS = tuple(f.name for f in dataclasses.fields(Model) if f.name != "name")
@@ -85,17 +105,42 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any] | None, path: Path)
     for name, entry in entries.items():
         where = f"{path}: models.{name}"
         _check(str(name), entry, models, where)
+        student, preset = _student(entry, models, path.parent, where)
         models[name] = Model(
             name,
             **{
                 **entry,
                 "title": str(entry.get("title") or name),
                 "config": str(entry.get("config") or name),
-                "settings": entry.get("settings") or {},
+                "settings": {**preset, **(entry.get("settings") or {})},
+                "student": student,
                 "colour": str(entry.get("colour") or next(free)),
+                "text": entry.get("text") or REFERENCES,
             },
         )
     return list(models.values())
+
+
+def _student(
+    entry: Mapping[str, Any], before: Mapping[str, Model], config_dir: Path, where: str
+) -> tuple[str | None, dict[str, Any]]:
+    """Return a model's preset and what it sets.
+
+    A model that names none has that of the model it goes on from, or whose config it is trained
+    with: it is to be compared with that one.
+    """
+    start = entry.get("start")
+    like = before.get(start or entry.get("config"))
+    inherited = like.student if like else None
+    student = entry.get("student") or inherited
+    if student is None:
+        return None, {}
+    if start and student != inherited:
+        raise PipelineError(f"{where}.student: it starts from {start}, so that decides: name none")
+    try:
+        return student, students.settings(student, config_dir)
+    except PipelineError as error:
+        raise PipelineError(f"{where}: {error}") from None
 
 
 def _check(name: str, entry: Mapping[str, Any], before: Mapping[str, Model], where: str) -> None:
@@ -107,6 +152,9 @@ def _check(name: str, entry: Mapping[str, Any], before: Mapping[str, Model], whe
         if (other := entry.get(key)) is not None and other not in before:
             known = ", ".join(before) or "none"
             raise PipelineError(f"{where}.{key}: {other} is no model before it ({known})")
+    Text.load(entry.get("text"), None, where)
+    if not isinstance(entry.get("default", True), bool):
+        raise PipelineError(f"{where}.default: true or false")
     title = str(entry.get("title") or name)
     if title in {model.title for model in before.values()}:
         raise PipelineError(f"{where}.title: {title} is the title of another model")

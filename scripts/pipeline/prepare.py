@@ -161,18 +161,22 @@ def _clean(pair: Pair, split: str, pairs: Iterable[clean.RawPair], folder: Path)
         # Scores of different systems compare only over the same lines, so all of them stay.
         recipe = recipe.unfiltered()
     if split == "test":
-        pairs = _keep_targets(pairs, folder / pair.reference.name)
+        pairs = _keep_raw(pairs, folder / pair.source.name, folder / pair.reference.name)
     found = clean.clean(pairs, recipe, outputs, title=f"cleaning {split}")
     if not found.kept:
         raise PipelineError(f"no sentence pair is left for {split}")
     return found
 
 
-def _keep_targets(pairs: Iterable[clean.RawPair], path: Path) -> Iterator[clean.RawPair]:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for source, target in pairs:
-            file.write(" ".join(target.decode("utf-8", errors="replace").split()) + "\n")
-            yield source, target
+def _keep_raw(pairs: Iterable[clean.RawPair], *paths: Path) -> Iterator[clean.RawPair]:
+    with contextlib.ExitStack() as stack:
+        files = [
+            stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in paths
+        ]
+        for sides in pairs:
+            for side, file in zip(sides, files, strict=True):
+                file.write(" ".join(side.decode("utf-8", errors="replace").split()) + "\n")
+            yield sides
 
 
 def _demo_text(pair: Pair) -> tuple[str, Corpus]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pipeline import (
+    deployment,
     evaluate,
     files,
     gap,
@@ -20,6 +21,7 @@ from pipeline import (
     page,
     plots,
     significance,
+    speed,
     state,
     tables,
     training_log,
@@ -41,6 +43,9 @@ def build(pair: Pair) -> str:
     plots.plot_transfer_loss(divergences, pair.models, pair.run_dir / "transfer_loss")
     files.write_json(pair.run_dir / "report.json", content)
     files.write_text(pair.run_dir / "report.md", text)
+    plots.plot_quality_over_speed(
+        _points(content), pair.models, pair.run_dir / "quality_over_speed"
+    )
     page.write(pair, content)
     return text
 
@@ -72,6 +77,7 @@ def collect(pair: Pair, curves: limits.Curves) -> dict[str, Any]:
         seconds = facts.get("train_seconds")
         row["train_minutes"] = None if seconds is None else seconds / 60
         row["trained_before"] = "given" in facts
+    measured = add_exports(pair, rows)
     warnings = limits.warnings(rows, curves, intervals, len(references), pair.titles)
     return {
         "pair": pair.name,
@@ -83,7 +89,44 @@ def collect(pair: Pair, curves: limits.Curves) -> dict[str, Any]:
         "warnings": [asdict(warning) for warning in warnings],
         "signatures": _signatures(rows),
         "decoding": dict(pair.decoding),
+        "measured": measured,
         "system": system(threads(pair, [row["model"] for row in rows])),
+    }
+
+
+def add_exports(pair: Pair, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Add to each row what is known of the model's exported folder.
+
+    Args:
+        pair: its runs.
+        rows: get ``export`` (see `deployment.facts`) and ``speed`` (see `speed.run`, and with
+            ``times_teacher``, the teacher's speed on one thread as 1); None where it is not known.
+
+    Returns:
+        How the speed was measured, or None where it was not.
+    """
+    measured = speed.facts(pair)
+    models = measured.get("models", {})
+    teacher = _rate(models.get(gap.BASES[0]))
+    for row in rows:
+        row["export"] = deployment.facts(pair, row["model"])
+        found = models.get(row["model"])
+        times = _rate(found) / teacher if found and teacher else None
+        row["speed"] = {**found, "times_teacher": times} if found else None
+    how = {key: value for key, value in measured.items() if key != "models"}
+    return {**how, "quantization": pair.quantization} if models else None
+
+
+def _rate(found: dict[str, Any] | None) -> float | None:
+    return found[speed.ONE]["sentences_per_second"] if found else None
+
+
+def _points(content: dict[str, Any]) -> plots.Points:
+    """Return sentences a second on one thread and BLEU of each exported model."""
+    return {
+        row["model"]: (_rate(row["speed"]), row["speed"]["bleu"])
+        for row in content["models"]
+        if row["speed"]
     }
 
 
@@ -116,10 +159,13 @@ def markdown(content: dict[str, Any], names: dict[str, str]) -> str:
     lines = [
         f"# {content['pair']}: {source} → {target}",
         "",
-        tables.markdown(tables.scores(content, names, chrf_gap=False)),
-        "",
-        tables.markdown(tables.sizes(content, names)),
-        "",
+        *_markdown_tables(
+            tables.scores(content, names, chrf_gap=False),
+            tables.differences(content, names),
+            tables.exports(content, names),
+            tables.exports_on_gpu(content, names),
+            tables.sizes(content, names),
+        ),
         *(f"- **Warning.** {warning['text']}" for warning in content["warnings"]),
         *(f"- {note}" for note in tables.notes(content, names)),
         f"- Text: {text.get('text')}; {pairs.get('train')} pairs to train on, "
@@ -133,8 +179,14 @@ def markdown(content: dict[str, Any], names: dict[str, str]) -> str:
         "",
         "![BLEU on validation by epoch](validation_bleu.png)",
         "",
+        *(["![BLEU over speed](quality_over_speed.png)", ""] if content["measured"] else []),
     ]
     return "\n".join(lines)
+
+
+def _markdown_tables(*found: tables.Table) -> list[str]:
+    """Return the lines of those tables that have rows, each with an empty one after it."""
+    return [line for rows in found if rows for line in (tables.markdown(rows), "")]
 
 
 def _signatures(rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -152,7 +204,15 @@ def system(threads: str = "") -> dict[str, str]:
     Args:
         threads: how many each training had; by default those of this process.
     """
-    packages = ("torch", "ve-fairseq", "fairseq", "sacrebleu", "scipy", "sentencepiece")
+    packages = (
+        "torch",
+        "ve-fairseq",
+        "fairseq",
+        "sacrebleu",
+        "scipy",
+        "sentencepiece",
+        "ctranslate2",
+    )
     versions = [f"{name} {version}" for name in packages if (version := _version(name))]
     cores = f"{os.cpu_count()} CPU cores, {threads or f'{torch.get_num_threads()} threads'}"
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

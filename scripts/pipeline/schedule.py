@@ -1,4 +1,7 @@
-"""Stages side by side: each one as soon as those that it needs are done and a slot is free."""
+"""Stages side by side: each one as soon as those that it needs are done and a slot is free.
+
+What has to run alone waits until nothing else can run.
+"""
 
 from __future__ import annotations
 
@@ -97,11 +100,17 @@ class _Schedule:
         # What cannot run beside anything runs in this thread, where Ctrl-C reaches it.
         alone = not self._at_work and 1 in (len(self._ready), len(self._free))
         submit = _call if alone else pool.submit
-        while self._ready and self._free:
-            name, slot = self._ready.pop(0), self._free.pop(0)
+        while self._free and (name := self._next()):
+            self._ready.remove(name)
+            slot = self._free.pop(0)
             future = submit(self._stages[name].execute, replace(self._pair, slot=slot), self._force)
             self._at_work[future] = name, slot
         return bool(self._at_work)
+
+    def _next(self) -> str | None:
+        """Return the first stage that may start beside what is at work."""
+        beside = [name for name in self._ready if not self._stages[name].alone]
+        return next(iter(beside or ([] if self._at_work else self._ready)), None)
 
     def _wait(self) -> None:
         """Wait until one or more stages have ended."""

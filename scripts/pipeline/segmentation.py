@@ -61,6 +61,19 @@ def adopt(
         shutil.copy(path, folder / name)
 
 
+def exported(folder: Path, language: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `ka_fairseq.export.export_folder` is to know of a model that `train` wrote.
+
+    Args:
+        folder: where it is.
+        language: that of the source.
+        settings: as for `train`.
+    """
+    module, others = _method(settings)
+    method = next(name for name, known in _METHODS.items() if known is module)
+    return {"method": method, **module.exported(folder, language, others)}
+
+
 def encode(
     folder: Path, language: str, settings: Mapping[str, Any], source: Path, target: Path
 ) -> None:
@@ -83,6 +96,11 @@ def encode(
                 _encode, chunks, initializer=_start, initargs=(folder, language, settings)
             )
         )
+
+
+def join(subwords: str, settings: Mapping[str, Any]) -> str:
+    """Return the sentence, as it was before `encode`, that subwords make; settings as there."""
+    return _method(settings)[0].join(subwords)
 
 
 def _method(settings: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

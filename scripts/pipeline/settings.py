@@ -15,12 +15,16 @@ from pipeline.devices import Slot
 from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher
 from pipeline.models import Model
+from pipeline.teacher_text.recipe import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
 USER_DIR = REPOSITORY / "ka_fairseq"
 MODELS_FILE = CONFIGS / "models.yaml"
 SETTINGS_FILE = "pair.yaml"
+
+QUANTIZATIONS = ("int8", "int8_float32", "float16", "float32")
+"""What an exported model's weights may be kept in; the first by default."""
 
 _SECTIONS = ("source_lang", "target_lang", "text", "segmentation", "decoding")
 
@@ -43,8 +47,11 @@ class Pair:
         decoding: beam and length penalty of `evaluate`.
         training: overrides for every Hydra config.
         models: what is trained and evaluated, in the order of the table.
+        everything: whether the models that are not trained by default count as those that are.
+        translate: how a teacher translates; see `pipeline.teacher_text.recipe`.
         slot: what of this machine the stages may use.
         teacher: a teacher that was trained before, or None to train one.
+        quantization: of exported models, one of `QUANTIZATIONS`.
     """
 
     name: str
@@ -61,6 +68,14 @@ class Pair:
     archives_dir: Path | None = None
     slot: Slot = field(default_factory=Slot)
     teacher: GivenTeacher | None = None
+    everything: bool = False
+    translate: Mapping[str, Any] = field(default_factory=dict)
+    quantization: str = QUANTIZATIONS[0]
+
+    @property
+    def default_models(self) -> tuple[Model, ...]:
+        """The models that are trained where none is named."""
+        return tuple(model for model in self.models if model.default or self.everything)
 
     @property
     def languages(self) -> tuple[str, str]:
@@ -86,8 +101,12 @@ class Pair:
     @property
     def reference(self) -> Path:
         """The test set's target side as it was before tokenization."""
-        kind = "raw." if "cleaning" in self.text else ""
-        return self.text_dir / f"test.{kind}{self.target_lang}"
+        return self._raw_test(self.target_lang)
+
+    @property
+    def source(self) -> Path:
+        """The test set's source side, likewise."""
+        return self._raw_test(self.source_lang)
 
     @property
     def bin_dir(self) -> Path:
@@ -98,6 +117,11 @@ class Pair:
     def evaluate_dir(self) -> Path:
         """Translations of the test set and their scores."""
         return self.run_dir / "evaluate"
+
+    @property
+    def export_dir(self) -> Path:
+        """A folder for each model, with all that translating needs."""
+        return self.run_dir / "export"
 
     def model_dir(self, training: str) -> Path:
         """The checkpoints of a training."""
@@ -115,13 +139,22 @@ class Pair:
         """That checkpoint, reduced to what translating needs."""
         return self.model_dir(training) / "model.pt"
 
-    def teacher_cache(self, training: str) -> Path:
-        """What it answers as a teacher; a teacher that is redone takes it along."""
-        return self.model_dir(training) / "cache"
+    def teacher_cache(self, training: str, text: str = "") -> Path:
+        """What it answers as a teacher; a teacher that is redone takes it along.
+
+        Args:
+            training: the teacher's.
+            text: that it answers, where it is not the references.
+        """
+        return self.model_dir(training) / (f"cache-{text}" if text else "cache")
 
     def log(self, stage: str) -> Path:
         """All that the commands of a stage printed."""
         return self.run_dir / "logs" / f"{stage}.log"
+
+    def _raw_test(self, language: str) -> Path:
+        kind = "raw." if "cleaning" in self.text else ""
+        return self.text_dir / f"test.{kind}{language}"
 
 
 def names() -> list[str]:
@@ -137,6 +170,7 @@ def load(
     quick: bool = False,
     own: tuple[Path, str, str] | None = None,
     train_teacher: bool = False,
+    everything: bool = False,
 ) -> Pair:
     """Read a pair's settings.
 
@@ -146,6 +180,7 @@ def load(
         name: the run's name; the folder's own by default.
         quick: apply the section `quick`; its runs are kept apart by the name.
         own: the user's corpus instead of the pair's text: folder, source and target language.
+        everything: train the models that are not trained by default, too.
         train_teacher: leave the section `teacher` out; its runs are kept apart by the name.
 
     Raises:
@@ -172,6 +207,9 @@ def load(
         run_dir=run_dir,
         training={},
         models=tuple(models.merged(common_models(), content.get("models"), path)),
+        everything=everything,
+        translate=_translate(content.get("translate"), {}),
+        quantization=_quantization(content.get("export"), path),
         **{section: content[section] for section in _SECTIONS},
     )
     check_tests(pair.tests, f"{path}: text.test")
@@ -188,6 +226,7 @@ def load(
         text={**pair.text, **less.get("text", {})},
         segmentation={**pair.segmentation, **less.get("segmentation", {})},
         training=less.get("training", {}),
+        translate=_translate(content.get("translate"), less.get("translate")),
     )
 
 
@@ -200,6 +239,26 @@ def check_tests(names: Iterable[Any], where: str) -> None:
     for name in names:
         if name in ("train", "valid") or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(name)):
             raise PipelineError(f"{where}: {name} is no name for a test set: letters, digits, -._")
+
+
+def _translate(section: Any, less: Any) -> Mapping[str, Any]:
+    """Return the section `translate`, with what `quick` changes of it, once it is found valid."""
+    for part in (section, less):
+        Recipe.load(part)
+    merged = {**(section or {}), **(less or {})}
+    Recipe.load(merged)
+    return merged
+
+
+def _quantization(section: Any, path: Path) -> str:
+    section = {} if section is None else section
+    if not isinstance(section, Mapping) or not section.keys() <= {"quantization"}:
+        raise PipelineError(f"{path}: export has one setting, quantization")
+    found = section.get("quantization", QUANTIZATIONS[0])
+    if found not in QUANTIZATIONS:
+        choices = ", ".join(QUANTIZATIONS)
+        raise PipelineError(f"{path}: export.quantization: {found} is none of {choices}")
+    return found
 
 
 def _given_teacher(pair: Pair, section: Any) -> GivenTeacher | None:

@@ -31,6 +31,7 @@ class Stage:
         clear: removes the result.
         begun: whether a run that was cut off left work that the next one goes on with.
         cheap: where the inputs are others than those of the result, it is made anew without asking.
+        alone: nothing runs beside it, as where time is what it measures.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Stage:
     clear: Callable[[Pair], None] = _nothing
     begun: Callable[[Pair], bool] = lambda pair: False
     cheap: bool = False
+    alone: bool = False
 
     def missing(self, pair: Pair) -> list[str]:
         """Return the stages that must be done before and are not."""
@@ -68,6 +70,23 @@ class Stage:
             state.write(pair.run_dir, self.name, state.Record(inputs))
             facts = self.run(pair)
             state.write(pair.run_dir, self.name, state.Record(inputs, done=True, facts=facts))
+
+    def begin(self, pair: Pair) -> bool:
+        """Note what the result is made from, for several processes that share the work.
+
+        Returns:
+            Whether there is anything to do.
+
+        Raises:
+            PipelineError: as `execute`.
+        """
+        if missing := self.missing(pair):
+            raise PipelineError(f"{self.name} needs {missing[0]}, which is not done")
+        inputs = state.canonical(self.inputs(pair) if self.inputs else {})
+        record = self._usable(pair, inputs, force=False)
+        if record is None:
+            state.write(pair.run_dir, self.name, state.Record(inputs))
+        return record is None or not record.done
 
     def _usable(self, pair: Pair, inputs: state.Inputs, force: bool) -> state.Record | None:
         """Return the state of the result, if it goes with these inputs; remove it if it may be."""

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from pipeline import binarize, cache, evaluate, files, prepare, state
+from pipeline import binarize, cache, deployment, evaluate, files, prepare, speed, state
 from pipeline.errors import PipelineError
 from pipeline.models import Model
 from pipeline.progress import say
 from pipeline.settings import Pair
 from pipeline.stage import Stage
+from pipeline.teacher_text.binarizing import TrainingText
+from pipeline.teacher_text.translating import Translation
 from pipeline.train import Training
 
 
 def names(models: Iterable[Model]) -> list[str]:
-    """Return what users type: of `cache` each teacher has a stage, of `evaluate` each model."""
-    models = list(models)
-    return [
-        *("prepare", "binarize"),
-        *(model.name for model in models if not model.teacher),
-        "cache",
-        *(model.name for model in models if model.teacher),
-        *("evaluate", "report"),
-    ]
+    """Return what users type: of `cache` each teacher has a stage, of others each model."""
+    found = ["prepare", "binarize"]
+    for model in models:
+        if model.training_text.translated:
+            found.append("translate")
+        if not model.training_text.plain:
+            found.append("text")
+        if model.teacher:
+            found.append("cache")
+        found.append(model.name)
+    return list(dict.fromkeys([*found, "evaluate", "export", speed.NAME, "report"]))
 
 
 def trainings(pair: Pair) -> list[Training]:
@@ -33,7 +37,11 @@ def trainings(pair: Pair) -> list[Training]:
 
 def table(pair: Pair) -> dict[str, Stage]:
     """Return all stages of a pair by name, each one after those that it needs."""
-    caches, models = _caches(pair), trainings(pair)
+    models = trainings(pair)
+    results = [
+        *(evaluate.stage(training.name) for training in models),
+        *(deployment.stage(training.name) for training in models),
+    ]
     stages = (
         Stage(
             "prepare",
@@ -48,18 +56,42 @@ def table(pair: Pair) -> dict[str, Stage]:
             needs=("prepare",),
             clear=lambda pair: files.remove(pair.bin_dir),
         ),
-        *(training_stage(pair, training) for training in models if not training.teacher),
-        *caches.values(),
-        *(training_stage(pair, training) for training in models if training.teacher),
-        *(evaluate.stage(training.name) for training in models),
+        *_of_models(pair, models),
+        *results,
+        speed.stage(after=tuple(stage.name for stage in results)),
         Stage(
             "report",
             _report,
             inputs=None,
-            after=tuple(evaluate.name(training.name) for training in models),
+            after=(*(stage.name for stage in results), speed.NAME),
         ),
     )
     return {stage.name: stage for stage in stages}
+
+
+def _of_models(pair: Pair, models: Iterable[Training]) -> Iterator[Stage]:
+    """Yield the stage of each training, and before it those that only serve trainings."""
+    supports = _supports(pair)
+    for training in models:
+        stage = training_stage(pair, training)
+        yield from _before(stage, supports, lambda stage: stage.needs)
+        yield stage
+
+
+def translations(pair: Pair, words: Collection[str]) -> list[Translation]:
+    """Return the translations that the words ask for: ``translate``, or with a teacher's name.
+
+    Raises:
+        PipelineError: a word is another one, or there is none.
+    """
+    texts = (training.training_text for training in trainings(pair))
+    found = [Translation(text.translator) for text in texts if text.translated]
+    by_name = {translation.name: translation for translation in found}
+    if not words or not set(words) <= {"translate", *by_name}:
+        raise PipelineError(f"--shard goes with translate alone, or {', '.join(by_name)}")
+    if "translate" in words:
+        return list(by_name.values())
+    return [by_name[word] for word in words]
 
 
 def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
@@ -71,40 +103,64 @@ def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
     stages, known = table(pair), names(pair.models)
     if unknown := [word for word in words if word not in (*known, *stages)]:
         raise PipelineError(f"unknown stage {unknown[0]}: choose from {', '.join(known)}")
-    asked = {name for name in stages if not words or {name, group(name)} & set(words)}
+    asked = _asked(pair, stages, words)
     untrained = {
-        evaluate.name(model.name)
+        name(model.name)
         for model in pair.models
         if model.name not in asked and not state.is_done(pair.run_dir, model.name)
+        for name in (evaluate.name, deployment.name)
     }
     asked -= untrained - set(words)
     groups = {group(name) for name in asked}
-    if "evaluate" in words and "evaluate" not in groups:
-        raise PipelineError("evaluate needs a trained model, and none is done")
+    for word in ("evaluate", "export"):
+        if word in words and word not in groups:
+            raise PipelineError(f"{word} needs a trained model, and none is done")
     if "cache" in words and "cache" not in groups:
         raise PipelineError(f"no training of {pair.name} has task.teacher_cache, so none needs one")
     scored = any(evaluate.scores(pair, model.name) for model in pair.models)
     if "report" in asked and "evaluate" not in groups and not scored:
         raise PipelineError("report needs evaluate, which is not done")
-    found = {stage.name for stage in with_caches(pair, [stages[name] for name in asked])}
+    if speed.NAME in words and "export" not in groups and not deployment.exported(pair):
+        raise PipelineError("speed needs export, which is not done")
+    found = {stage.name for stage in with_supports(pair, [stages[name] for name in asked])}
     return [stage for name, stage in stages.items() if name in found]
 
 
-def with_caches(pair: Pair, stages: Iterable[Stage]) -> list[Stage]:
-    """Return the stages, and before them the caches that they need and that are not filled yet."""
-    caches, stages = _caches(pair), list(stages)
+def _asked(pair: Pair, stages: Mapping[str, Stage], words: Collection[str]) -> set[str]:
+    """Return the stages that the words name; of a kind those that default models need, if any."""
+    others = {model.name for model in pair.models} - {model.name for model in pair.default_models}
+    supports = _supports(pair)
+    usual = stages.keys() - others - supports.keys()
+    for name in tuple(usual):
+        usual |= {stage.name for stage in _before(stages[name], supports, lambda s: s.needs)}
+    if not words:
+        return usual
+    asked = stages.keys() & set(words)
+    for word in set(words) - asked:
+        of_kind = {name for name in stages if group(name) == word}
+        asked |= of_kind & usual or of_kind
+    return asked
+
+
+def with_supports(pair: Pair, stages: Iterable[Stage]) -> list[Stage]:
+    """Return the stages, and before them those that serve them alone and are not done yet.
+
+    These are a teacher's translations, the texts made of them, and a teacher's answers.
+    """
+    supports, stages = _supports(pair), list(stages)
     there = {stage.name for stage in stages}
     new: dict[str, Stage] = {}
     for stage in stages:
-        missing = set(stage.missing(pair)) - there
-        if missing <= caches.keys():  # else it cannot run anyway
-            new |= {name: caches[name] for name in missing}
+        needed = list(_before(stage, supports, lambda stage: stage.missing(pair)))
+        known = there | {stage.name for stage in needed}
+        if set(stage.missing(pair)) <= known:  # else it cannot run anyway
+            new |= {stage.name: stage for stage in needed if stage.name not in there}
     return [*new.values(), *stages]
 
 
 def training_stage(pair: Pair, training: Training) -> Stage:
     """Return the stage that makes a model."""
-    filled = (cache.name(training.teacher),) if training.cached(pair) else ()
+    filled = (cache.name(training),) if training.cached(pair) else ()
     return Stage(
         training.name,
         training.run,
@@ -120,14 +176,33 @@ def group(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _caches(pair: Pair) -> dict[str, Stage]:
-    """Return the stage of each teacher whose answers a training reads from a cache."""
-    readers: dict[str, Training] = {}
+def _supports(pair: Pair) -> dict[str, Stage]:
+    """Return the stages that serve trainings: translations, texts, and teachers' answers.
+
+    Of several trainings that read the same answers, the first one's config says how to find them.
+    """
+    found: dict[str, Stage] = {}
     for training in trainings(pair):
+        text, stages = training.training_text, []
+        if text.translated:
+            stages.append(Translation(text.translator).stage(pair))
+        if not text.plain:
+            stages.append(TrainingText(text).stage)
         if training.teacher and training.cached(pair):
-            readers.setdefault(training.teacher, training)
-    stages = [cache.TeacherCache(teacher, reader).stage for teacher, reader in readers.items()]
-    return {stage.name: stage for stage in stages}
+            stages.append(cache.TeacherCache(training.teacher, training).stage)
+        for stage in stages:
+            found.setdefault(stage.name, stage)
+    return found
+
+
+def _before(
+    stage: Stage, supports: Mapping[str, Stage], needs: Callable[[Stage], Iterable[str]]
+) -> Iterator[Stage]:
+    """Yield the stages that serve a stage and that it needs, each after those that it needs."""
+    for need in needs(stage):
+        if need in supports:
+            yield from _before(supports[need], supports, needs)
+            yield supports[need]
 
 
 def _report(pair: Pair) -> dict[str, Any]:
@@ -135,4 +210,6 @@ def _report(pair: Pair) -> dict[str, Any]:
 
     say(f"\n{report.build(pair)}")
     say(f"report: {pair.run_dir / 'report.html'} (and report.md, report.json)")
+    if line := speed.command_line(pair):
+        say(f"\nto translate with the best exported student:\n  {line}")
     return {}

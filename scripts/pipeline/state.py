@@ -91,8 +91,10 @@ def changes(old: Inputs, new: Inputs) -> list[str]:
 
 
 @contextlib.contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
+def locked(run_dir: Path, *, shared: bool = False) -> Iterator[None]:
     """Keep a second pipeline out of `run_dir` for as long as the block runs.
+
+    With `shared`, others that share it may be at work at the same time.
 
     The lock goes with the process and with the commands that it starts: a kill leaves nothing to
     clean up, and a training that outlives its pipeline keeps the next one out.
@@ -105,9 +107,20 @@ def locked(run_dir: Path) -> Iterator[None]:
         if fcntl is not None:
             os.set_inheritable(file.fileno(), True)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
             except OSError:
                 raise PipelineError(
                     f"another pipeline, or a training that it left behind, is at work in {run_dir}"
                 ) from None
+        yield
+
+
+@contextlib.contextmanager
+def one_at_a_time(run_dir: Path) -> Iterator[None]:
+    """Wait until no other process, on this machine or another, is in such a block."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / ".setup.lock").open("w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

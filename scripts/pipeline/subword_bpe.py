@@ -59,6 +59,21 @@ def model_files(languages: Iterable[str], settings: Mapping[str, Any]) -> list[s
     return [_CODES, *(f"vocab.{language}" for language in languages if threshold)]
 
 
+def join(subwords: str) -> str:
+    """Return the tokens, with spaces between them, that subwords make."""
+    return f"{subwords} ".replace("@@ ", "").strip()
+
+
+def exported(folder: Path, language: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `ka_fairseq.export.export_folder` is to know to segment one language."""
+    codes, *vocabulary = model_files([language], settings)
+    found = {"codes": folder / codes}
+    if vocabulary:
+        found["vocabulary"] = folder / vocabulary[0]
+        found["vocabulary_threshold"] = settings["vocabulary_threshold"]
+    return found
+
+
 class Segmenter:
     """BPE of one language; with a threshold, merges that lead to a rare subword are taken back.
 

@@ -54,7 +54,7 @@ def run(pair: Pair, points: Sequence[Point], slots: Sequence[Slot], *, force: bo
     ]
     schedule.run(
         pair,
-        stages.with_caches(pair, trainings),
+        stages.with_supports(pair, trainings),
         slots,
         title=FOLDER,
         on_done=lambda: _write_results(pair, points),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pipeline import commands, exporting, files, given_teacher, hydra_configs, state, training_log
@@ -11,6 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.models import Model
 from pipeline.progress import bar, say
 from pipeline.settings import USER_DIR, Pair
+from pipeline.teacher_text import binarizing
 
 # What the pipeline sets itself, or what leaves the trained model as it is.
 _NO_INPUTS = (
@@ -31,7 +33,9 @@ class Training(Model):
     @property
     def needs(self) -> tuple[str, ...]:
         """The stages that must be done before."""
-        return ("binarize", *(name for name in (self.start, self.teacher) if name))
+        text = self.training_text
+        texts = () if text.plain else (binarizing.stage_name(text),)
+        return ("binarize", *texts, *(name for name in (self.start, self.teacher) if name))
 
     def inputs(self, pair: Pair) -> dict[str, Any]:
         """Return what the model depends on."""
@@ -110,7 +114,7 @@ class Training(Model):
         overrides: dict[str, Any] = {
             "hydra.run.dir": folder,
             "common.user_dir": str(USER_DIR),
-            "task.data": str(pair.bin_dir),
+            "task.data": str(binarizing.folder(pair, self.training_text)),
             "task.source_lang": pair.source_lang,
             "task.target_lang": pair.target_lang,
             "checkpoint.save_dir": folder,
@@ -122,7 +126,7 @@ class Training(Model):
         if self.teacher:
             overrides["task.teacher_path"] = str(pair.best_checkpoint(self.teacher))
             if self.cached(pair):
-                overrides["task.teacher_cache"] = str(pair.teacher_cache(self.teacher))
+                overrides["task.teacher_cache"] = str(self.cache_folder(pair))
         return {**overrides, **self._without_fp16(pair), **pair.training}
 
     def _without_fp16(self, pair: Pair) -> dict[str, Any]:
@@ -138,6 +142,11 @@ class Training(Model):
             return bool(self.teacher and self.resolved(pair).get("task.teacher_cache"))
         except PipelineError:  # no config, or no valid one: an error where it is asked for
             return False
+
+    def cache_folder(self, pair: Pair) -> Path:
+        """Where the teacher's answers for its text are."""
+        text = self.training_text
+        return pair.teacher_cache(str(self.teacher), "" if text.plain else text.name)
 
     def resolved(self, pair: Pair) -> dict[str, Any]:
         """Return all settings that its config, the list and the pair give, by their dotted keys."""

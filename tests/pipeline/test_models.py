@@ -103,7 +103,8 @@ def test_one_entry_and_one_file_are_a_training(load):
     table = stages.table(pair)
     assert table["tail"].needs == ("binarize", "learner", "teacher", "cache.teacher")
     assert "evaluate.tail" in table["report"].after
-    assert [*stages.names(pair.models)][-3:] == ["tail", "evaluate", "report"]
+    assert [*stages.names(pair.models)][-5:] == [*("tail", "evaluate", "export", "speed", "report")]
+    assert "export.tail" in table["speed"].after
     inputs = table["tail"].inputs(pair)
     assert (inputs["criterion._name"], inputs["criterion.top_k_form"]) == ("backward_kl", "tail")
     assert inputs["criterion.transfer_weight"] == 0.7 and inputs["task.teacher_cache"]

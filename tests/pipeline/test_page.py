@@ -8,6 +8,8 @@ import pytest
 from lxml import html
 from pipeline import analyse, evaluate, files, page, report, settings, state, tables
 
+from tests.pipeline.exported import add_speed
+
 NAMES = settings.load(settings.CONFIGS / "demo", Path()).titles
 SOURCES = [f"Satz <{number}>" for number in range(12)]
 REFERENCES = [f"This is sentence number {number} of the test" for number in range(12)]
@@ -31,6 +33,7 @@ def evaluated(pair):
     kd[3], ka[5] = "This is wrong", ""
     for model, translations in {"teacher": same, "learner": same, "kd": kd, "ka": ka}.items():
         add(pair, model, translations)
+    add_speed(pair, teacher=20.0, learner=80.0, ka=81.0)
     return pair
 
 
@@ -75,10 +78,14 @@ def test_what_the_page_shows(evaluated, written):
     assert "nrefs:1|case:mixed|eff:no" in text
     # No model was trained, so there is nothing to analyse.
     assert "What the learners do" not in text
-    scores, sizes = document.findall(".//table[@class='rows']")
-    for table, expected in (
-        (scores, tables.scores(content, NAMES, chrf_gap=True)),
-        (sizes, tables.sizes(content, NAMES)),
+    expected_tables = (
+        tables.scores(content, NAMES, chrf_gap=True),
+        tables.differences(content, NAMES),
+        tables.exports(content, NAMES),
+        tables.sizes(content, NAMES),
+    )
+    for table, expected in zip(
+        document.findall(".//table[@class='rows']"), expected_tables, strict=True
     ):
         assert cells(table.findall("thead/tr/th")) == list(expected[0])
         found = [cells(row) for row in table.findall("tbody/tr")]
@@ -98,6 +105,17 @@ def test_the_best_is_marked_where_its_interval_excludes_zero(evaluated):
     document = html.parse(evaluated.run_dir / "report.html")
     (row,) = document.findall(".//tr[@class='best']")
     assert cells(row)[0] == NAMES["kd"]
+
+
+def test_quality_over_speed_is_drawn_where_models_were_measured(evaluated, written):
+    _, document = written
+    drawn = "BLEU over sentences a second"
+    assert [image.get("alt") for image in document.findall(".//img")].count(drawn) == 1
+    state.forget(evaluated.run_dir, "speed")
+    report.build(evaluated)
+    text = (evaluated.run_dir / "report.html").read_text(encoding="utf-8")
+    assert drawn not in text and "As exported" not in text
+    assert not list(evaluated.run_dir.glob("quality_over_speed.*"))
 
 
 def test_each_cell_names_its_column_where_the_heads_are_hidden(written):
@@ -138,11 +156,23 @@ def test_the_widest_tables_fit_where_rows_are_not_blocks(written):
         "train_minutes": 1234.5,
         "gap_recovered": {"bleu": -1.234, "chrf": -1.234},
         "differences": dict.fromkeys(tables.BASELINES, difference),
+        "export": {"quantization": "int8_float32", "megabytes": 12345.6},
     }
+    times = dict.fromkeys(("sentences_per_second", "words_per_second", "p50_ms", "p95_ms"), 12345.6)
+    measured = dict.fromkeys(("one_thread", "all_threads", "gpu"), times)
+    row["speed"] = {**measured, "bleu": 100.0, "times_teacher": 123.4}
+    content["measured"]["settings"] = {key: {"threads": 128} for key in measured}
+    content["measured"]["quantization"] = "int8_float32"
     content["models"] = [{**row, "model": model} for model in NAMES]
     content["baselines"] = list(tables.BASELINES)
-    assert_fits(document, tables.scores(content, NAMES, chrf_gap=True))
-    assert_fits(document, tables.sizes(content, NAMES))
+    for table in (
+        tables.scores(content, NAMES, chrf_gap=True),
+        tables.differences(content, NAMES),
+        tables.exports(content, NAMES),
+        tables.exports_on_gpu(content, NAMES),
+        tables.sizes(content, NAMES),
+    ):
+        assert_fits(document, table)
 
 
 def test_models_without_a_checkpoint_of_an_epoch_are_not_analysed(pair):

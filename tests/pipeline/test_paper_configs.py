@@ -19,7 +19,11 @@ import ka_fairseq  # noqa: F401  registers the tasks and criterions
 from tests.pipeline.conftest import ROOT
 
 WMT, IWSLT = "wmt17_de_en", "iwslt15_th_en"
-NAMES = ["teacher", "learner", "control", "kd", "ka", "mixture", "topk"]
+NAMES = [
+    *("teacher", "learner", "control", "kd", "ka", "mixture", "topk"),
+    *("tie_kd", "ka_argmax", "ka_on_policy"),
+]
+CRITERIONS = {"kd": "forward_kl", "mixture": "jsd_mixture", "topk": "topk_kl", "tie_kd": "tie_kd"}
 TYPES = {WMT: 40_000, IWSLT: 10_000}
 LANGUAGES = {WMT: ("de", "en"), IWSLT: ("th", "en")}
 
@@ -139,8 +143,9 @@ def test_settings(pair, name):
     if name == "control":
         assert cfg.criterion._name == "label_smoothed_cross_entropy"
         return
-    criterion = {"kd": "forward_kl", "ka": "backward_kl", "mixture": "jsd_mixture"}
-    assert cfg.criterion._name == criterion.get(name, "topk_kl")
+    assert cfg.criterion._name == CRITERIONS.get(name, "backward_kl")
+    assert cfg.task.views == ("argmax" if name == "ka_argmax" else None)
+    assert cfg.task.on_policy_fraction == (0.5 if name == "ka_on_policy" else 0)
     assert cfg.criterion.transfer_weight == 0.5
     assert cfg.criterion.get("top_k", 0) == (8 if name == "topk" else 0)
     assert cfg.task.teacher_path == f"runs/{pair}/teacher/checkpoint_best.pt"

@@ -32,6 +32,7 @@ TINY = {
     "model.encoder_attention_heads": 2,
     "model.decoder_attention_heads": 2,
 }
+STAGES_AFTER = ("evaluate", "export", "speed", "report")
 # What differs between the pairs is their text; one of them goes through every training.
 STAGES = {
     "wmt17_de_en": ("teacher", "learner", "control", "kd", "ka", "mixture", "topk"),
@@ -54,7 +55,7 @@ class Project:
         return STAGES[self.name]
 
     def run_all(self) -> int:
-        return self.run("prepare", "binarize", *self.trainings, "evaluate", "report")
+        return self.run("prepare", "binarize", *self.trainings, *STAGES_AFTER)
 
     @property
     def folder(self) -> Path:
@@ -90,10 +91,13 @@ def test_the_table(project):
     content = json.loads((project.folder / "report.json").read_text(encoding="utf-8"))
     assert [row["model"] for row in content["models"]] == list(project.trainings)
     assert "tok:13a" in content["signatures"]["BLEU"]
+    for row in content["models"]:
+        assert row["export"]["megabytes"] > 0 and row["speed"]["times_teacher"] > 0
 
 
 def test_translations_are_detokenized(project):
-    text = (project.folder / "evaluate" / "learner.en").read_text(encoding="utf-8")
+    found = [project.folder / "evaluate" / f"{name}.en" for name in ("learner", "export.learner")]
+    text = "".join(path.read_text(encoding="utf-8") for path in found)
     assert "@@" not in text
     assert "&apos;" not in text
     assert "▁" not in text
@@ -102,8 +106,8 @@ def test_translations_are_detokenized(project):
 def test_another_start_does_nothing_again(project, capsys):
     assert project.run_all() == 0
     said = set(capsys.readouterr().out.splitlines())
-    evaluated = [f"evaluate.{name}" for name in project.trainings]
-    for name in ("prepare", "binarize", *project.trainings, *evaluated):
+    results = [f"{stage}.{n}" for stage in ("evaluate", "export") for n in project.trainings]
+    for name in ("prepare", "binarize", *project.trainings, *results, "speed"):
         assert f"{name}: done already" in said
 
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 from pipeline import evaluate, files, report, state, training_log
 
+from tests.pipeline.exported import add_speed, add_state
+
 REFERENCES = [f"The number of row {n} is shown in the dialog" for n in range(40)]
 GOOD = [line.replace("shown", "displayed") if n % 4 else line for n, line in enumerate(REFERENCES)]
 BAD = ["The dialog shows" for _ in REFERENCES]
@@ -65,7 +67,7 @@ def table(text, head):
 
 def test_tables(evaluated):
     text = report.build(evaluated)
-    scores, sizes = table(text, "chrF"), table(text, "parameters")
+    scores, sizes, differences = (table(text, head) for head in ("chrF", "parameters", "vs KD"))
     names = ["teacher", "learner", "KD (forward KL)", "KA, top-8"]
     assert list(scores) == names and list(sizes) == names
     assert sizes["teacher"] == {
@@ -77,9 +79,9 @@ def test_tables(evaluated):
     }
     teacher, kd = scores["teacher"], scores["KD (forward KL)"]
     assert teacher["BLEU"] == teacher["chrF"] == "100.0"
-    assert teacher["p vs KD"] == "<0.001"
-    assert kd["vs KD"] == kd["p vs KD"] == "–"
-    assert "vs control" not in teacher  # there is none
+    assert differences["teacher"]["p vs KD"] == "<0.001"
+    assert set(differences["KD (forward KL)"].values()) == {"KD (forward KL)", "–"}
+    assert "vs control" not in differences["teacher"]  # there is none
     # The same translations as the learner's.
     assert kd["gap recovered"] == "0 %" and teacher["gap recovered"] == "–"
     assert "`nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:" in text
@@ -130,9 +132,11 @@ def test_without_faults_there_are_no_warnings(evaluated):
 def test_tables_with_models_missing(evaluated, missing):
     add_result(evaluated, "control", BAD, [50, 50])
     state.forget(evaluated.run_dir, f"evaluate.{missing}")
-    scores = table(report.build(evaluated), "chrF")
+    text = report.build(evaluated)
+    scores = table(text, "chrF")
     assert len(scores) == 4 and evaluated.titles[missing] not in scores
-    heads = next(iter(scores.values())).keys()
+    baseline = "vs KD" if missing == "control" else "vs control"
+    heads = {*next(iter(scores.values())), *next(iter(table(text, baseline).values()))}
     assert ("vs control" in heads) == (missing != "control")
     assert ("vs KD" in heads) == (missing != "kd")
     assert ("gap recovered" in heads) == (missing not in ("teacher", "learner"))
@@ -149,8 +153,27 @@ def test_same_seed_same_report(evaluated):
     assert report.build(evaluated) == report.build(evaluated)
 
 
-@pytest.mark.parametrize("name", ["validation_bleu", "transfer_loss"])
+def test_exported_models_have_size_and_speed(evaluated):
+    add_speed(evaluated, teacher=20.0, learner=80.0, topk=82.5)
+    add_state(evaluated, "kd", refused="CTranslate2 has no adaptive softmax")
+    text = report.build(evaluated)
+    scores, exports = table(text, "chrF"), table(text, "words/s")
+    heads = ["model", "BLEU", "chrF", "gap recovered", "MB", "sentences/s", "÷ teacher"]
+    assert list(scores["teacher"]) == heads
+    assert list(scores["KA, top-8"].values())[4:] == ["8.2", "82.5", "4.1"]
+    assert list(scores["KD (forward KL)"].values())[4:] == ["–", "–", "–"]
+    assert exports["learner"]["BLEU, int8"] == "40.0"
+    assert "- Not exported: KD (forward KL): CTranslate2 has no adaptive softmax" in text
+    content = json.loads((evaluated.run_dir / "report.json").read_text(encoding="utf-8"))
+    learner = next(row for row in content["models"] if row["model"] == "learner")
+    assert learner["speed"]["times_teacher"] == 4 and learner["export"]["megabytes"] == 8
+    assert content["measured"]["settings"]["all_threads"] == {"threads": 8}
+    assert "![BLEU over speed](quality_over_speed.png)" in text
+
+
+@pytest.mark.parametrize("name", ["validation_bleu", "transfer_loss", "quality_over_speed"])
 def test_plots_are_pictures(evaluated, name):
+    add_speed(evaluated, teacher=20.0, learner=80.0)
     report.build(evaluated)
     assert (evaluated.run_dir / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (evaluated.run_dir / f"{name}.svg").read_text(encoding="utf-8")

@@ -47,7 +47,7 @@ class Work:
     def __init__(self):
         self.events = []
 
-    def stage(self, name, needs=(), after=(), fails=False, action=lambda pair: None):
+    def stage(self, name, needs=(), after=(), fails=False, action=lambda pair: None, alone=False):
         def run(pair):
             self.events.append(f"begin {name}")
             action(pair)
@@ -56,7 +56,7 @@ class Work:
             self.events.append(f"end {name}")
             return {}
 
-        return Stage(name, run, lambda pair: {}, needs=needs, after=after)
+        return Stage(name, run, lambda pair: {}, needs=needs, after=after, alone=alone)
 
     @property
     def begun(self):
@@ -96,6 +96,20 @@ def test_no_more_at_a_time_than_there_are_slots(pair, work):
     assert len(most) == 9
     assert max(map(len, most)) == 2
     assert all(len(set(together)) == len(together) for together in most)
+
+
+def test_what_runs_alone_waits_for_all_that_can_run(pair, work):
+    stages = [
+        work.stage("learner"),
+        work.stage("speed", after=["learner"], alone=True),
+        work.stage("latency", alone=True),
+        work.stage("report", after=["speed"]),
+        work.stage("seeds/2/learner", ["learner"], action=lambda pair: time.sleep(0.05)),
+        work.stage("seeds/2/kd", ["seeds/2/learner"]),
+    ]
+    schedule.run(pair, stages, TWO)
+    alone = [event for name in ("speed", "latency") for event in (f"begin {name}", f"end {name}")]
+    assert work.events[-6:] == [*alone[:2], "begin report", "end report", *alone[2:]]
 
 
 def test_a_failure_stops_what_needs_it_and_nothing_else(pair, work, capsys):

@@ -138,13 +138,29 @@ def test_a_stage_needs_the_ones_before(pair):
         stages.table(pair)["kd"].execute(pair)
     with pytest.raises(PipelineError, match=r"^evaluate needs a trained model"):
         chosen(pair, "evaluate")
+    with pytest.raises(PipelineError, match=r"^export needs a trained model"):
+        chosen(pair, "export")
     with pytest.raises(PipelineError, match=r"^report needs evaluate"):
         chosen(pair, "report")
 
 
 def test_without_a_word_all_stages_are_chosen(pair):
-    assert chosen(pair) == list(stages.table(pair))
-    assert list(dict.fromkeys(map(stages.group, chosen(pair)))) == stages.names(pair.models)
+    everything = replace(pair, everything=True)
+    assert chosen(everything) == list(stages.table(pair))
+    kinds = list(dict.fromkeys(map(stages.group, chosen(everything))))
+    assert kinds == stages.names(pair.models)
+
+
+def test_models_that_are_not_trained_by_default_are_left_out(pair):
+    left = [name for name in stages.table(pair) if name not in chosen(pair)]
+    texts = ("text.best", "text.reference", "text.mbr")
+    models = [model.name for model in pair.models if not model.default]
+    assert set(left) == {
+        *("translate.teacher", *texts, "cache.teacher.best"),
+        *(name for model in models for name in (model, f"evaluate.{model}")),
+    }
+    done(pair, "seq_kd")  # then it has its row, all the same
+    assert "evaluate.seq_kd" in chosen(pair) and "seq_kd" not in chosen(pair)
 
 
 def test_each_stage_comes_after_those_that_it_needs(pair):
@@ -161,6 +177,9 @@ def test_models_that_are_done_or_will_be_are_evaluated(pair):
     assert chosen(pair, "control", "evaluate") == [
         *("control", "evaluate.teacher", "evaluate.learner", "evaluate.control")
     ]
+    assert chosen(pair, "control", "export") == [
+        *("control", "export.teacher", "export.learner", "export.control")
+    ]
     assert chosen(pair, "evaluate.learner", "report") == ["evaluate.learner", "report"]
 
 
@@ -169,6 +188,16 @@ def test_the_cache_is_filled_before_the_training_that_reads_it(pair):
     assert chosen(pair, "control", "kd") == ["control", "cache.teacher", "kd"]
     done(pair, "cache.teacher")
     assert chosen(pair, "kd") == ["kd"]
+
+
+def test_a_model_brings_the_stages_that_serve_it_alone(pair):
+    done(pair, "binarize", "teacher", "learner", "seq_kd")
+    served = ["translate.teacher", "text.best", "cache.teacher.best", "seq_kd_ka"]
+    assert chosen(pair, "seq_kd_ka") == served
+    assert chosen(pair, "cache") == ["cache.teacher"]
+    assert chosen(pair, "translate") == ["translate.teacher"]
+    done(pair, "translate.teacher", "text.best", "cache.teacher.best")
+    assert chosen(pair, "seq_kd_ka") == ["seq_kd_ka"]
 
 
 def test_a_pair_without_a_cache_has_no_stage_for_it(tmp_path):

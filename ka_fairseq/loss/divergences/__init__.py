@@ -5,8 +5,11 @@ Functions of log-probabilities: p is the learner's distribution, q the teacher's
 :func:`register_divergence`.
 """
 
+from ka_fairseq.loss.divergences.adaptive_kl import AdaptiveKL
+from ka_fairseq.loss.divergences.alpha_beta import AlphaBeta
 from ka_fairseq.loss.divergences.base import Divergence, Term
 from ka_fairseq.loss.divergences.by_autograd import ByAutograd
+from ka_fairseq.loss.divergences.jensen_shannon import JensenShannon
 from ka_fairseq.loss.divergences.kl import (
     BACKWARD_KL,
     FORWARD_KL,
@@ -23,16 +26,25 @@ from ka_fairseq.loss.divergences.registry import (
     divergence_names,
     register_divergence,
 )
+from ka_fairseq.loss.divergences.skew_kl import SkewBackwardKL, SkewForwardKL
+from ka_fairseq.loss.divergences.total_variation import TotalVariation
+from ka_fairseq.loss.divergences.values import values
 
 __all__ = [
     "BACKWARD_KL",
     "FORWARD_KL",
     "JSD_MIXTURE",
     "TOP_K_FORMS",
+    "AdaptiveKL",
+    "AlphaBeta",
     "ByAutograd",
     "Divergence",
+    "JensenShannon",
     "KLMixture",
+    "SkewBackwardKL",
+    "SkewForwardKL",
     "Term",
+    "TotalVariation",
     "backward_kl",
     "check_top_k",
     "divergence_named",
@@ -40,4 +52,5 @@ __all__ = [
     "forward_kl",
     "jsd_mixture",
     "register_divergence",
+    "values",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -42,6 +43,21 @@ class Term(NamedTuple):
         else:
             gradient.scatter_add_(-1, self.support, self.slope * (scale * self.sign))
 
+    def weighted(self, weights: Tensor) -> Term:
+        """The same times a weight for each row, shape (n,)."""
+        column = weights.unsqueeze(-1)
+        return self._replace(
+            value=self.value * weights,
+            slope=self.slope * column,
+            slope_sum=self.slope_sum * weights,
+            along=self.along * column,
+        )
+
+
+def not_negative(values: Tensor) -> Tensor:
+    """Lift values that rounding took below zero."""
+    return values.clamp(min=0)
+
 
 class Divergence(ABC):
     """D between a learner's distribution p and a teacher's q, a row at a time.
@@ -50,8 +66,10 @@ class Divergence(ABC):
         top_k: sums over this many tokens only; 0 is the whole vocabulary.
         compiles: whether torch.compile can take what it does.
         passes: how many times the memory of a closed form it takes.
+        options: what can be set of it: the option's name on the command line → the field's here.
     """
 
+    options: ClassVar[Mapping[str, str]] = {}
     top_k: int = 0
     compiles: bool = True
     passes: int = 1
@@ -69,6 +87,26 @@ class Divergence(ABC):
         if top_k:
             raise ValueError("it sums over the whole vocabulary: leave the top-k options out")
         return self
+
+    def configured(self, **values: float) -> Divergence:
+        """The same with other values of some of its :attr:`options`.
+
+        Raises:
+            ValueError: it does not take an option, or not this value.
+        """
+        for option in values:
+            if option not in self.options:
+                takes = ", ".join(self.options) or "none"
+                raise ValueError(f"{option} is no option of it; it takes {takes}")
+        return replace(self, **{self.options[option]: values[option] for option in values})
+
+    def with_backward_share(self, share: float) -> Divergence:
+        """The same mixture of both KLs with another share of the backward one, from 0 to 1.
+
+        Raises:
+            ValueError: it is no mixture of both.
+        """
+        raise ValueError("it is no mixture of both KLs, as jsd_mixture is")
 
     def needs_whole_teacher(self, vocabulary: int) -> bool:
         """Whether more is asked of q than its log-probabilities at the learner's k best."""

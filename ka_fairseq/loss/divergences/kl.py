@@ -27,14 +27,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ka_fairseq.loss.distribution import Distribution
-from ka_fairseq.loss.divergences.base import Divergence, Term
+from ka_fairseq.loss.divergences.base import Divergence, Term, not_negative
+from ka_fairseq.loss.divergences.values import values
 
 TOP_K_FORMS = ("generalized", "tail", "partial")
 
@@ -74,6 +72,12 @@ class KLMixture(Divergence):
         """The same over the k best tokens."""
         return replace(self, top_k=top_k, top_k_form=top_k_form)
 
+    def with_backward_share(self, share: float) -> KLMixture:
+        """The same with other shares; a share of 0 leaves that KL out."""
+        if not self.forward or not self.backward:
+            return super().with_backward_share(share)
+        return replace(self, forward=1 - share, backward=share)
+
     def needs_whole_teacher(self, vocabulary: int) -> bool:
         """Whether more is asked of q than its log-probabilities at the learner's k best."""
         restricted = 0 < self.top_k < vocabulary and self.top_k_form != "tail"
@@ -101,7 +105,12 @@ def forward_kl(
     top_k: int = 0,
     top_k_form: str = "generalized",
 ) -> Tensor:
-    """KL(q‖p) = Σ_y q(y)·(log q(y) − log p(y)): knowledge distillation (Sun & Cross, Eq. 1).
+    """Knowledge distillation, KD.
+
+    Formula: KL(q‖p) = Σ_y q·(log q − log p)
+    Source: Hinton et al. 2015, arXiv 1503.02531; Sun & Cross 2020, Eq. 1
+    When: the usual one; the learner is to cover all that the teacher says, and it works from
+        scratch
 
     Args:
         learner_lprobs: log p, shape (N, V).
@@ -115,7 +124,7 @@ def forward_kl(
     Raises:
         ValueError: shapes differ, or ``top_k`` or ``top_k_form`` is not valid.
     """
-    return _values(FORWARD_KL.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
+    return values(FORWARD_KL.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
 
 
 def backward_kl(
@@ -125,12 +134,17 @@ def backward_kl(
     top_k: int = 0,
     top_k_form: str = "generalized",
 ) -> Tensor:
-    """KL(p‖q) = Σ_y p(y)·(log p(y) − log q(y)): knowledge acquisition (Sun & Cross, Eq. 3, 11).
+    """Knowledge acquisition, KA.
+
+    Formula: KL(p‖q) = Σ_y p·(log p − log q)
+    Source: Sun & Cross 2020, arXiv 2008.10077, Eq. 3 and 11
+    When: a learner that was trained before is to give up what the teacher does not say; from
+        scratch it does badly
 
     The arguments, result and errors are those of :func:`forward_kl`, but the top-k set is the
     learner's own (§3.3).
     """
-    return _values(BACKWARD_KL.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
+    return values(BACKWARD_KL.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
 
 
 def jsd_mixture(
@@ -140,13 +154,17 @@ def jsd_mixture(
     top_k: int = 0,
     top_k_form: str = "generalized",
 ) -> Tensor:
-    """½·KL(q‖p) + ½·KL(p‖q) (Sun & Cross, §5.3 and Table 2, "½KA + ½KD").
+    """Half of Jeffreys' divergence, which the paper calls JSD.
 
-    The paper calls it JSD. It is half of Jeffreys' symmetric divergence, not the Jensen–Shannon
-    divergence. Each half takes its own top-k set. Arguments, result and errors are those of
-    :func:`forward_kl`.
+    It is not the Jensen–Shannon divergence, which is ``js``. Each half takes its own top-k set.
+
+    Formula: ½·KL(q‖p) + ½·KL(p‖q): half of Jeffreys' divergence, not Jensen–Shannon's
+    Source: Jeffreys 1946; Sun & Cross 2020, §5.3 and Table 2, "½KA + ½KD"
+    When: between the two, or from one to the other by `--mixture-schedule`
+
+    Arguments, result and errors are those of :func:`forward_kl`.
     """
-    return _values(JSD_MIXTURE.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
+    return values(JSD_MIXTURE.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
 
 
 # -- values and derivatives of each form -----------------------------------------------------------
@@ -158,28 +176,28 @@ def jsd_mixture(
 def _forward_whole(p: Distribution, q: Distribution, _: int) -> Term:
     """Σ q·(log q − log p); ∂/∂log p = −q."""
     value = (q.lprobs - p.lprobs).mul_(q.probs).sum(-1)
-    return Term(_not_negative(value), q.probs, q.probs.sum(-1), sign=-1)
+    return Term(not_negative(value), q.probs, q.probs.sum(-1), sign=-1)
 
 
 def _backward_whole(p: Distribution, q: Distribution, _: int) -> Term:
     """Σ p·d; ∂/∂log p = p·d + p."""
     slope = (p.lprobs - q.lprobs).mul_(p.probs)
     value = slope.sum(-1)
-    return Term(_not_negative(value), slope, value, along=1.0)
+    return Term(not_negative(value), slope, value, along=1.0)
 
 
 def _forward_generalized(p: Distribution, q: Distribution, k: int) -> Term:
     """Σ_S [−q·d + p − q]; ∂/∂log p = p − q on S."""
     support, p_s, q_s, d_s = _on_support(q.best(k), p, q)
     slope = p_s - q_s
-    return _on(support, _not_negative((slope - q_s * d_s).sum(-1)), slope)
+    return _on(support, not_negative((slope - q_s * d_s).sum(-1)), slope)
 
 
 def _backward_generalized(p: Distribution, q: Distribution, k: int) -> Term:
     """Σ_S [p·d − p + q]; ∂/∂log p = p·d on S."""
     support, p_s, q_s, d_s = _on_support(p.best(k), p, q)
     slope = p_s * d_s
-    return _on(support, _not_negative((slope + (q_s - p_s)).sum(-1)), slope)
+    return _on(support, not_negative((slope + (q_s - p_s)).sum(-1)), slope)
 
 
 def _forward_partial(p: Distribution, q: Distribution, k: int) -> Term:
@@ -204,7 +222,7 @@ def _forward_tail(p: Distribution, q: Distribution, k: int) -> Term:
     q_rest = log_q_rest.exp()
     value = (q_rest * (log_q_rest - log_p_rest)).squeeze(-1) - (q_s * d_s).sum(-1)
     slope = (p.lprobs - log_p_rest).clamp_(max=0).exp_().mul_(q_rest).scatter_(-1, support, q_s)
-    return Term(_not_negative(value), slope, slope.sum(-1), sign=-1)
+    return Term(not_negative(value), slope, slope.sum(-1), sign=-1)
 
 
 def _backward_tail(p: Distribution, q: Distribution, k: int) -> Term:
@@ -216,7 +234,7 @@ def _backward_tail(p: Distribution, q: Distribution, k: int) -> Term:
     log_p_rest = p.log_rest(support)
     ratio = log_p_rest - q.log_rest(support)
     value = (log_p_rest.exp() * ratio).squeeze(-1) + (p_s * d_s).sum(-1)
-    return _on(support, _not_negative(value), p_s * (d_s - ratio), ratio + 1)
+    return _on(support, not_negative(value), p_s * (d_s - ratio), ratio + 1)
 
 
 _FORWARD = {
@@ -243,41 +261,3 @@ def _on_support(
 
 def _on(support: Tensor, value: Tensor, slope: Tensor, along: Tensor | float = 0.0) -> Term:
     return Term(value, slope, slope.sum(-1), support, along=along)
-
-
-def _not_negative(values: Tensor) -> Tensor:
-    """Lift values that rounding took below zero."""
-    return values.clamp(min=0)
-
-
-# -- for autograd ----------------------------------------------------------------------------------
-
-
-def _values(divergence: KLMixture, learner_lprobs: Tensor, teacher_lprobs: Tensor) -> Tensor:
-    if learner_lprobs.shape != teacher_lprobs.shape or learner_lprobs.dim() != 2:
-        raise ValueError(
-            "learner and teacher log-probabilities must both have the shape (N, V), "
-            f"not {tuple(learner_lprobs.shape)} and {tuple(teacher_lprobs.shape)}"
-        )
-    return _OfLogProbs.apply(learner_lprobs, teacher_lprobs.detach(), divergence)
-
-
-class _OfLogProbs(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, learner: Tensor, teacher: Tensor, divergence: KLMixture) -> Tensor:
-        p, q = Distribution(learner), Distribution(teacher)
-        values = torch.zeros_like(p.lprobs[:, 0])
-        gradient = torch.zeros_like(p.lprobs)
-        for share, term in divergence.terms(p, q):
-            values += share * term.value
-            term.add_to(gradient, share)
-            gradient += share * term.along * p.probs
-        ctx.save_for_backward(gradient)
-        ctx.dtype = learner.dtype
-        return values
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_values: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return (gradient * of_values.unsqueeze(-1)).to(ctx.dtype), None, None

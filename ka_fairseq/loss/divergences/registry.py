@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from ka_fairseq.loss.divergences.adaptive_kl import AdaptiveKL
+from ka_fairseq.loss.divergences.alpha_beta import AlphaBeta
 from ka_fairseq.loss.divergences.base import Divergence
 from ka_fairseq.loss.divergences.by_autograd import ByAutograd, Value
+from ka_fairseq.loss.divergences.jensen_shannon import JensenShannon
 from ka_fairseq.loss.divergences.kl import BACKWARD_KL, FORWARD_KL, JSD_MIXTURE
+from ka_fairseq.loss.divergences.skew_kl import SkewBackwardKL, SkewForwardKL
+from ka_fairseq.loss.divergences.total_variation import TotalVariation
 
 _DIVERGENCES: dict[str, Divergence] = {}
 
@@ -66,3 +71,9 @@ def divergence_named(name: str) -> Divergence:
 register_divergence("forward_kl")(FORWARD_KL)
 register_divergence("backward_kl")(BACKWARD_KL)
 register_divergence("jsd_mixture")(JSD_MIXTURE)
+register_divergence("js")(JensenShannon())
+register_divergence("skew_forward_kl")(SkewForwardKL())
+register_divergence("skew_backward_kl")(SkewBackwardKL())
+register_divergence("tvd")(TotalVariation())
+register_divergence("alpha_beta")(AlphaBeta())
+register_divergence("adaptive_kl")(AdaptiveKL())

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from pipeline import training_log
 
 from tests.pipeline.comparing import MODELS
@@ -31,24 +33,69 @@ def test_the_table_has_every_model(run):
         assert 0 <= row["bleu"] <= 100
         assert row["parameters"] > 0
         assert row["differences"].keys() == {"control", "kd"} - {row["model"]}
+        assert row["export"]["quantization"] == "int8" and row["export"]["megabytes"] > 0
+        assert row["speed"]["one_thread"]["sentences_per_second"] > 0
     # fairseq rounds an epoch's seconds, and the learners' epochs take less than one here.
     assert content["models"][0]["train_minutes"] > 0
-    assert (run / "validation_bleu.png").stat().st_size > 10_000
+    assert content["models"][0]["speed"]["times_teacher"] == 1
+    for figure in ("validation_bleu", "quality_over_speed"):
+        assert (run / f"{figure}.png").stat().st_size > 10_000
 
 
 def test_the_page_shows_what_the_learners_do(run):
     text = (run / "report.html").read_text(encoding="utf-8")
     for heading in ("Results on the test set", "How sure they are", "Best tokens at one position"):
         assert heading in text
-    assert text.count('src="data:image/svg+xml;base64,') == 4
+    assert text.count('src="data:image/svg+xml;base64,') == 5
     assert "https://" not in text
 
 
 def test_every_translation_has_its_line(run):
     references = (run / "text" / "test.en").read_text(encoding="utf-8").count("\n")
-    for model in MODELS:
+    for model in (*MODELS, *(f"export.{model}" for model in MODELS)):
         text = (run / "evaluate" / f"{model}.en").read_text(encoding="utf-8")
         assert text.count("\n") == references
+
+
+@pytest.fixture(scope="module")
+def second(run, finished):
+    """What a second run prints, and the times of the files before and after it."""
+
+    def written():
+        paths = [path for path in run.rglob("*") if path.is_file()]
+        kept = [path for path in paths if path.parent != run]  # the report is made anew
+        return {path: path.stat().st_mtime_ns for path in kept}
+
+    before = written()
+    return finished.pipeline(), before, written()
+
+
+def test_the_last_line_translates_a_sentence_as_it_is_printed(second):
+    line = second[0].splitlines()[-1]
+    result = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count("\n") == 1
+
+
+def test_a_student_by_its_preset_is_trained_and_exported(finished):
+    small = replace(finished, name="klein")
+    shutil.copytree(finished.run_dir, small.run_dir)
+    configs = shutil.copytree(finished.configs, finished.home / "configs with a preset")
+    pair = configs / "pair.yaml"
+    content = yaml.safe_load(pair.read_text(encoding="utf-8"))
+    settings = {"optimization.max_update": 2}
+    content["models"]["small"] = {"config": "learner", "student": "tiny", "settings": settings}
+    pair.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    words = small.command("small", "export.small")
+    words[words.index(str(finished.configs))] = str(configs)
+    result = subprocess.run(words, capture_output=True, text=True, env=environment(), check=False)
+    assert result.returncode == 0, result.stderr
+    parameters = torch.load(small.run_dir / "small" / "model.pt", weights_only=True)["model"]
+    layers = {name.split(".")[2] for name in parameters if name.startswith("encoder.layers")}
+    assert len(layers) == 6
+    assert (small.run_dir / "export" / "small" / "model.bin").stat().st_size > 5_000_000
 
 
 @pytest.mark.parametrize("model", ["kd", "ka", "mixture", "topk"])
@@ -77,18 +124,11 @@ def test_models_load_in_plain_fairseq_generate(run, model):
     assert result.stdout.count("\nD-") + result.stdout.startswith("D-") == 80
 
 
-def test_a_second_run_does_nothing_again(run, finished):
-    def written():
-        paths = [path for path in run.rglob("*") if path.is_file()]
-        kept = [path for path in paths if path.parent != run]  # the report is made anew
-        return {path: path.stat().st_mtime_ns for path in kept}
-
-    before = written()
-    output = finished.pipeline()
-    assert (
-        output.count(": done already") == 2 + 7 + 1 + 7 + 1
-    )  # those before, models, cache, scores, analysis
-    assert written() == before
+def test_a_second_run_does_nothing_again(second):
+    output, before, after = second
+    # Those before, models, cache, scores, folders, speed, analysis.
+    assert output.count(": done already") == 2 + 7 + 1 + 7 + 7 + 1 + 1
+    assert after == before
 
 
 def test_a_failing_stage_says_which_and_why_and_where(finished):

@@ -29,11 +29,13 @@ KILLS = {
     "learner": 2,
     "control": 1,
     "cache": 1,
-    "kd": 2,
-    "ka": 2,
+    "kd": 1,
+    "ka": 1,
     "mixture": 1,
     "topk": 1,
     "evaluate": 1,
+    "export": 1,
+    "speed": 1,
     "report": 1,
 }
 KILLS_OF_FAIRSEQ_TRAIN = 4

@@ -1,4 +1,4 @@
-"""``python -m ka_fairseq.export learner.pt out.pt``: a checkpoint that plain fairseq takes.
+"""A checkpoint that plain fairseq takes.
 
 Out of a checkpoint goes what only this package or only its own training needs: the teacher's
 options, the criterion's, the optimizer's state (two thirds of the file) and the numpy values and
@@ -20,21 +20,32 @@ from torch import Tensor
 
 import ka_fairseq  # noqa: F401  checkpoints of this package name its task and criterions
 from ka_fairseq import hardening
+from ka_fairseq.criterions.divergence_options import DivergenceOptions
 from ka_fairseq.criterions.presets import TopKKLConfig
+from ka_fairseq.criterions.schedules import MixtureSchedule, TransferWeightSchedule
+from ka_fairseq.criterions.selection import SelectionOptions
+from ka_fairseq.criterions.tie_kd import TieKDConfig
 from ka_fairseq.criterions.transfer import TransferConfig
 from ka_fairseq.criterions.transfer_criterion import TransferCriterionConfig
 from ka_fairseq.errors import UserError
+from ka_fairseq.tasks.argmax_views import ViewsConfig
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherConfig
+from ka_fairseq.tasks.on_policy import OnPolicyConfig
 
 PLAIN_TASKS = {
     "language_modeling_with_teacher": "language_modeling",
     "translation_with_teacher": "translation",
 }
 PLAIN_CRITERION = "label_smoothed_cross_entropy"
+_CONFIGS = (FrozenTeacherConfig, TransferCriterionConfig, TopKKLConfig, TransferConfig, TieKDConfig)
 OWN_OPTIONS = {
     name
-    for config in (FrozenTeacherConfig, TransferCriterionConfig, TopKKLConfig, TransferConfig)
+    for config in (
+        *(*_CONFIGS, ViewsConfig, OnPolicyConfig),
+        *(DivergenceOptions, MixtureSchedule, TransferWeightSchedule, SelectionOptions),
+    )
     for name in config.__annotations__
+    if name != "seed"  # fairseq's, which some of its tasks pass on as ours do
 }
 FOLDERS = ("data", "save_dir", "finetune_from_model", "user_dir")
 """Options that name folders and files of the machine that the model was trained on."""
@@ -55,15 +66,10 @@ def export(checkpoint: Path, target: Path, *, half: bool = False, folders: bool 
     Raises:
         UserError: the checkpoint cannot be read, or the target cannot be written.
     """
-    state = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint))
-    cfg = state.get("cfg")
-    if state.get("args") is not None:
-        cfg = convert_namespace_to_omegaconf(state["args"])
-    if cfg is None:
-        raise UserError(f"{checkpoint} has no configuration: give a file that fairseq-train wrote")
+    state, cfg = load(checkpoint)
     exported = {
         "args": None,
-        "cfg": _plain_config(cfg) if folders else _without_folders(_plain_config(cfg)),
+        "cfg": cfg if folders else _without_folders(cfg),
         "model": _halved(state["model"]) if half else state["model"],
         "criterion": None,
         "optimizer_history": _plain(state["optimizer_history"]),
@@ -72,6 +78,27 @@ def export(checkpoint: Path, target: Path, *, half: bool = False, folders: bool 
         "last_optimizer_state": None,
     }
     hardening.save_whole(exported, str(target))
+
+
+def load(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a checkpoint, and its configuration as a plain fairseq would have written it.
+
+    Args:
+        checkpoint: written by fairseq-train or fairseq-hydra-train, with or without this package.
+
+    Returns:
+        The checkpoint's state, and the configuration in plain containers.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or has no configuration.
+    """
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint))
+    cfg = state.get("cfg")
+    if state.get("args") is not None:
+        cfg = convert_namespace_to_omegaconf(state["args"])
+    if cfg is None:
+        raise UserError(f"{checkpoint} has no configuration: give a file that fairseq-train wrote")
+    return state, _plain_config(cfg)
 
 
 def _plain_config(cfg: DictConfig) -> dict[str, Any]:
@@ -121,27 +148,3 @@ def _plain(value: Any) -> Any:
 
 def _epoch(state: Mapping[str, Any]) -> int:
     return state.get("extra_state", {}).get("train_iterator", {}).get("epoch", 1)
-
-
-def main() -> None:
-    """Parse the command line and export."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ka_fairseq.export",
-        description="Write a checkpoint that plain fairseq loads, without --user-dir.",
-    )
-    parser.add_argument("checkpoint", type=Path, help="written by fairseq-train")
-    parser.add_argument("target", type=Path, help="file to write")
-    parser.add_argument(
-        "--half", action="store_true", help="round the weights to fp16, for half the file"
-    )
-    parser.add_argument(
-        "--no-folders",
-        action="store_true",
-        help="leave the names of folders on this machine (data, save_dir, user_dir) out",
-    )
-    args = parser.parse_args()
-    export(args.checkpoint, args.target, half=args.half, folders=not args.no_folders)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,98 @@
+"""Forward and backward KL, weighted at each position by where the learner is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ka_fairseq.loss.distribution import Distribution
+from ka_fairseq.loss.divergences.base import Divergence, Term, not_negative
+
+# On a CPU the head is looked for among this many types first: sorting all takes many times as long.
+USUAL_HEAD = 64
+
+
+@dataclass(frozen=True)
+class AdaptiveKL(Divergence):
+    """Forward KL as far as the learner is wrong about the head, backward KL for the tail.
+
+    The head is what the teacher finds most probable: its best type, and the next ones as long as
+    their mass together is no more than μ. The weights are no part of the gradient.
+
+    Formula: w·KL(q‖p) + (1 − w)·KL(p‖q) with w = Σ_head |q − p| / Σ_y |q − p|, a constant for the
+        gradient
+    Source: Wu et al. 2024 (AKL), arXiv 2404.02657
+    When: forward KL, which fits the head first, and backward KL, which fits the tail, are both
+        wanted, and which of them where is not to be tuned
+
+    Attributes:
+        head: μ in (0, 1), the teacher's mass that makes the head.
+
+    Raises:
+        ValueError: μ is not in (0, 1).
+    """
+
+    head: float = 0.5
+    options: ClassVar[Mapping[str, str]] = {"akl_head": "head"}
+    compiles = False
+    passes = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.head < 1:
+            raise ValueError(f"akl_head must lie between 0 and 1, not {self.head}")
+
+    def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
+        """Value and derivatives; ∂/∂log p = (1 − w)·p·(d + 1) − w·q with d = log p − log q."""
+        d = p.lprobs - q.lprobs
+        forward_share = head_share(p, q, self.head)
+        backward_share = 1 - forward_share
+        of_forward = (q.probs * d).sum(-1).neg_()
+        slope = d.mul_(p.probs)
+        of_backward = slope.sum(-1)
+        value = forward_share * not_negative(of_forward)
+        value = value + backward_share * not_negative(of_backward)
+        slope = slope.mul_(backward_share.unsqueeze(-1))
+        slope.sub_(forward_share.unsqueeze(-1) * q.probs)
+        along = backward_share.unsqueeze(-1)
+        yield 1.0, Term(value, slope, slope.sum(-1), along=along)
+
+
+def head_share(p: Distribution, q: Distribution, mass: float) -> Tensor:
+    """Σ_head |q − p| / Σ_y |q − p|, shape (n,); 0 where p = q.
+
+    Args:
+        p: the learner's.
+        q: the teacher's.
+        mass: how much of q the head holds at the most, its best type apart.
+    """
+    total = (q.probs - p.probs).abs_().sum(-1)
+    return _head_gap(p, q, mass) / total.clamp_(min=torch.finfo(total.dtype).tiny)
+
+
+def _head_gap(p: Distribution, q: Distribution, mass: float) -> Tensor:
+    """Σ_head |q − p|, shape (n,)."""
+    if q.probs.device.type != "cpu" or q.probs.size(-1) <= USUAL_HEAD:
+        return _gap_among(p.probs, q.probs, None, mass)[0]
+    gap, held = _gap_among(p.probs, q.probs, q.best(USUAL_HEAD), mass)
+    longer = held.le(mass).nonzero().squeeze(-1)  # on a CPU nobody waits for this
+    if len(longer):
+        gap[longer] = _gap_among(p.probs[longer], q.probs[longer], None, mass)[0]
+    return gap
+
+
+def _gap_among(
+    p: Tensor, q: Tensor, candidates: Tensor | None, mass: float
+) -> tuple[Tensor, Tensor]:
+    """Σ_head |q − p| with the head among some types, (n, k), or all; and the mass of these."""
+    if candidates is not None:
+        p, q = p.gather(-1, candidates), q.gather(-1, candidates)
+    q, order = q.sort(-1, descending=True)
+    held = q.cumsum(-1)
+    in_head = held.le(mass)
+    in_head[:, 0] = True
+    gap = (q - p.gather(-1, order)).abs_().mul_(in_head).sum(-1)
+    return gap, held[:, -1]

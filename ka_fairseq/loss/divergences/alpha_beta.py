@@ -1,0 +1,81 @@
+"""The α-β divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ka_fairseq.loss.distribution import Distribution
+from ka_fairseq.loss.divergences.base import Divergence, Term, not_negative
+
+# Between 0 and this, differences of powers have too few digits in float32.
+LEAST = 0.01
+
+
+@dataclass(frozen=True)
+class AlphaBeta(Divergence):
+    """Two exponents between forward KL (1, 0) and backward KL (0, 1), and beyond them.
+
+    A smaller α makes more of types where p and q are far apart, a larger β more of those that the
+    learner is sure of. α = β = ½ is four times Hellinger's squared distance.
+
+    Formula: 1/(αβ) Σ_y [α/(α + β)·q^(α + β) + β/(α + β)·p^(α + β) − q^α·p^β]; where α or β is 0,
+        the limit
+    Source: Cichocki et al. 2011; Wang et al. 2025 (ABKD), arXiv 2505.04560
+    When: the two KLs are too far apart, and there is time to tune two numbers on validation
+
+    Attributes:
+        alpha: α, the teacher's exponent: 0, or 0.01 at the least.
+        beta: β, the learner's: likewise, and not 0 where α is.
+
+    Raises:
+        ValueError: α or β is none of these.
+    """
+
+    alpha: float = 0.5
+    beta: float = 0.5
+    options: ClassVar[Mapping[str, str]] = {"ab_alpha": "alpha", "ab_beta": "beta"}
+    passes = 2
+
+    def __post_init__(self) -> None:
+        for option, name in self.options.items():
+            value = getattr(self, name)
+            if value != 0 and not LEAST <= value <= 10:
+                raise ValueError(f"{option} must be 0, or lie between {LEAST} and 10, not {value}")
+        if self.alpha == self.beta == 0:
+            raise ValueError("ab_alpha and ab_beta must not both be 0")
+
+    def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
+        """Value and derivatives; ∂/∂log p = p^β·(p^α − q^α)/α.
+
+        With δ_e = (p^e − q^e)/e, for e = 0 log p − log q, the value's terms are
+        [δ_(α+β) − q^α·δ_β]/α, or [p^β·δ_0 − δ_β]/β for α = 0.
+        """
+        alpha, beta = self.alpha, self.beta
+        p_beta = _power(p, beta)
+        of_beta = _difference(p, q, beta, p_beta)
+        if alpha:
+            q_alpha = _power(q, alpha)
+            slope = _power(p, alpha).sub(q_alpha).div_(alpha).mul_(p_beta)
+            of_both = _difference(p, q, alpha + beta, None)
+            value = of_both.sub_(of_beta.mul_(q_alpha)).sum(-1).div_(alpha)
+        else:
+            slope = (p.lprobs - q.lprobs).mul_(p_beta)
+            value = (slope - of_beta).sum(-1).div_(beta)
+        yield 1.0, Term(not_negative(value), slope, slope.sum(-1))
+
+
+def _power(p: Distribution, exponent: float) -> Tensor:
+    """p^e, shape (n, V); not the caller's to write over."""
+    return p.probs if exponent == 1 else (p.lprobs * exponent).exp_()
+
+
+def _difference(p: Distribution, q: Distribution, exponent: float, of_p: Tensor | None) -> Tensor:
+    """(p^e − q^e)/e and its limit for e = 0, shape (n, V); the caller's to write over."""
+    if not exponent:
+        return p.lprobs - q.lprobs
+    of_p = _power(p, exponent) if of_p is None else of_p
+    return (of_p - _power(q, exponent)).div_(exponent)

@@ -1,0 +1,59 @@
+"""The Jensen–Shannon divergence and its kin between the two KLs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ka_fairseq.loss.distribution import Distribution
+from ka_fairseq.loss.divergences.base import Divergence, Term, not_negative
+from ka_fairseq.loss.divergences.kl import BACKWARD_KL, FORWARD_KL
+from ka_fairseq.loss.divergences.mixtures import log_of_mixture
+
+# So near to 0 or 1, rounding is more than what tells D from the KL that it comes to.
+AT_AN_END = 1e-7
+
+
+@dataclass(frozen=True)
+class JensenShannon(Divergence):
+    """The generalized Jensen–Shannon divergence; β = ½ is the Jensen–Shannon divergence itself.
+
+    On its own the bracket goes to zero towards both ends, β·KL(q‖p) and (1 − β)·KL(p‖q). The factor
+    c, which is 1 for β = ½, makes the ends the two KLs, so that β is a choice between them and not
+    of a weight, too.
+
+    Formula: c·[β·KL(q‖m) + (1 − β)·KL(p‖m)] with m = β·q + (1 − β)·p and c = 1/(β(1 − β)) − 3;
+        forward KL for β = 0, backward KL for β = 1
+    Source: Lin 1991; with β: Agarwal et al. 2024 (GKD), arXiv 2306.13649
+    When: a KL's long tails do harm: at β = ½ it is never more than log 2 a position, whatever the
+        teacher rules out
+
+    Attributes:
+        beta: β in [0, 1], the teacher's share of the mixture.
+
+    Raises:
+        ValueError: β is not in [0, 1].
+    """
+
+    beta: float = 0.5
+    options: ClassVar[Mapping[str, str]] = {"js_beta": "beta"}
+    passes = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta <= 1:
+            raise ValueError(f"js_beta must lie between 0 and 1, not {self.beta}")
+
+    def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
+        """Value and derivatives; ∂/∂log p = c·(1 − β)·p·log(p/m)."""
+        beta = self.beta
+        if not AT_AN_END < beta < 1 - AT_AN_END:
+            yield from (FORWARD_KL if beta < 0.5 else BACKWARD_KL).terms(p, q)
+            return
+        scale = 1 / (beta * (1 - beta)) - 3
+        d = p.lprobs - q.lprobs
+        of_teacher = log_of_mixture(d, beta).mul_(q.probs)
+        slope = log_of_mixture(d.neg_(), 1 - beta).mul_(p.probs).mul_(-scale * (1 - beta))
+        slope_sum = slope.sum(-1)
+        value = slope_sum - scale * beta * of_teacher.sum(-1)
+        yield 1.0, Term(not_negative(value), slope, slope_sum)

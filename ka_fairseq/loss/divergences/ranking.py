@@ -1,0 +1,97 @@
+"""TIE-KD's hierarchical ranking loss (Zhang et al., ACL 2023), beside any divergence.
+
+With t_1 … t_k the teacher's k best tokens in order, and s_1 … s_k the learner's:
+
+    A = Σ_i max(0, p(t_i) − p(t_1)): the learner is to put the teacher's best token first;
+    B = Σ_ij 1[q(t_i) > q(s_j)] · max(0, p(s_j) − p(t_i)): and the teacher's best above those of its
+    own that the teacher holds for less likely.
+
+Probabilities, not their logarithms, without temperature; no margin, nothing divided by k. The
+gradient goes through both p of a difference, in closed form.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from ka_fairseq.loss.distribution import Distribution
+from ka_fairseq.loss.divergences.base import Divergence, Term
+
+
+@dataclass(frozen=True)
+class WithRanking(Divergence):
+    """A divergence plus the hierarchical ranking loss, one to one.
+
+    Attributes:
+        divergence: D.
+        k: how many of each model's best tokens are compared; k² of a row's comparisons are held at
+            a time, so k² may not exceed V.
+    """
+
+    divergence: Divergence
+    k: int
+
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile can take what it does."""
+        return self.divergence.compiles
+
+    @property
+    def passes(self) -> int:
+        """How many times the memory of a closed form it takes."""
+        return self.divergence.passes
+
+    def restricted(self, top_k: int, top_k_form: str) -> WithRanking:
+        """D over the k best tokens; the ranking loss stays as it is."""
+        return replace(self, divergence=self.divergence.restricted(top_k, top_k_form))
+
+    def with_backward_share(self, share: float) -> WithRanking:
+        """With another share in D, where that is a mixture."""
+        return replace(self, divergence=self.divergence.with_backward_share(share))
+
+    def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
+        """Those of D, and the ranking loss."""
+        yield from self.divergence.terms(p, q)
+        yield 1.0, ranking_term(p, q, self.k)
+
+
+def check_ranking_k(k: int, vocabulary: int) -> None:
+    """Check how many best tokens are compared.
+
+    Raises:
+        ValueError: k is below 1, or k² above the number of types.
+    """
+    most = math.isqrt(vocabulary)
+    if not 1 <= k <= most:
+        raise ValueError(
+            f"k must lie between 1 and {most} (k² comparisons of a row are held at a time, no more "
+            f"than there are types: {vocabulary}), not {k}"
+        )
+
+
+def ranking_term(p: Distribution, q: Distribution, k: int) -> Term:
+    """A + B of each row and its derivatives by log p, on the teacher's and the learner's k best."""
+    of_teacher, of_learner = q.best(k), p.best(k)
+    q_t, q_s = q.at(of_teacher), q.at(of_learner)
+    p_t, p_s = p.at(of_teacher).exp(), p.at(of_learner).exp()
+    first = q_t.argmax(-1, keepdim=True)
+
+    above_first = p_t - p_t.gather(-1, first)
+    wrong = above_first > 0
+    of_p_t = wrong.to(p_t)
+    of_p_t.scatter_add_(-1, first, -of_p_t.sum(-1, keepdim=True))
+    value = above_first.clamp(min=0).sum(-1)
+
+    # Rows of (n, k, k) are the teacher's tokens, columns the learner's.
+    above = p_s.unsqueeze(-2) - p_t.unsqueeze(-1)
+    wrong = (q_t.unsqueeze(-1) > q_s.unsqueeze(-2)) & (above > 0)
+    value = value + torch.where(wrong, above, 0).sum((-2, -1))
+    wrong = wrong.to(p_t)
+    of_p_t, of_p_s = of_p_t - wrong.sum(-1), wrong.sum(-2)
+
+    slope = torch.cat([p_t * of_p_t, p_s * of_p_s], dim=-1)
+    return Term(value, slope, slope.sum(-1), torch.cat([of_teacher, of_learner], dim=-1))

@@ -1,0 +1,168 @@
+"""What runs a teacher over its source: CTranslate2, or fairseq-generate."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import commands, exporting, files, segmentation, settings
+from pipeline.errors import PipelineError
+from pipeline.progress import say
+from pipeline.settings import Pair
+from pipeline.teacher_text import ctranslate2_job, shards
+from pipeline.teacher_text.recipe import Recipe
+from pipeline.teacher_text.shards import Candidate, Shard
+from pipeline.teacher_text.source import Sentences, Source, sentences
+
+Work = Sequence[tuple[Source, Sequence[Shard]]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Who is told how far it is.
+
+    Attributes:
+        sentences: gets how many more are translated.
+        written: called after each shard.
+    """
+
+    sentences: Callable[[int], None]
+    written: Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class CTranslate2:
+    """CTranslate2, on the GPU where there is one."""
+
+    model: Path
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """With the precision."""
+        return f"CTranslate2 ({self.recipe.quantization})"
+
+    def translate(self, pair: Pair, work: Work, log: Path, scratch: Path, report: Report) -> None:
+        """Write shards.
+
+        Args:
+            pair: its segmentation, and what of this machine may be used.
+            work: what to translate.
+            log: gets what is printed, behind what is there.
+            scratch: a folder that no other process uses.
+            report: see there.
+
+        Raises:
+            PipelineError: it failed.
+        """
+
+        def on_line(line: str) -> None:
+            word, _, value = line.partition(" ")
+            if word == ctranslate2_job.SENTENCES:
+                report.sentences(int(value))
+            elif word == ctranslate2_job.WRITTEN:
+                report.written(Path(value))
+
+        job = scratch / "job.json"
+        wanted = [(source.subwords, of_source) for source, of_source in work]
+        ctranslate2_job.write(
+            job, self.model, self.recipe, pair.segmentation, wanted, pair.slot.threads
+        )
+        command = [*commands.python_module(ctranslate2_job.__name__), str(job)]
+        folder = settings.REPOSITORY / "scripts"  # where Python finds the module
+        commands.run(command, log, on_line, append=True, folder=folder, slot=pair.slot)
+
+
+@dataclass(frozen=True)
+class FairseqGenerate:
+    """fairseq-generate: slower, and for every model of fairseq's."""
+
+    model: Path
+    recipe: Recipe
+    name = "fairseq-generate"
+
+    def translate(self, pair: Pair, work: Work, log: Path, scratch: Path, report: Report) -> None:
+        """As `CTranslate2.translate`; a process for each shard."""
+        for language in pair.languages:
+            shutil.copy(pair.bin_dir / f"dict.{language}.txt", scratch)
+        for source, wanted in work:
+            for shard, found in sentences(source.subwords, wanted, self.recipe.max_length):
+                shards.write(shard, self._generate(pair, found, log, scratch, report))
+                report.written(shard.path)
+
+    def _generate(
+        self, pair: Pair, found: Sentences, log: Path, scratch: Path, report: Report
+    ) -> dict[int, list[Candidate]]:
+        lines = list(found)
+        translations: dict[int, list[Candidate]] = {line: [] for line in lines}
+        if not lines:
+            return {}
+        raw = scratch / f"test.{pair.source_lang}-{pair.target_lang}.{pair.source_lang}"
+        files.write_lines(raw, (" ".join(found[line]) for line in lines))
+
+        def on_line(printed: str) -> None:
+            if printed.startswith("H-"):
+                number, score, subwords = printed.removeprefix("H-").split("\t", 2)
+                text = segmentation.join(subwords, pair.segmentation)
+                of_sentence = translations[lines[int(number)]]
+                report.sentences(0 if of_sentence else 1)
+                of_sentence.append(Candidate(float(score) * math.log(2), text))
+
+        commands.run(self._command(pair, scratch), log, on_line, append=True, slot=pair.slot)
+        if missing := [line for line in lines if not translations[line]]:
+            raise PipelineError(
+                f"fairseq-generate left {len(missing)} of {len(lines)} sentences out, the first "
+                f"one line {missing[0] + 1}: is it longer than the teacher reads? Lower "
+                "translate.max_length in pair.yaml"
+            )
+        return translations
+
+    def _command(self, pair: Pair, data: Path) -> list[str]:
+        recipe = self.recipe
+        options = {
+            "path": self.model,
+            "user-dir": settings.USER_DIR,
+            "source-lang": pair.source_lang,
+            "target-lang": pair.target_lang,
+            "dataset-impl": "raw",
+            "gen-subset": "test",
+            "max-tokens": recipe.max_tokens,
+            "required-batch-size-multiple": 1,
+            "beam": recipe.beam,
+            "nbest": recipe.n_best,
+            "lenpen": recipe.lenpen,
+            "max-len-a": recipe.max_len_a,
+            "max-len-b": recipe.max_len_b,
+        }
+        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+        return [*commands.python_module("fairseq_cli.generate"), str(data), *words]
+
+
+def choose(pair: Pair, model: Path, folder: Path, recipe: Recipe) -> CTranslate2 | FairseqGenerate:
+    """Return the engine that the recipe asks for; the model is converted where that is needed.
+
+    Args:
+        pair: its dictionaries.
+        model: fairseq's checkpoint.
+        folder: gets the converted model.
+        recipe: `engine` and `quantization`.
+
+    Raises:
+        PipelineError: CTranslate2 is asked for and cannot express the model.
+    """
+    if recipe.engine == FairseqGenerate.name:
+        return FairseqGenerate(model, recipe)
+    converted = folder / f"ctranslate2-{recipe.quantization}"
+    if not converted.exists():
+        source, target = (pair.bin_dir / f"dict.{language}.txt" for language in pair.languages)
+        try:
+            exporting.convert(model, converted, (source, target), recipe.quantization)
+        except PipelineError as error:
+            if recipe.engine == "ctranslate2":
+                raise
+            say(f"translate: {error}; so fairseq-generate is at work, which takes longer")
+            return FairseqGenerate(model, recipe)
+    return CTranslate2(converted, recipe)

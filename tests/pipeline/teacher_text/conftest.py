@@ -1,0 +1,41 @@
+"""A small text that is prepared and binarized, as far as the stages after that read it."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from pipeline import files, segmentation, state
+
+from tests.support import ROOT
+
+GERMAN = [
+    "Wählen Sie einen Bereich aus.",
+    "Klicken Sie auf die Schaltfläche Schließen.",
+    "Der Text wird nicht geändert.",
+    "Geben Sie einen Namen ein.",
+]
+ENGLISH = [
+    "Select a range.",
+    "Click the Close button.",
+    "The text is not changed.",
+    "Enter a name.",
+]
+
+
+@pytest.fixture
+def prepared(pair):
+    """The demo's pair after `prepare` and `binarize`, but for what fairseq-preprocess writes."""
+    teacher = ROOT / "configs" / "demo" / "teacher"
+    for language, lines in zip(pair.languages, (GERMAN, ENGLISH), strict=True):
+        files.write_lines(pair.text_dir / f"train.{language}", lines)
+        segmented = pair.bin_dir / "segmented" / f"train.{language}"
+        segmented.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(teacher / "sentencepiece.model", pair.bin_dir)
+        shutil.copy(teacher / "dict.txt", pair.bin_dir / f"dict.{language}.txt")
+        text = pair.text_dir / f"train.{language}"
+        segmentation.encode(pair.bin_dir, language, pair.segmentation, text, segmented)
+    files.write_lines(pair.bin_dir / "valid.de-en.de.bin", ["valid"])
+    for stage in ("prepare", "binarize"):
+        state.write(pair.run_dir, stage, state.Record({}, done=True))
+    return pair

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+from pipeline import models
+from pipeline.errors import PipelineError
+from pipeline.teacher_text.spec import Text
+
+
+@pytest.mark.parametrize(
+    ("value", "translator", "name"),
+    [
+        (None, None, "references"),
+        ("best", None, "best"),
+        ("reference", "large", "reference-of-large"),
+        ({"references": 1, "best": 2}, None, "references-best2"),
+        ({"references": 3}, "large", "references3"),
+    ],
+)
+def test_texts_have_names(value, translator, name):
+    text = Text.load(value, translator, "models.x")
+    assert text.name == name
+    assert text.plain == (name == "references")
+    assert text.translated == ("best" in name or name.startswith("reference-"))
+
+
+@pytest.mark.parametrize("value", ["bets", {"best": 0}, {"best": True}, {"nearest": 1}])
+def test_another_text_is_refused_in_one_line(value):
+    with pytest.raises(PipelineError, match=r"^pair\.yaml: models\.x\.text") as error:
+        models.merged({}, {"x": {"text": value}}, "pair.yaml")
+    assert "\n" not in str(error.value)
+    if value in ("bets", {"nearest": 1}):
+        assert "choose from references, best, reference, mbr" in str(error.value)
+
+
+def test_default_is_yes_or_no():
+    with pytest.raises(PipelineError, match=r"models\.x\.default: true or false"):
+        models.merged({}, {"x": {"default": "no"}}, "pair.yaml")

@@ -1,0 +1,86 @@
+"""Presets for students, and what a model that names one is trained with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pipeline import files, models, settings, stages, students
+from pipeline.errors import PipelineError
+
+from tests.support import ROOT
+
+COMMON = {
+    "teacher": None,
+    "learner": None,
+    "kd": {"start": "learner", "teacher": "teacher"},
+}
+PRESETS = sorted(path.stem for path in students.COMMON.glob("*.yaml"))
+
+
+def merged(own, folder=Path()):
+    return {model.name: model for model in models.merged(COMMON, own, folder / "pair.yaml")}
+
+
+def test_what_starts_from_a_student_has_its_size():
+    own = {
+        "small": {"student": "tiny", "config": "learner", "settings": {"model.decoder_layers": 1}},
+        "small_kd": {"start": "small", "teacher": "teacher", "config": "kd"},
+    }
+    own["seq_kd"] = {"config": "small"}
+    found = merged(own)
+    preset = students.settings("tiny", Path())
+    assert found["small_kd"].settings == preset and found["small_kd"].student == "tiny"
+    assert found["seq_kd"].settings == preset  # it is compared with small
+    assert found["small"].settings == {**preset, "model.decoder_layers": 1}
+    assert not found["kd"].settings and found["kd"].student is None
+
+
+def test_a_preset_of_ones_own_is_beside_pair_yaml(tmp_path):
+    files.write_text(tmp_path / "students" / "wide.yaml", "encoder_embed_dim: 1024\n")
+    found = merged({"learner": {"student": "wide"}}, tmp_path)
+    assert found["kd"].settings == {"model.encoder_embed_dim": 1024}
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ({"learner": {"student": "tinny"}}, r"models\.learner: student tinny: choose from .*tiny"),
+        ({"kd": {"student": "tiny"}}, r"models\.kd\.student: it starts from learner, so that"),
+        ({"learner": {"student": "broken"}}, r"broken\.yaml should hold fairseq's settings"),
+    ],
+)
+def test_a_mistake_is_one_line(own, says, tmp_path):
+    files.write_text(tmp_path / "students" / "broken.yaml", "- 1\n")
+    with pytest.raises(PipelineError, match=says) as error:
+        merged(own, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("pair", settings.names())
+def test_any_pair_can_name_any_preset(pair, name, tmp_path, monkeypatch):
+    folder = files_of(pair, tmp_path, {"learner": {"student": name}})
+    found = settings.load(folder, tmp_path / "runs")
+    preset = students.settings(name, folder)
+    assert preset["model.encoder_layers"] > preset["model.decoder_layers"]
+    for training in stages.trainings(found):
+        resolved = training.resolved(found)
+        is_student = "learner" in (training.name, training.start)
+        assert (preset.items() <= resolved.items()) == is_student
+        words = training.arguments(found)
+        given = [word.lstrip("+") for word in words]
+        assert (f"model.encoder_layers={preset['model.encoder_layers']}" in given) == is_student
+
+
+def files_of(pair, home, own):
+    """Copy a pair's configs, with changes to its list of models."""
+    source, target = ROOT / "configs" / pair, home / pair
+    for path in source.rglob("*.yaml"):
+        files.write_text(target / path.relative_to(source), path.read_text(encoding="utf-8"))
+    content = yaml.safe_load((source / "pair.yaml").read_text(encoding="utf-8"))
+    content = {**content, "models": {**content.get("models", {}), **own}}
+    content.pop("teacher", None)
+    files.write_text(target / "pair.yaml", yaml.safe_dump(content, allow_unicode=True))
+    return target
