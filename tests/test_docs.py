@@ -19,7 +19,10 @@ NAMED = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / "reliability.md").
 FOREIGN = {"--help", "--system-site-packages", "--user-dir"}
 FOLDERS = ("configs/", "docs/", "examples/", "ka_fairseq/", "scripts/", "tests/")
 # Where the code says what is the default by other means than the field's own.
-BY_OTHER_MEANS = {"--teacher-data", "--teacher-dtype", "--teacher-path", "--teacher-cache"}
+BY_OTHER_MEANS = {
+    *("--teacher-data", "--teacher-dtype", "--teacher-path", "--teacher-cache"),
+    "--views",  # each criterion's own
+}
 
 
 def page_id(page):

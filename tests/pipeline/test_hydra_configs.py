@@ -68,8 +68,7 @@ def test_fine_tunings_differ_in_task_and_criterion_alone(pair):
         return {key: value for key, value in found.items() if not key.startswith(own)}
 
     fine_tunings = {model.config for model in MODELS[pair] if model.start}
-    methods = {"tie_kd", "ka_argmax", "ka_on_policy"}
-    assert fine_tunings == {"control", "kd", "ka", "mixture", "topk"} | methods
+    assert fine_tunings >= {"control", "kd", "ka", "mixture", "topk"}
     assert all(shared(name) == shared("control") for name in fine_tunings)
 
 
