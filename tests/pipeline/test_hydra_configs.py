@@ -12,7 +12,7 @@ from pipeline import hydra_configs, settings
 from pipeline.errors import PipelineError
 
 MODELS = {name: settings.load(settings.CONFIGS / name, Path()).models for name in settings.names()}
-CONFIGS = [(pair, model.config) for pair, models in MODELS.items() for model in models]
+CONFIGS = sorted({(pair, model.config) for pair, models in MODELS.items() for model in models})
 
 
 def parsed(value):
@@ -69,7 +69,8 @@ def test_fine_tunings_differ_in_task_and_criterion_alone(pair):
 
     fine_tunings = {model.config for model in MODELS[pair] if model.start}
     assert fine_tunings >= {"control", "kd", "ka", "mixture", "topk"}
-    assert all(shared(name) == shared("control") for name in fine_tunings)
+    control = shared("control")
+    assert all(shared(name) == control for name in fine_tunings)
 
 
 def test_missing_config_is_one_line(tmp_path):
