@@ -158,16 +158,26 @@ class Translator:
         return parts
 
     def _results(self, sources: list[list[str]], n_best: int) -> list[Any]:
-        if not sources:
-            return []
-        longest = max(map(len, sources))
+        """What is to become of each source; the threads are at work on it."""
+        results: list[Any] = [None] * len(sources)
+        # Apart, so that an answer's bound does not depend on what else there is to translate.
+        short = [i for i, source in enumerate(sources) if 2 * len(source) <= _MOST_TOKENS]
+        long = [i for i, source in enumerate(sources) if 2 * len(source) > _MOST_TOKENS]
+        for places in filter(None, (short, long)):
+            some = [sources[i] for i in places]
+            most = max(_MOST_TOKENS, 2 * max(map(len, some)))
+            for place, result in zip(places, self._submit(some, n_best, most), strict=True):
+                results[place] = result
+        return results
+
+    def _submit(self, sources: list[list[str]], n_best: int, most: int) -> list[Any]:
         return self._model.translate_batch(
             sources,
             beam_size=self.beam,
             num_hypotheses=n_best,
             length_penalty=self._lenpen,
             max_input_length=0,  # longer ones were split
-            max_decoding_length=min(self._most_target, max(_MOST_TOKENS, 2 * longest)),
+            max_decoding_length=min(self._most_target, most),
             max_batch_size=self._batch_tokens,
             batch_type="tokens",
             return_scores=True,

@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -148,16 +147,19 @@ def write(
         raise UserError(
             "this needs ctranslate2: pip install 'ka-fairseq[pipeline]', or ctranslate2 alone"
         ) from None
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as name:
-        args, weights = _flat_options(model.model), model.model.state_dict()
-        torch.save({"args": args, "cfg": None, "model": weights}, Path(name, "model.pt"))
-        for side, dictionary in zip(_SIDES, dictionaries, strict=True):
-            shutil.copyfile(dictionary, Path(name, f"dict.{side}.txt"))
-        converter = FairseqConverter(str(Path(name, "model.pt")), name, *_SIDES)
-        try:
-            converter.convert(str(folder), quantization=quantization)
-        except ValueError as error:
-            raise UserError(f"CTranslate2 cannot express {model.checkpoint}: {error}") from error
+    # Inside of the folder, so that a kill leaves no more than it; the converter empties it itself.
+    inputs = folder / "inputs"
+    inputs.mkdir(parents=True)
+    args, weights = _flat_options(model.model), model.model.state_dict()
+    torch.save({"args": args, "cfg": None, "model": weights}, inputs / "model.pt")
+    for side, dictionary in zip(_SIDES, dictionaries, strict=True):
+        shutil.copyfile(dictionary, inputs / f"dict.{side}.txt")
+    converter = FairseqConverter(str(inputs / "model.pt"), str(inputs), *_SIDES)
+    try:
+        converter.convert(str(folder), quantization=quantization, force=True)
+    except ValueError as error:
+        raise UserError(f"CTranslate2 cannot express {model.checkpoint}: {error}") from error
+    shutil.rmtree(inputs, ignore_errors=True)
 
 
 def _check_kind(checkpoint: Path, cfg: Mapping[str, Any]) -> None:

@@ -147,7 +147,9 @@ class Comparison:
             report: writes the tables, when all else is done.
         """
         # A method that another one starts from is needed as its config has it.
-        starts = (self.training(Point(self._models[n]), s) for n in self._tuned for s in self.seeds)
+        starts = (
+            self.training(Point(self._models[n]), s) for n in self._continued for s in self.seeds
+        )
         made = {t.name: t for name in self.shown for t in self._all_trainings(name)}
         made |= {training.name: training for training in starts}
         scores = [
@@ -179,7 +181,7 @@ class Comparison:
         return {model.name: model for model in self.pair.models}
 
     @property
-    def _tuned(self) -> list[str]:
+    def _continued(self) -> list[str]:
         """Methods that other ones start from."""
         return [name for name in self.starts if name in self.methods]
 

@@ -80,7 +80,9 @@ def test_of_a_release_it_is_one_of_its_parts(tmp_path):
     target = tmp_path / "older"
     target.mkdir()
     assert prepare.write_test(pair, "older", target) == 6
-    assert {path.name for path in target.iterdir()} == {"test.de", "test.en", "test.raw.en"}
+    assert {path.name for path in target.iterdir()} == {
+        f"test.{kind}{language}" for kind in ("", "raw.") for language in pair.languages
+    }
     assert len(read(target / "test.raw.en")) == 6
     with pytest.raises(PipelineError, match="has no test set newer: choose from older, test"):
         prepare.test_inputs(pair, "newer")
