@@ -120,6 +120,7 @@ def test_hard_positions_and_schedules_are_the_same_for_two_workers(options, tmp_
     changing = (
         *("--select", "hard-global", "--select-window", 1500, "--mixture-from", 0),
         *("--mixture-schedule", "linear", "--mixture-to", 1, "--mixture-updates", 6),
+        *("--update-epoch-batch-itr", "True"),
     )
     two, halves = (
         options(name, "jsd_mixture", *SMALL, *changing, *more, "--max-update", 6)

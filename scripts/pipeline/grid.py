@@ -51,7 +51,7 @@ class Point:
             found.append(f"λ {self.weight:g}")
         if self.size is not None:
             found.append(f"k {self.size or 'V'}")
-        return ", ".join(found)
+        return "; ".join(found)
 
     def training(self, folder: str, start: str | None = None, **settings: Any) -> Training:
         """Return what makes it.

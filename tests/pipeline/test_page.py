@@ -140,7 +140,8 @@ def assert_fits(document, table):
         return 16 * float(re.search(pattern + r" ?([\d.]+)rem", style)[1])
 
     space = pixels(r"@media \(max-width:") - 2 * pixels(r"main \{[^}]*padding: \S+")
-    rows = [[page._unbroken(cell) for cell in row.values()] for row in table]
+    # Names of models break at any space.
+    rows = [[name, *map(page._unbroken, cells)] for name, *cells in map(dict.values, table)]
     columns = zip(table[0], *rows, strict=True)
     longest = [max(len(part) for text in c for part in text.split(" ")) for c in columns]
     characters = 0.6 * pixels(r"table \{[^}]*font-size:") * sum(longest)
