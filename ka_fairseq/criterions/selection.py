@@ -1,5 +1,6 @@
 """``--select``: D only where the learner does badly, and what it remembers for that."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,13 +57,15 @@ class Selection:
         Raises:
             UserError: an option is out of its range.
         """
-        if cfg.select not in SELECTIONS:
-            raise UserError(f"unknown --select {cfg.select!r}; choose from {', '.join(SELECTIONS)}")
+        # By its key: OmegaConf 2.0, which the official fairseq has, has a method of this name.
+        kind = cfg["select"] if isinstance(cfg, Mapping) else cfg.select
+        if kind not in SELECTIONS:
+            raise UserError(f"unknown --select {kind!r}; choose from {', '.join(SELECTIONS)}")
         if not 0 <= cfg.select_quantile < 1:
             raise UserError(f"--select-quantile must lie in [0, 1), not {cfg.select_quantile}")
         if cfg.select_window < 1:
             raise UserError(f"--select-window must be 1 or more, not {cfg.select_window}")
-        self.kind, self.share, self.length = cfg.select, cfg.select_quantile, cfg.select_window
+        self.kind, self.share, self.length = kind, cfg.select_quantile, cfg.select_window
         self.task = task
         self.met: list[Tensor] = []
 
