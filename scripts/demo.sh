@@ -4,7 +4,7 @@
 #
 #   scripts/demo.sh              output in runs/demo
 #   scripts/demo.sh --quick      about 2 minutes: everything runs, nothing is learnt
-#   scripts/demo.sh --seeds 3    and with two seeds more: means and ranges in runs/demo/seeds.md
+#   scripts/demo.sh --seeds 3    and compared over three seeds: runs/demo/compare/compare.md
 #   scripts/demo.sh --train-teacher   trains the teacher too, in 40 minutes more
 #   scripts/demo.sh --jobs 1     one training after the other, with a thread
 #   PYTHON=python3.12 scripts/demo.sh

@@ -59,6 +59,18 @@ def test_the_plain_reference_has_the_criterions_loss_and_gradient(workspace, cri
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("criterion", sizes.MORE)
+def test_the_others_are_measured_without_a_plain_reference(workspace, criterion):
+    cases = runner.cases_of([criterion], sizes.VARIANTS)
+    assert Case(criterion, "plain") not in cases and Case(criterion, "cached") in cases
+    bench = measure.build(request_for(workspace, "chunked", criterion), torch.device("cpu"))
+    loss, _, log = bench.criterion(bench.model, first_batch(bench, workspace.batches))
+    assert loss > 0 and ("nhard" in log) == criterion.startswith("hard")
+    assert type(bench.criterion).__name__ == (
+        "BackwardKlCriterion" if criterion.startswith("hard") else "AnyTransferCriterion"
+    )
+
+
 def test_the_plain_reference_leaves_padding_out(workspace):
     bench = measure.build(request_for(workspace, "plain", "backward_kl"), torch.device("cpu"))
     bench.model.eval()
@@ -288,6 +300,20 @@ def test_compiled_is_chunked_with_its_option(workspace):
     assert compiled == [*chunked, "--compile-loss"]
 
 
+def test_further_passes_have_no_plain_reference(workspace):
+    cases = runner.cases_of(["backward_kl", "tie_kd"], ["plain", "chunked", "cached"])
+    variants = {
+        name: [case.variant for case in cases if case.criterion == name]
+        for name in ("backward_kl", "tie_kd")
+    }
+    assert variants == {
+        "backward_kl": ["plain", "chunked", "cached"],
+        "tie_kd": ["chunked", "cached"],
+    }
+    measured = measure.measure(request_for(workspace, "chunked", "tie_kd"))
+    assert len(measured.step) == len(workspace.batches) and min(map(min, measured.step)) > 0
+
+
 # -- the tables, from measurements whose answers are known -----------------------------------------
 
 
@@ -313,6 +339,8 @@ KNOWN = {
     "backward_kl__chunked": 168.0,
     "backward_kl__cached": 121.0,
     "topk_kl__cached": 107.0,
+    "tie_kd__chunked": 400.0,
+    "js__chunked": 176.0,
 }
 
 
@@ -339,6 +367,8 @@ def test_bounds_are_judged_where_they_apply():
 
     verdicts = judged(large)
     assert verdicts["backward_kl, teacher run at every step ÷ floor"] == (1.05, "met")
+    assert verdicts["tie_kd, teacher run at every step ÷ floor"] == (2.5, "met")
+    assert verdicts["js, teacher run at every step ÷ floor"] == (1.1, "met")
     assert verdicts["topk_kl with cache ÷ cross-entropy step"] == (1.07, "met")
     # 121 / (100 + 10)
     what = "backward_kl with cache ÷ (cross-entropy step + the teacher's projection)"

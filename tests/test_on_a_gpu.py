@@ -18,9 +18,12 @@ import torch
 from fairseq.criterions import CRITERION_REGISTRY
 
 from ka_fairseq.criterions.presets import ORDERS, TopKKLConfig
+from ka_fairseq.criterions.selection import KEY as WINDOW
+from ka_fairseq.criterions.selection import SELECTIONS
 from ka_fairseq.criterions.tie_kd import TieKDConfig
+from ka_fairseq.criterions.transfer import TransferConfig
 from ka_fairseq.criterions.transfer_criterion import TransferCriterionConfig
-from ka_fairseq.loss.divergences import TOP_K_FORMS
+from ka_fairseq.loss.divergences import TOP_K_FORMS, divergence_names
 from ka_fairseq.teacher.cache.cached_dataset import KEY
 from ka_fairseq.teacher.cache.teacher_cache import TeacherCache
 from ka_fairseq.teacher.frozen import FrozenTeacher
@@ -38,7 +41,7 @@ RESTRICTED = [
     for form in TOP_K_FORMS
     for order in ORDERS
 ]
-CONFIGS = {"topk_kl": TopKKLConfig, "tie_kd": TieKDConfig}
+CONFIGS = {"topk_kl": TopKKLConfig, "tie_kd": TieKDConfig, "transfer": TransferConfig}
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "amp": None}
 ONE_WAIT = ["aten.nonzero.default"]
 
@@ -143,6 +146,33 @@ def test_a_step_stays_on_the_device_and_waits_once(
         step.open_cache(tmp_path / "cache", teacher_file)
         step.run("stored")  # its first step looks whether the projection is finite
         assert step.run("stored") == ONE_WAIT
+
+
+@pytest.mark.parametrize("name", divergence_names()[len(WHOLE) :])
+def test_the_other_divergences(corpus, teacher_file, tmp_path, name):
+    """Temperature and smoothing included; what the precision is of is the same for all."""
+    with fake.fake_gpu(positions(corpus)) as gpu:
+        options = {"divergence": name, "temperature": 2.0, "label_smoothing": 0.1}
+        step = Step(gpu, corpus, "transfer", options, "fp16")
+        assert step.run() == ONE_WAIT
+        step.open_cache(tmp_path / "cache", teacher_file)
+        step.run("stored")
+        assert step.run("stored") == ONE_WAIT
+
+
+@pytest.mark.parametrize("kind", SELECTIONS)
+def test_hard_positions(corpus, kind):
+    """Threshold, window and counts stay on the device; from one update to the next, too."""
+    with fake.fake_gpu(positions(corpus)) as gpu:
+        step = Step(gpu, corpus, "backward_kl", {"select": kind}, "fp16")
+        for update in range(2):
+            step.criterion.begin_batch(update, is_dummy=False)
+            assert step.run() == ONE_WAIT
+            step.criterion.end_update(gpu_device(step))
+            assert gpu.waits == ONE_WAIT
+        kept = step.task.state.state_dict.pop(WINDOW, None)
+        assert (kept is not None) == (kind == "hard-global")
+        assert kept is None or kept.device.type == fake.DEVICE
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])

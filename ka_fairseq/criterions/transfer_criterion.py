@@ -114,7 +114,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         self.selection = Selection(cfg, task)
         self.is_dummy_batch = False
         self.schedule = scheduled(self.objective, cfg)
-        self.without_teacher = cfg.transfer_weight == 0 and self.schedule is None
+        self.without_teacher = not (cfg.transfer_weight or cfg.transfer_weight_to)
         if self.schedule is not None:
             self.objective = self.schedule(None)
         if not self.without_teacher:

@@ -28,7 +28,8 @@ def _keeps_inner_meters(load_checkpoint: Callable[..., Any]) -> Callable[..., An
         if extra_state and not reset_meters:
             kept = extra_state.get("metrics", {})
             metrics.load_state_dict({name: kept[name] for name in ("train_inner",) if name in kept})
-            self.task.load_state_dict(extra_state.get(TASK_STATE, {}))
+            if TASK_STATE in extra_state:
+                self.task.load_state_dict(extra_state[TASK_STATE])
         return extra_state
 
     with_inner_meters.resumes_exactly = True
@@ -39,7 +40,9 @@ def _keeps_task_state(state_dict: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(state_dict)
     def with_task_state(self: Trainer) -> dict[str, Any]:
         state = state_dict(self)
-        if state["task_state"]:  # the same tensors: the file holds them once
+        # Of this package's tasks alone: what others keep there, they make anew when they start.
+        if getattr(self.task, "resumes_state", False) and state["task_state"]:
+            # The same tensors: the file holds them once.
             state["extra_state"][TASK_STATE] = state["task_state"]
         return state
 
@@ -84,8 +87,8 @@ def resume_exactly() -> None:
 
     After a checkpoint at the end of an epoch fairseq forgets the losses since the last line of the
     log, so that the next line is a mean over fewer updates; a training that had made its last
-    update makes one more each time that it is started again; and the state of a task is written to
-    checkpoints, but read for decoding alone.
+    update makes one more each time that it is started again; and what a task of this package
+    keeps between updates would be read for decoding alone.
     """
     if not hasattr(Trainer.state_dict, "resumes_exactly"):
         Trainer.state_dict = _keeps_task_state(Trainer.state_dict)

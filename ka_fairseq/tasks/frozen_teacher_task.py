@@ -78,6 +78,8 @@ class FrozenTeacherTask:
     default_views = "reference"
     update_num = 0
     ignored_prefix = 0
+    # Its state belongs to a training: see ka_fairseq.hardening.resuming.
+    resumes_state = True
     # The criterion of this training, where it wants to know.
     _told: Any = None
 

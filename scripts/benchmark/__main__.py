@@ -109,8 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         f"on a GPU {sizes.CUDA_TOKENS})")  # fmt: skip
     add("--types", type=int, help="size of the vocabulary (default: the paper's)")
     add("--criterions", nargs="+", choices=sizes.ALL_CRITERIONS, metavar="NAME",
-        help=f"of {' '.join(sizes.ALL_CRITERIONS)} (default: {' '.join(sizes.CRITERIONS)}; with "
-        "--scaling: backward_kl)")  # fmt: skip
+        help=f"default: {' '.join(sizes.CRITERIONS)}; with --scaling: backward_kl; and, without "
+        f"a plain reference: {' '.join(sizes.MORE)}")  # fmt: skip
     add("--variants", nargs="+", choices=sizes.ALL_VARIANTS, metavar="NAME",
         help=f"default: {' '.join(sizes.VARIANTS)}, and on a GPU the peers that are installed: "
         "liger and trl (these packages' fused losses); compiled is chunked with --compile-loss, "

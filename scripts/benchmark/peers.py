@@ -8,12 +8,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ka_fairseq.loss.divergences import JensenShannon
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.projection import Projection
 
-# Which of their β is which criterion, in both packages; β between them is the Jensen–Shannon
-# divergence, which no criterion here is.
-BETA = {"forward_kl": 0.0, "backward_kl": 1.0}
+# Which of their β is which criterion, in both packages. Between the ends js is theirs times a
+# factor, which is 1 for β = ½.
+BETA = {"forward_kl": 0.0, "backward_kl": 1.0, "js": 0.5}
 
 # Each variant's package, and the file in it that has the loss: older releases lack TRL's.
 PACKAGES = {
@@ -50,7 +51,7 @@ def liger_loss(
         learner: N positions.
         teacher: likewise.
         targets: shape (N,).
-        objective: λ, and which order of the KL.
+        objective: λ, and which order of the KL, or which β.
     """
     from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
 
@@ -73,7 +74,7 @@ def trl_loss(
         learner: N positions.
         teacher: likewise.
         targets: not read.
-        objective: which order of the KL.
+        objective: which order of the KL, or which β.
     """
     from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
@@ -84,4 +85,6 @@ def trl_loss(
 
 
 def _beta(objective: Objective) -> float:
+    if isinstance(objective.divergence, JensenShannon):
+        return objective.divergence.beta
     return BETA["backward_kl" if objective.divergence.backward else "forward_kl"]

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from benchmark import children, peers
 from benchmark.measure import Request, Result
-from benchmark.sizes import PASSES
+from benchmark.sizes import CRITERIONS
 from benchmark.workspace import Workspace
 from ka_fairseq.errors import UserError
 
@@ -93,8 +93,8 @@ def cases_of(criterions: Iterable[str], variants: Iterable[str]) -> list[Case]:
         Case(criterion, variant)
         for criterion in criterions
         for variant in variants
-        if (variant not in peers.PACKAGES or criterion in peers.BETA)
-        and (variant != "plain" or criterion not in PASSES)
+        if variant not in peers.PACKAGES or criterion in peers.BETA
+        if variant != "plain" or criterion in CRITERIONS
     ]
     return [CROSS_ENTROPY, TEACHER, *([PRODUCTS] if "plain" in variants else []), *cases]
 

@@ -14,9 +14,26 @@ from pipeline.stages import trainings
 from ka_fairseq.errors import UserError
 
 CRITERIONS = ("forward_kl", "backward_kl", "jsd_mixture", "topk_kl")
-# How often these run the models' decoders: they are measured where they are named.
+# Measured where they are named, without a plain reference: what they change of backward_kl.
+MORE = {
+    **{
+        name: {"_name": "transfer", "divergence": name}
+        for name in (
+            "js",
+            "skew_forward_kl",
+            "skew_backward_kl",
+            "tvd",
+            "alpha_beta",
+            "adaptive_kl",
+        )
+    },
+    "hard-batch": {"select": "hard-batch"},
+    "hard-global": {"select": "hard-global"},
+    "tie_kd": {"_name": "tie_kd"},
+}
+# How often these run the models' decoders.
 PASSES = {"tie_kd": 3}
-ALL_CRITERIONS = (*CRITERIONS, *PASSES)
+ALL_CRITERIONS = (*CRITERIONS, *MORE)
 VARIANTS = ("plain", "chunked", "cached")
 ALL_VARIANTS = (*VARIANTS, "compiled", "liger", "trl")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -97,6 +114,9 @@ def criterion_options(pair: str, criterion: str) -> list[str]:
     Raises:
         UserError: no model of the pair is trained with it.
     """
+    if criterion in MORE:
+        settings = _criterions(pair)["backward_kl"] | MORE[criterion]
+        return ["--criterion", settings["_name"], *_options(settings)]
     found = _criterions(pair)
     settings = found.get(CRITERIONS[0] if criterion == "cross_entropy" else criterion)
     if settings is None:

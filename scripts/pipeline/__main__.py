@@ -7,9 +7,8 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from pipeline import cli, models, schedule, settings, stages, state
+from pipeline import cli, compare, models, schedule, settings, stages, state
 from pipeline.devices import Slot
 from pipeline.errors import PipelineError
 
@@ -67,9 +66,10 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.seeds:
         if words:
             raise PipelineError("--seeds goes with all stages: name none")
-        from pipeline import seeds  # not above: it takes pandas
-
-        chosen += seeds.table_of(pair, arguments.seeds)
+        compared = compare.planned(pair, seeds=arguments.seeds).stages(compare.report)
+        # Its report comes after the comparison, and has it as a section.
+        own = {stage.name: stage for stage in chosen}
+        chosen = list((own | {stage.name: stage for stage in compared}).values())
     names = {stage.name for stage in chosen}
     slots = [Slot()]
     if not names <= {"prepare", "binarize"}:  # what comes later reads torch in, for a second
@@ -116,23 +116,11 @@ def _parser() -> argparse.ArgumentParser:
         quick="a few steps on little text, to see that all works; the run is named PAIR-quick",
     )
     parser.add_argument(
-        "--archives",
-        type=Path,
-        metavar="DIR",
-        help="folder with the release's archives, fetched by hand: nothing is downloaded",
-    )
-    parser.add_argument(
-        "--train-teacher",
-        action="store_true",
-        help="train a teacher where the pair's settings name one that is there already; the run is "
-        "named PAIR-train-teacher",
-    )
-    parser.add_argument(
         "--seeds",
         type=cli.from_one,
         metavar="N",
-        help="train the learner and its fine-tunings with N seeds, too, and write a table of means "
-        "and ranges: seeds.md",
+        help="compare all fine-tunings with N seeds, too: as scripts/compare.sh does, in "
+        "compare/compare.md",
     )
     parser.add_argument(
         "--all",
@@ -146,57 +134,14 @@ def _parser() -> argparse.ArgumentParser:
         help="with the stage translate: the I-th of N shares, for several jobs at the same time; "
         "without it, what is left",
     )
-    own = parser.add_argument_group("your own corpus")
-    own.add_argument("--data", type=Path, metavar="DIR", help="folder with the text")
-    own.add_argument("--src", metavar="LANG", help="source language, the ending of its files")
-    own.add_argument("--tgt", metavar="LANG", help="target language, likewise")
-    own.add_argument("--config", type=Path, metavar="DIR", help="folder with the configs")
-    own.add_argument("--name", metavar="NAME", help="name of the run (default: that of the folder)")
+    cli.add_text_options(parser)
     return parser
 
 
 def _pair_and_stages(arguments: argparse.Namespace) -> tuple[settings.Pair, list[str]]:
     words = list(arguments.words)
-    if arguments.data is not None:
-        pair = _own_pair(arguments)
-    else:
-        if arguments.src or arguments.tgt or arguments.config or arguments.name:
-            raise PipelineError("--src, --tgt, --config and --name go with --data")
-        if not words:
-            known = ", ".join(settings.names())
-            raise PipelineError(f"which pair? One of: {known} (or --data DIR)")
-        pair = cli.load_pair(words.pop(0), arguments, train_teacher=arguments.train_teacher)
-        pair = replace(pair, everything=arguments.all)
-        pair = _with_archives(pair, arguments.archives)
-    return pair, words
-
-
-def _with_archives(pair: settings.Pair, folder: Path | None) -> settings.Pair:
-    if folder is None:
-        return pair
-    if "archives" not in pair.text:
-        raise PipelineError(f"{pair.name} is made from no archives: leave --archives out")
-    if not folder.is_dir():
-        raise PipelineError(f"--archives {folder} is no folder")
-    return replace(pair, archives_dir=folder.resolve())
-
-
-def _own_pair(arguments: argparse.Namespace) -> settings.Pair:
-    needed = {"--src": arguments.src, "--tgt": arguments.tgt, "--config": arguments.config}
-    if missing := [option for option, value in needed.items() if not value]:
-        raise PipelineError(f"--data needs {', '.join(missing)} too")
-    if arguments.src == arguments.tgt:
-        raise PipelineError("--src and --tgt are the same language")
-    name = arguments.name or arguments.data.resolve().name
-    return settings.load(
-        arguments.config,
-        arguments.runs,
-        name=name,
-        quick=arguments.quick,
-        train_teacher=arguments.train_teacher,
-        everything=arguments.all,
-        own=(arguments.data, arguments.src, arguments.tgt),
-    )
+    name = words.pop(0) if words and arguments.data is None else None
+    return replace(cli.pair_of(arguments, name), everything=arguments.all), words
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline import commands, files, given_teacher, parallel, segmentation, state
@@ -49,16 +51,10 @@ def run(pair: Pair) -> dict[str, Any]:
                 name = f"{split}.{language}"
                 source, target = pair.text_dir / name, segmented / name
                 segmentation.encode(folder, language, pair.segmentation, source, target)
-        command = commands.python_module("fairseq_cli.preprocess")
-        command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]
         # Relative to the folder: fairseq-preprocess splits the paths of its text at commas.
-        for split in SPLITS:
-            command += [f"--{split}pref", f"segmented/{split}"]
-        command += given.preprocess_arguments if given else ["--joined-dictionary"]
-        command += ["--destdir", "."]
-        # With this package, as several workers write no index beyond 2 GiB under numpy 2 alone.
-        command += ["--workers", str(parallel.cores()), "--user-dir", str(USER_DIR)]
-        commands.run(command, pair.log("binarize"), unknown.on_line, folder=folder)
+        more = [word for split in SPLITS for word in (f"--{split}pref", f"segmented/{split}")]
+        more += given.preprocess_arguments if given else ["--joined-dictionary"]
+        preprocess(pair, folder, more, pair.log("binarize"), unknown.on_line)
         if given is not None and unknown.percent > MOST_UNKNOWN:
             raise PipelineError(
                 f"{unknown.percent:.1f} % of the subwords in {unknown.file} are not in the "
@@ -66,6 +62,33 @@ def run(pair: Pair) -> dict[str, Any]:
                 "pair.yaml belong together, and to this text?"
             )
     return {"unknown_percent": unknown.percent}
+
+
+def preprocess(
+    pair: Pair,
+    folder: Path,
+    more: Sequence[str],
+    log: Path,
+    on_line: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Run fairseq-preprocess.
+
+    Args:
+        pair: its languages.
+        folder: where it runs and writes.
+        more: which text and dictionaries it is given.
+        log: gets what it prints.
+        on_line: gets each line of that.
+
+    Raises:
+        PipelineError: it failed.
+    """
+    command = commands.python_module("fairseq_cli.preprocess")
+    command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]
+    command += [*more, "--destdir", "."]
+    # With this package, as several workers write no index beyond 2 GiB under numpy 2 alone.
+    command += ["--workers", str(parallel.cores()), "--user-dir", str(USER_DIR)]
+    commands.run(command, log, on_line, folder=folder)
 
 
 class _Unknown:

@@ -7,6 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline import devices, settings
@@ -46,6 +47,81 @@ def add_run_options(parser: argparse.ArgumentParser, quick: str) -> None:
         metavar="N",
         help="of each training and evaluation (default: OMP_NUM_THREADS, or 1 on a CPU); another "
         "number gives other last digits",
+    )
+
+
+def add_redo_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--force``, for commands whose stages no one names."""
+    parser.add_argument(
+        "--force", action="store_true", help="redo what was made with other settings than today's"
+    )
+
+
+def add_text_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says where the text is from, and ``--train-teacher``: for `pair_of`."""
+    parser.add_argument(
+        "--archives",
+        type=Path,
+        metavar="DIR",
+        help="folder with the release's archives, fetched by hand: nothing is downloaded",
+    )
+    parser.add_argument(
+        "--train-teacher",
+        action="store_true",
+        help="train a teacher where the pair's settings name one that is there already; the run is "
+        "named PAIR-train-teacher",
+    )
+    own = parser.add_argument_group("your own corpus")
+    own.add_argument("--data", type=Path, metavar="DIR", help="folder with the text")
+    own.add_argument("--src", metavar="LANG", help="source language, the ending of its files")
+    own.add_argument("--tgt", metavar="LANG", help="target language, likewise")
+    own.add_argument("--config", type=Path, metavar="DIR", help="folder with the configs")
+    own.add_argument("--name", metavar="NAME", help="name of the run (default: that of the folder)")
+
+
+def pair_of(arguments: argparse.Namespace, name: str | None) -> settings.Pair:
+    """Return the pair of this name, or with ``--data`` the one on the user's own corpus.
+
+    Raises:
+        PipelineError: there is none, or the options do not go together.
+    """
+    if arguments.data is not None:
+        if name is not None:
+            raise PipelineError(f"{name} is a pair, and --data another text: give one of them")
+        return _own_pair(arguments)
+    if arguments.src or arguments.tgt or arguments.config or arguments.name:
+        raise PipelineError("--src, --tgt, --config and --name go with --data")
+    if name is None:
+        known = ", ".join(settings.names())
+        raise PipelineError(f"which pair? One of: {known} (or --data DIR)")
+    pair = load_pair(name, arguments, train_teacher=arguments.train_teacher)
+    return _with_archives(pair, arguments.archives)
+
+
+def _with_archives(pair: settings.Pair, folder: Path | None) -> settings.Pair:
+    if folder is None:
+        return pair
+    if "archives" not in pair.text:
+        raise PipelineError(f"{pair.name} is made from no archives: leave --archives out")
+    if not folder.is_dir():
+        raise PipelineError(f"--archives {folder} is no folder")
+    return replace(pair, archives_dir=folder.resolve())
+
+
+def _own_pair(arguments: argparse.Namespace) -> settings.Pair:
+    needed = {"--src": arguments.src, "--tgt": arguments.tgt, "--config": arguments.config}
+    if missing := [option for option, value in needed.items() if not value]:
+        raise PipelineError(f"--data needs {', '.join(missing)} too")
+    if arguments.src == arguments.tgt:
+        raise PipelineError("--src and --tgt are the same language")
+    name = arguments.name or arguments.data.resolve().name
+    return settings.load(
+        arguments.config,
+        arguments.runs,
+        name=name,
+        quick=arguments.quick,
+        train_teacher=arguments.train_teacher,
+        own=(arguments.data, arguments.src, arguments.tgt),
     )
 
 

@@ -13,7 +13,7 @@ Pair = tuple[str, str]
 SPLITS = ("train", "valid", "test")
 
 
-def read(folder: Path, languages: tuple[str, str]) -> dict[str, list[Pair]]:
+def read(folder: Path, languages: tuple[str, str], test: str = "test") -> dict[str, list[Pair]]:
     """Read ``{train,valid,test}.{src,tgt}`` or the same with ``.gz``.
 
     Pairs with an empty side are dropped from train; in valid and test they stay, as scores of
@@ -22,6 +22,7 @@ def read(folder: Path, languages: tuple[str, str]) -> dict[str, list[Pair]]:
     Args:
         folder: where the files are.
         languages: endings of source and target files.
+        test: what the files of the split `test` are called.
 
     Returns:
         The pairs of each split.
@@ -32,11 +33,16 @@ def read(folder: Path, languages: tuple[str, str]) -> dict[str, list[Pair]]:
     """
     if not folder.is_dir():
         raise PipelineError(f"{folder} is no folder")
-    paths = {split: [find(folder, split, language) for language in languages] for split in SPLITS}
-    corpus = {split: _read_pairs(source, target) for split, (source, target) in paths.items()}
+    names = {split: test if split == "test" else split for split in SPLITS}
+    for name in names.values():  # before any is read
+        for language in languages:
+            find(folder, name, language)
+    corpus = {split: read_pairs(folder, languages, name) for split, name in names.items()}
     corpus["train"] = [pair for pair in corpus["train"] if all(pair)]
     if not corpus["train"]:
-        raise PipelineError(f"{paths['train'][0]}: no line has text on both sides")
+        raise PipelineError(
+            f"{find(folder, 'train', languages[0])}: no line has text on both sides"
+        )
     return corpus
 
 
@@ -53,7 +59,18 @@ def find(folder: Path, split: str, language: str) -> Path:
     raise PipelineError(f"{plain} (or {plain.name}.gz) is missing")
 
 
-def _read_pairs(source: Path, target: Path) -> list[Pair]:
+def read_pairs(folder: Path, languages: tuple[str, str], name: str) -> list[Pair]:
+    """Read ``NAME.{src,tgt}`` or the same with ``.gz``.
+
+    Args:
+        folder: where the files are.
+        languages: endings of source and target files.
+        name: of the files.
+
+    Raises:
+        PipelineError: as for `read`.
+    """
+    source, target = (find(folder, name, language) for language in languages)
     sources, targets = read_sentences(source), read_sentences(target)
     if len(sources) != len(targets):
         raise PipelineError(

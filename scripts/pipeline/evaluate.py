@@ -1,68 +1,77 @@
-"""Stages `evaluate.MODEL`: translate the test set with a trained model, and score."""
+"""Stages `evaluate.MODEL`: translate a test set with a trained model, and score."""
 
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF
 
 from pipeline import files, state
+from pipeline.evaluation_sets import MAIN, EvaluationSet
 from pipeline.settings import Pair
 from pipeline.stage import Stage
 from pipeline.translate import translate
 
 
-def hypotheses(pair: Pair, model: str) -> list[str]:
-    """Return a model's translations of the test set, in its order."""
-    return files.read_lines(_hypothesis_file(pair, model))
+def hypotheses(pair: Pair, model: str, which: EvaluationSet = MAIN) -> list[str]:
+    """Return a model's translations of a test set, in its order."""
+    return files.read_lines(which.hypotheses(pair, model))
 
 
-def references(pair: Pair) -> list[str]:
-    """Return the test set's translations as they were before any tokenization."""
-    return files.read_lines(pair.reference)
+def references(pair: Pair, which: EvaluationSet = MAIN) -> list[str]:
+    """Return a test set's translations as they were before any tokenization."""
+    return files.read_lines(which.reference(pair))
 
 
-def scores(pair: Pair, model: str) -> dict[str, Any] | None:
+def scores(pair: Pair, model: str, which: EvaluationSet = MAIN) -> dict[str, Any] | None:
     """Return the scores of a model as its stage found them, or None where it did not run."""
-    record = state.read(pair.run_dir, name(model))
+    record = state.read(pair.run_dir, name(model, which))
     return dict(record.facts) if record is not None and record.done else None
 
 
-def name(model: str) -> str:
+def name(model: str, which: EvaluationSet = MAIN) -> str:
     """Return the name of a model's stage."""
-    return f"evaluate.{model}"
+    return f"evaluate.{which.name}/{model}" if which.name else f"evaluate.{model}"
 
 
-def stage(model: str) -> Stage:
-    """Return the stage that translates the test set with one model and scores it."""
+def stage(model: str, which: EvaluationSet = MAIN) -> Stage:
+    """Return the stage that translates a test set with one model and scores it."""
+    made_by = () if which == MAIN else (which.made_by,)
     return Stage(
-        name(model),
-        functools.partial(evaluate_model, model=model),
-        lambda pair: {**pair.decoding, "model": files.sha256(pair.model(model))},
-        needs=(model,),
+        name(model, which),
+        functools.partial(evaluate_model, model=model, which=which),
+        functools.partial(_inputs, model=model, which=which),
+        needs=(model, *made_by),
         cheap=True,
     )
 
 
-def evaluate_model(pair: Pair, model: str) -> dict[str, Any]:
-    """Translate the test set with one model and score it; return what `score` does.
+def _inputs(pair: Pair, model: str, which: EvaluationSet) -> dict[str, Any]:
+    found = {**pair.decoding, "model": files.sha256(pair.model(model))}
+    if which == MAIN:  # whose text the model depends on as well
+        return found
+    return {**found, "from test": state.fingerprint(pair.run_dir, which.made_by)}
+
+
+def evaluate_model(pair: Pair, model: str, which: EvaluationSet = MAIN) -> dict[str, Any]:
+    """Translate a test set with one model and score it; return what `score` does.
 
     Raises:
         PipelineError: fairseq-generate failed, or left a sentence out.
     """
+    target = references(pair, which)
     translations = translate(
         pair.model(model),
-        pair.bin_dir,
+        which.bin_dir(pair),
         "test",
-        count=len(references(pair)),
+        count=len(target),
         pair=pair,
-        log=pair.log(name(model)),
+        log=pair.log(name(model, which)),
         title=model,
     )
-    files.write_lines(_hypothesis_file(pair, model), translations)
-    return score(translations, references(pair))
+    files.write_lines(which.hypotheses(pair, model), translations)
+    return score(translations, target)
 
 
 def score(translations: list[str], target: list[str]) -> dict[str, Any]:
@@ -83,7 +92,3 @@ def score(translations: list[str], target: list[str]) -> dict[str, Any]:
             "chrF": str(chrf.get_signature()),
         },
     }
-
-
-def _hypothesis_file(pair: Pair, model: str) -> Path:
-    return pair.evaluate_dir / f"{model}.{pair.target_lang}"

@@ -21,7 +21,7 @@ def export(checkpoint: Path, target: Path) -> None:
     try:
         exporting.export(checkpoint, target)
     except errors.UserError as error:
-        raise PipelineError(str(error)) from None
+        raise PipelineError(str(error).removeprefix("error: ")) from None
 
 
 def convert(
@@ -38,4 +38,4 @@ def convert(
     try:
         convert(checkpoint, target, dictionaries=dictionaries, quantization=quantization)
     except errors.UserError as error:
-        raise PipelineError(str(error)) from None
+        raise PipelineError(str(error).removeprefix("error: ")) from None

@@ -16,6 +16,9 @@ Curves = Mapping[str, Mapping[int, float]]
 Intervals = Mapping[tuple[str, str], Interval]
 Names = Mapping[str, str]
 
+SETTINGS = {"rate": "learning rate", "weight": "λ", "size": "k"}
+"""What is tuned, and what it is called."""
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -142,3 +145,40 @@ def leader(rows: Rows, intervals: Intervals) -> dict[str, Any] | None:
         "high": interval.high,
         "best": round(interval.low, 1) > 0,  # as it is shown
     }
+
+
+def one_seed(seeds: int) -> Limit | None:
+    """Warn of intervals that cannot cover the luck of a training, as there was one."""
+    if seeds > 1:
+        return None
+    text = (
+        "One seed: the intervals are over test sentences alone. What another seed would give is "
+        "not known; three or more show it."
+    )
+    return Limit("one seed", text, {"seeds": seeds})
+
+
+def edge_of_grid(models: Rows, names: Names) -> Limit | None:
+    """Warn of settings that were best at the end of what was tried: a better one may lie beyond.
+
+    Args:
+        models: of each model what was `tried` and what was `chosen` of it, by setting.
+        names: what the models are called.
+    """
+    found = {}
+    for row in models:
+        for setting in SETTINGS:
+            values = sorted({tried[setting] for tried in row["tried"]} - {None})
+            if len(values) > 1 and row["chosen"][setting] in (values[0], values[-1]):
+                found.setdefault(row["model"], []).append(setting)
+    if not found:
+        return None
+    listed = "; ".join(
+        f"{names[model]}: {', '.join(SETTINGS[setting] for setting in settings)}"
+        for model, settings in found.items()
+    )
+    text = (
+        f"Not tuned to the end: the best was at an end of what was tried for {listed}. A wider "
+        "grid may find better settings, so these rows may not be the methods at their best."
+    )
+    return Limit("edge of the grid", text, found)

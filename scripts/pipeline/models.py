@@ -31,8 +31,8 @@ _TAKEN = {
         "report",
         "analysis",
         "sweep",
-        "seeds",
         "compare",
+        "tests",
     ),
     *("texts", "translated", "bin", "logs", "state", "archives", "model"),
 }

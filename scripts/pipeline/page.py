@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sacrebleu.metrics import CHRF
 
-from pipeline import analyse, evaluate, files, state, tables
+from pipeline import analyse, comparison, comparison_tables, evaluate, files, state, tables
 from pipeline.analyse import Analysis
 from pipeline.settings import Pair
 
@@ -62,6 +62,7 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
         samples=samples(pair),
         shown=SHOWN,
         settings=_settings(pair, list(names)),
+        compared=_compared(pair),
     )
     path = pair.run_dir / "report.html"
     files.write_text(path, text)
@@ -106,6 +107,32 @@ def samples(pair: Pair) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def _compared(pair: Pair) -> dict[str, Any] | None:
+    """What the section of a comparison shows, if there was one of the models that are here."""
+    content = comparison.read(pair)
+    if content is None:
+        return None
+    names = pair.titles
+    tests = [
+        {
+            "title": f"{test['name']} ({test['sentences']} sentences)",
+            "scores": comparison_tables.scores(content, test, names),
+            "details": comparison_tables.details(content, test, names),
+            "notes": comparison_tables.leader(test, names),
+            "best": _best(test["leader"], names),
+        }
+        for test in content["tests"]
+    ]
+    return {
+        "seeds": len(content["seeds"]),
+        "warnings": content["warnings"],
+        "figure": _image(pair.run_dir / comparison.NAME / "differences.svg"),
+        "tests": tests,
+        "trainings": comparison_tables.trainings(content, names),
+        "notes": comparison_tables.notes(content, names),
+    }
+
+
 def _best(leader: dict[str, Any] | None, names: dict[str, str]) -> str | None:
     """What the one fine-tuning is called that is better than the second for certain."""
     return names[leader["model"]] if leader and leader["best"] else None
@@ -126,8 +153,8 @@ def _agreement(analysis: Analysis) -> tables.Table:
 
 
 def _unbroken(cell: str) -> str:
-    """Let a cell's line break before a bracket only."""
-    return re.sub(r" (?![\[(])", "\N{NO-BREAK SPACE}", cell)
+    """Let a cell's line break before a bracket and after a semicolon only."""
+    return re.sub(r"(?<!;) (?![\[(])", "\N{NO-BREAK SPACE}", cell)
 
 
 def _image(path: Path) -> str | None:

@@ -18,11 +18,39 @@ Corpus = dict[str, list[tuple[str, str]]]
 
 def inputs(pair: Pair) -> dict[str, Any]:
     """Return what the text depends on."""
+    return _inputs(pair, _splits(pair))
+
+
+def test_inputs(pair: Pair, name: str) -> dict[str, Any]:
+    """Return what the text of a further test set depends on.
+
+    Raises:
+        PipelineError: there is none of this name.
+    """
+    if pair.data_dir is None:
+        parts = {pair.tests[0], *pair.text.get("parts", ())} - {"train", "valid"}
+        if name not in parts:
+            raise PipelineError(
+                f"{pair.name} has no test set {name}: choose from {', '.join(sorted(parts))}"
+            )
+    return _inputs(pair, {"test": name})
+
+
+def _splits(pair: Pair) -> dict[str, str]:
+    """Return what the text that is made together calls its splits."""
+    return {split: pair.tests[0] if split == "test" else split for split in corpus.SPLITS}
+
+
+def _inputs(pair: Pair, splits: Mapping[str, str]) -> dict[str, Any]:
     if pair.data_dir is None:
         # Where an archive comes from does not matter, only what it is.
-        known = releases.checksums(pair.text)
-        return {f"text.{key}": value for key, value in {**pair.text, **known}.items()}
-    paths = [corpus.find(pair.data_dir, s, lang) for s in corpus.SPLITS for lang in pair.languages]
+        text = {**pair.text, **releases.checksums(pair.text)}
+        text.pop("test", None)  # further test sets change nothing here
+        if parts := text.get("parts"):
+            text["parts"] = {name: parts.get(name) for name in splits.values()}
+        return {f"text.{key}": value for key, value in text.items()}
+    names = splits.values()
+    paths = [corpus.find(pair.data_dir, name, lang) for name in names for lang in pair.languages]
     return {
         "languages": pair.languages,
         "text.most": pair.text.get("most"),
@@ -43,7 +71,7 @@ def run(pair: Pair) -> dict[str, Any]:
             return _release_text(pair, folder)
         if pair.data_dir is not None:
             licence = f"own corpus {pair.data_dir.name}"
-            splits = corpus.read(pair.data_dir, pair.languages)
+            splits = corpus.read(pair.data_dir, pair.languages, pair.tests[0])
         else:
             licence, splits = _demo_text(pair)
         most = pair.text.get("most") or {}
@@ -54,11 +82,38 @@ def run(pair: Pair) -> dict[str, Any]:
         if empty := [name for name, pairs in splits.items() if not pairs]:
             raise PipelineError(f"no sentence pair is left for {', '.join(empty)}")
         for name, pairs in splits.items():
-            for side, language in enumerate(pair.languages):
-                files.write_lines(folder / f"{name}.{language}", [p[side] for p in pairs])
+            _write(pair, name, pairs, folder)
     counts = {name: len(pairs) for name, pairs in splits.items()}
     words = sum(len(target.split()) for _, target in splits["train"])
     return _facts(licence, counts, f" ({words} target words)")
+
+
+def write_test(pair: Pair, name: str, folder: Path) -> int:
+    """Write the text of a further test set as that of the first; return its number of sentences.
+
+    Args:
+        pair: where the text is from.
+        name: of the test set: of its files in a user's own corpus, or of its parts of a release.
+        folder: gets ``test.{src,tgt}``.
+
+    Raises:
+        PipelineError: see `corpus.read_pairs` and `Release.pairs`.
+    """
+    if pair.data_dir is None:
+        with _unpacked(pair, {"test": name}, folder) as raw:
+            return _clean(pair, "test", raw["test"], folder).kept
+    most = (pair.text.get("most") or {}).get("test")
+    pairs = corpus.read_pairs(pair.data_dir, pair.languages, name)[:most]
+    if "cleaning" in pair.text:
+        raw = ((source.encode(), target.encode()) for source, target in pairs)
+        return _clean(pair, "test", raw, folder).kept
+    _write(pair, "test", pairs, folder)
+    return len(pairs)
+
+
+def _write(pair: Pair, split: str, pairs: list[tuple[str, str]], folder: Path) -> None:
+    for side, language in enumerate(pair.languages):
+        files.write_lines(folder / f"{split}.{language}", [p[side] for p in pairs])
 
 
 def _facts(text: str, counts: dict[str, int], more: str) -> dict[str, Any]:
@@ -70,39 +125,47 @@ def _facts(text: str, counts: dict[str, int], more: str) -> dict[str, Any]:
 
 
 def _release_text(pair: Pair, folder: Path) -> dict[str, Any]:
-    release = releases.Release.load(pair.text)
+    with _unpacked(pair, _splits(pair), folder) as raw:
+        return _clean_text(pair, folder, raw, pair.text["name"])
+
+
+@contextlib.contextmanager
+def _unpacked(
+    pair: Pair, splits: Mapping[str, str], folder: Path
+) -> Iterator[dict[str, Iterable[clean.RawPair]]]:
+    """Yield the pairs of each split of a release, whose archives are unpacked as long."""
+    release = releases.Release.load(pair.text, splits)
     unpacked = folder / "unpacked"
     release.unpack(pair.run_dir / "archives", pair.archives_dir, unpacked)
     most = pair.text.get("most") or {}
-    raw = {
-        part: itertools.islice(release.pairs(part, unpacked), most.get(part))
-        for part in corpus.SPLITS
+    yield {
+        split: itertools.islice(release.pairs(split, unpacked), most.get(split)) for split in splits
     }
-    facts = _clean_text(pair, folder, raw, pair.text["name"])
     files.remove(unpacked)
-    return facts
 
 
 def _clean_text(
     pair: Pair, folder: Path, raw: Mapping[str, Iterable[clean.RawPair]], name: str
 ) -> dict[str, Any]:
-    recipe = clean.Recipe.load(pair.languages, pair.text["cleaning"])
-    counts, dropped = {}, ""
-    for part, pairs in raw.items():
-        outputs = tuple(folder / f"{part}.{language}" for language in pair.languages)
-        if part == "train":
-            found = clean.clean(pairs, recipe, outputs, title="cleaning train")
-            dropped = ", ".join(f"{n} {why}" for why, n in sorted(found.dropped.items()) if n)
-        else:
-            # Scores of different systems compare only over the same lines, so all of them stay.
-            if part == "test":
-                pairs = _keep_raw(pairs, folder / pair.source.name, folder / pair.reference.name)
-            found = clean.clean(pairs, recipe.unfiltered(), outputs, title=f"cleaning {part}")
-        if not found.kept:
-            raise PipelineError(f"no sentence pair is left for {part}")
-        counts[part] = found.kept
+    found = {split: _clean(pair, split, pairs, folder) for split, pairs in raw.items()}
+    counts = {split: cleaned.kept for split, cleaned in found.items()}
+    dropped = ", ".join(f"{n} {why}" for why, n in sorted(found["train"].dropped.items()) if n)
     facts = _facts(name, counts, f" (dropped: {dropped})" if dropped else "")
     return {**facts, "dropped": dropped}
+
+
+def _clean(pair: Pair, split: str, pairs: Iterable[clean.RawPair], folder: Path) -> clean.Counts:
+    recipe = clean.Recipe.load(pair.languages, pair.text["cleaning"])
+    outputs = tuple(folder / f"{split}.{language}" for language in pair.languages)
+    if split != "train":
+        # Scores of different systems compare only over the same lines, so all of them stay.
+        recipe = recipe.unfiltered()
+    if split == "test":
+        pairs = _keep_raw(pairs, folder / pair.source.name, folder / pair.reference.name)
+    found = clean.clean(pairs, recipe, outputs, title=f"cleaning {split}")
+    if not found.kept:
+        raise PipelineError(f"no sentence pair is left for {split}")
+    return found
 
 
 def _keep_raw(pairs: Iterable[clean.RawPair], *paths: Path) -> Iterator[clean.RawPair]:

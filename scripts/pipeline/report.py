@@ -10,7 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from pipeline import (
@@ -36,11 +35,11 @@ def build(pair: Pair) -> str:
     Returns:
         The text of ``report.md``.
     """
-    curves = {name: _curve(pair, name, "valid_bleu") for name in pair.titles}
+    curves = {name: curve(pair, name, "valid_bleu") for name in pair.titles}
     content = collect(pair, curves)
     text = markdown(content, pair.titles)
     plots.plot_validation_bleu(curves, pair.models, pair.run_dir / "validation_bleu")
-    divergences = {name: _curve(pair, name, "valid_transfer_loss") for name in pair.titles}
+    divergences = {name: curve(pair, name, "valid_transfer_loss") for name in pair.titles}
     plots.plot_transfer_loss(divergences, pair.models, pair.run_dir / "transfer_loss")
     files.write_json(pair.run_dir / "report.json", content)
     files.write_text(pair.run_dir / "report.md", text)
@@ -91,7 +90,7 @@ def collect(pair: Pair, curves: limits.Curves) -> dict[str, Any]:
         "signatures": _signatures(rows),
         "decoding": dict(pair.decoding),
         "measured": measured,
-        "system": system(_threads(pair, [row["model"] for row in rows])),
+        "system": system(threads(pair, [row["model"] for row in rows])),
     }
 
 
@@ -187,13 +186,7 @@ def markdown(content: dict[str, Any], names: dict[str, str]) -> str:
 
 def _markdown_tables(*found: tables.Table) -> list[str]:
     """Return the lines of those tables that have rows, each with an empty one after it."""
-    return [line for rows in found if rows for line in (_markdown_table(rows), "")]
-
-
-def _markdown_table(rows: tables.Table) -> str:
-    table = pd.DataFrame(rows)
-    alignment = ("left", *["right"] * (table.shape[1] - 1))
-    return table.to_markdown(index=False, disable_numparse=True, colalign=alignment)
+    return [line for rows in found if rows for line in (tables.markdown(rows), "")]
 
 
 def _signatures(rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -232,7 +225,8 @@ def system(threads: str = "") -> dict[str, str]:
     return found
 
 
-def _threads(pair: Pair, models: list[str]) -> str:
+def threads(pair: Pair, models: list[str]) -> str:
+    """Say how many threads these trainings had; nothing where it is not known."""
     counts = sorted({count for model in models if (count := _facts(pair, model).get("threads"))})
     return f"{' or '.join(map(str, counts))} threads a training" if counts else ""
 
@@ -263,7 +257,8 @@ def _commit() -> str:
     return result.stdout.strip() if result.returncode == 0 else ""
 
 
-def _curve(pair: Pair, model: str, key: str) -> dict[int, float]:
+def curve(pair: Pair, model: str, key: str) -> dict[int, float]:
+    """Return what a training that is done logged under `key` after each epoch."""
     log = pair.log(model)
     if not state.is_done(pair.run_dir, model) or not log.exists():
         return {}

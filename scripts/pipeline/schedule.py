@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
-from pipeline import commands
+from pipeline import commands, state
 from pipeline.devices import Slot
 from pipeline.errors import PipelineError, describe
-from pipeline.progress import say
+from pipeline.progress import bar, say
 from pipeline.settings import Pair
 from pipeline.stage import Stage
 
@@ -25,6 +25,7 @@ def run(
     slots: Sequence[Slot],
     *,
     force: bool = False,
+    title: str | None = None,
     on_done: Callable[[], None] = lambda: None,
 ) -> None:
     """Run stages; one that fails stops those that need it, and no others.
@@ -34,6 +35,7 @@ def run(
         stages: of those that can start, the first ones do.
         slots: as many stages run at the same time, each with one of these.
         force: redo what is done.
+        title: of a bar for all of them that are not done yet; None: there is no such bar.
         on_done: called after each stage that is done.
 
     Raises:
@@ -44,7 +46,14 @@ def run(
     for stage in stages:
         if missing := [need for need in stage.missing(pair) if need not in names]:
             raise PipelineError(f"{stage.name} needs {missing[0]}, which is not done")
-    _Schedule(pair, stages, slots, force, on_done).run()
+    new = {stage.name for stage in stages if not state.is_done(pair.run_dir, stage.name)}
+    with bar(title=title, total=len(new), disable=title is None, unit=" stages") as progress:
+
+        def done(name: str) -> None:
+            on_done()
+            progress.update(name in new)
+
+        _Schedule(pair, stages, slots, force, done).run()
 
 
 class _Schedule:
@@ -56,7 +65,7 @@ class _Schedule:
         stages: Sequence[Stage],
         slots: Sequence[Slot],
         force: bool,
-        on_done: Callable[[], None],
+        on_done: Callable[[str], None],
     ) -> None:
         self._pair = pair
         self._stages = {stage.name: stage for stage in stages}
@@ -118,7 +127,7 @@ class _Schedule:
             else:
                 self._done.add(name)
                 self._graph.done(name)
-                self._on_done()
+                self._on_done(name)
 
     def _fail(self, name: str, reason: str) -> None:
         self._failed[name] = reason

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ class Pair:
         target_lang: likewise of the target.
         data_dir: the user's own corpus, or None for the text that `text` names.
         archives_dir: the user's folder with a release's archives, or None to download them.
-        text: which sentence pairs to use; see `pipeline.prepare`.
+        text: which sentence pairs to use; see `pipeline.prepare`. Under `test` the name of the test
+            set, or a list of several: of `parts`, or of files in a user's own corpus.
         segmentation: how words become subwords; see `pipeline.segmentation`.
         decoding: beam and length penalty of `evaluate`.
         training: overrides for every Hydra config.
@@ -84,6 +86,12 @@ class Pair:
     def titles(self) -> dict[str, str]:
         """What the models are called, by name."""
         return {model.name: model.title for model in self.models}
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """The test sets that `text` names; the first is the one of the report."""
+        names = self.text.get("test") or "test"
+        return (names,) if isinstance(names, str) else tuple(names)
 
     @property
     def text_dir(self) -> Path:
@@ -204,6 +212,7 @@ def load(
         quantization=_quantization(content.get("export"), path),
         **{section: content[section] for section in _SECTIONS},
     )
+    check_tests(pair.tests, f"{path}: text.test")
     if own is not None:
         data_dir, source, target = own
         pair = replace(pair, data_dir=data_dir, source_lang=source, target_lang=target)
@@ -219,6 +228,17 @@ def load(
         training=less.get("training", {}),
         translate=_translate(content.get("translate"), less.get("translate")),
     )
+
+
+def check_tests(names: Iterable[Any], where: str) -> None:
+    """Check names of test sets, which are those of folders too.
+
+    Raises:
+        PipelineError: one is not a name; the text begins with `where`.
+    """
+    for name in names:
+        if name in ("train", "valid") or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(name)):
+            raise PipelineError(f"{where}: {name} is no name for a test set: letters, digits, -._")
 
 
 def _translate(section: Any, less: Any) -> Mapping[str, Any]:

@@ -10,6 +10,8 @@ from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
 from scipy import stats
 
+from pipeline import sufficient
+
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 TRIALS = 2000
@@ -52,12 +54,14 @@ def intervals(
     pairs = [(a, b) for a in models for b in models if a != b]
     if len(references) < 2:  # one sentence: there is nothing to draw from, it may be any of them
         return dict.fromkeys(pairs, Interval(-100.0, 100.0))
-    counts = np.stack([_ngram_counts(translations[model], references) for model in models])
+    counts = np.stack(
+        [sufficient.statistics("bleu", translations[model], references) for model in models]
+    )
 
     def differences(drawn: np.ndarray, axis: int) -> np.ndarray:
         """(resamples, sentences) → (models, models, resamples)"""
         times = np.stack([np.bincount(sample, minlength=len(references)) for sample in drawn])
-        scores = np.apply_along_axis(_bleu, axis, times.astype(float) @ counts)
+        scores = sufficient.scores("bleu", times.astype(float) @ counts)
         return scores[:, None] - scores[None, :]
 
     found = stats.bootstrap(
@@ -107,23 +111,3 @@ def p_values(
     # translations that is none, and p comes out as if the two differed for certain.
     same = [model for model in others if translations[model] == translations[baseline]]
     return {**found, **dict.fromkeys(same, 1.0)}
-
-
-def _ngram_counts(translations: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """What BLEU adds up: (sentences, 10), n-grams that match, n-grams, and both lengths."""
-    metric = BLEU(smooth_method="none", effective_order=True)  # leaves the counts as they are
-    scores = (
-        metric.sentence_score(line, [reference])
-        for line, reference in zip(translations, references, strict=True)
-    )
-    rows = [[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in scores]
-    return np.array(rows, dtype=float)
-
-
-def _bleu(sums: np.ndarray) -> float:
-    """Return BLEU with sacrebleu's default smoothing from the sums of `_ngram_counts`."""
-    *ngrams, length, reference_length = sums.astype(int).tolist()
-    order = len(ngrams) // 2
-    return BLEU.compute_bleu(
-        ngrams[:order], ngrams[order:], length, reference_length, smooth_method="exp"
-    ).score

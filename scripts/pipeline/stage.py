@@ -102,7 +102,8 @@ class Stage:
             changes = "; ".join(state.changes(record.inputs, inputs))
             raise PipelineError(
                 f"{self.name} {made} with other settings ({changes}): take them back, or redo it "
-                f"with --force {self.name}"
+                # What belongs to a sweep or a comparison is no word of a command line.
+                f"with --force{'' if '/' in self.name else f' {self.name}'}"
             )
         return record
 

@@ -5,25 +5,24 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from pipeline import cli, files, schedule, settings, stages, state, training_log
+from pipeline import cli, files, grid, schedule, settings, stages, state
 from pipeline.devices import Slot
 from pipeline.errors import PipelineError
+from pipeline.grid import Point
 from pipeline.models import Model
 from pipeline.settings import Pair
-from pipeline.train import Training
 
 # The models that the paper tunes.
 MODELS = ("kd", "ka")
 WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
-WHOLE = 0  # as --top-k has it
-AS_IN_CONFIG = "config"
-SIZES = (2, 4, 8, 16, WHOLE)
+SIZES = (2, 4, 8, 16, grid.WHOLE)
+FOLDER = "sweep"
 
 _EPILOG = """\
 Each point is a fine-tuning of the pair's learner, kept under runs/PAIR/sweep/. Points that are
@@ -37,51 +36,27 @@ examples:
   scripts/sweep.sh demo --criterions control,kd,ka --rates 0.003,0.006 --top-k config"""
 
 
-@dataclass(frozen=True)
-class Point:
-    """One fine-tuning: the model that it varies, λ, k (0: the whole vocabulary), learning rate.
-
-    None is what the model's config has.
-    """
-
-    model: Model
-    weight: float | None
-    size: int | None
-    rate: float | None = None
-
-    @property
-    def training(self) -> Training:
-        """The training that finds its score."""
-        name, varied = f"sweep/{self.model.name}", {"checkpoint.no_epoch_checkpoints": True}
-        if self.rate is not None:
-            name += f"-rate{self.rate:g}"
-            varied["optimization.lr"] = [self.rate]
-        if self.weight is not None:
-            name += f"-weight{self.weight:g}"
-            varied["criterion.transfer_weight"] = self.weight
-        if self.size is not None:
-            name += f"-k{self.size or 'V'}"
-            varied["criterion.top_k"] = self.size
-        settings = {**self.model.settings, **varied}
-        return Training(**{**vars(self.model), "name": name, "settings": settings})
-
-
-def run(pair: Pair, points: Sequence[Point], slots: Sequence[Slot]) -> None:
+def run(pair: Pair, points: Sequence[Point], slots: Sequence[Slot], *, force: bool = False) -> None:
     """Train what is not trained yet, and keep the table of what is.
 
     Args:
         pair: its teacher and learner are done.
         points: what to try.
         slots: as many trainings run at the same time.
+        force: redo what was made with other settings than today's.
 
     Raises:
         PipelineError: a stage before is not done, or a training failed.
     """
-    trainings = [stages.training_stage(pair, point.training) for point in points]
+    trainings = [
+        replace(stages.training_stage(pair, point.training(FOLDER)), cheap=force)
+        for point in points
+    ]
     schedule.run(
         pair,
         stages.with_supports(pair, trainings),
         slots,
+        title=FOLDER,
         on_done=lambda: _write_results(pair, points),
     )
 
@@ -91,14 +66,14 @@ def _write_results(pair: Pair, points: Sequence[Point]) -> None:
     rows = [
         {
             "model": point.model.name,
-            "criterion": point.training.resolved(pair)["criterion._name"],
+            "criterion": training.resolved(pair)["criterion._name"],
             "learning_rate": point.rate,
             "transfer_weight": point.weight,
             "top_k": point.size,
-            "bleu": best_bleu(pair, point.training),
+            "bleu": grid.best_bleu(pair, training),
         }
         for point in points
-        if state.is_done(pair.run_dir, point.training.name)
+        if state.is_done(pair.run_dir, (training := point.training(FOLDER)).name)
     ]
     if rows:
         files.write_text(results_file(pair), pd.DataFrame(rows).to_csv(index=False))
@@ -106,13 +81,7 @@ def _write_results(pair: Pair, points: Sequence[Point]) -> None:
 
 def results_file(pair: Pair) -> Path:
     """Return where the table of all points is."""
-    return pair.run_dir / "sweep" / "results.csv"
-
-
-def best_bleu(pair: Pair, training: Training) -> float:
-    """Return the validation BLEU of the checkpoint that was chosen."""
-    records = training_log.read(pair.log(training.name))
-    return max(float(record["valid_bleu"]) for record in records if "valid_bleu" in record)
+    return pair.run_dir / FOLDER / "results.csv"
 
 
 def draw(pair: Pair) -> pd.DataFrame:
@@ -145,9 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sweep(arguments: argparse.Namespace) -> None:
     pair = cli.load_pair(arguments.pair, arguments)
     points = list(_points(pair, arguments))
-    slots = cli.slots(arguments, pair, [point.training for point in points])
+    slots = cli.slots(arguments, pair, [point.training(FOLDER) for point in points])
     with state.locked(pair.run_dir):
-        run(pair, points, slots)
+        run(pair, points, slots, force=arguments.force)
         best = draw(pair)
     print(f"\n{best.to_markdown(index=False)}\n\nsweep: {results_file(pair)}")
 
@@ -182,67 +151,34 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("pair", metavar="PAIR", help=", ".join(settings.names()))
     parser.add_argument(
         "--criterions",
-        type=_listed(str),
+        type=grid.listed(str),
         metavar="LIST",
         help=f"fine-tunings (default: {','.join(MODELS)})",
     )
     parser.add_argument(
         "--weights",
-        type=_listed(_weight),
+        type=grid.listed(grid.weight),
         default=WEIGHTS,
         metavar="LIST",
         help=f"λ (default: {','.join(map(str, WEIGHTS))})",
     )
     parser.add_argument(
         "--top-k",
-        type=_listed(_size),
+        type=grid.listed(grid.size),
         default=SIZES,
         metavar="LIST",
         help="k, V for the whole vocabulary (default: 2,4,8,16,V); config for what each config has",
     )
     parser.add_argument(
         "--rates",
-        type=_listed(_rate),
+        type=grid.listed(grid.rate),
         default=(None,),
         metavar="LIST",
         help="learning rates (default: the config's)",
     )
+    cli.add_redo_option(parser)
     cli.add_run_options(parser, quick="tune the run PAIR-quick")
     return parser
-
-
-def _listed(read: Callable[[str], object]) -> Callable[[str], tuple]:
-    def values(text: str) -> Iterator[object]:
-        for part in text.split(","):
-            try:
-                yield read(part)
-            except ValueError as error:
-                raise argparse.ArgumentTypeError(f"{part}: {error}") from None
-
-    return lambda text: tuple(values(text))
-
-
-def _weight(text: str) -> float:
-    weight = float(text)
-    if not 0 <= weight <= 1:
-        raise ValueError("λ is from 0 to 1")
-    return weight
-
-
-def _rate(text: str) -> float:
-    rate = float(text)
-    if rate <= 0:
-        raise ValueError("a learning rate is above 0")
-    return rate
-
-
-def _size(text: str) -> int | None:
-    if text == AS_IN_CONFIG:
-        return None
-    size = WHOLE if text == "V" else int(text)
-    if size < 0 or (size == WHOLE and text != "V"):
-        raise ValueError("k is 1 or more, V, or config")
-    return size
 
 
 if __name__ == "__main__":

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from pipeline.gap import MIN_GAP
 from pipeline.significance import CONFIDENCE, RESAMPLES, TRIALS
 
 NONE = "–"
 # What the differences of a row are taken to, as the heads of columns call it.
 BASELINES = {"control": "control", "kd": "KD"}
-_MEANINGS = {"control": ", what the teacher adds", "kd": ""}
+MEANINGS = {"control": ", what the teacher adds", "kd": ""}
 
 ONE = "one_thread"
 # What was measured, as the heads of columns call it, in report.json.
@@ -26,8 +28,19 @@ MINUTES = (
     "Train minutes: time in training steps, without validation and start; in brackets: of a model "
     "that was trained before this run."
 )
+GAP = (
+    f"Gap recovered: (fine-tuning − learner) ÷ (teacher − learner); {NONE} where the teacher is "
+    f"less than {MIN_GAP:g} BLEU above the learner."
+)
 
 Table = list[dict[str, str]]
+
+
+def markdown(rows: Table) -> str:
+    """Return a table as Markdown."""
+    table = pd.DataFrame(rows)
+    alignment = ("left", *["right"] * (table.shape[1] - 1))
+    return table.to_markdown(index=False, disable_numparse=True, colalign=alignment)
 
 
 def scores(content: Mapping[str, Any], names: Mapping[str, str], *, chrf_gap: bool) -> Table:
@@ -48,7 +61,7 @@ def scores(content: Mapping[str, Any], names: Mapping[str, str], *, chrf_gap: bo
             "chrF": f"{row['chrf']:.1f}",
         }
         if _has_gaps(content):
-            found[gap_head] = _shares(row["gap_recovered"], gap_metrics)
+            found[gap_head] = shares(row["gap_recovered"], gap_metrics)
         if any(other["export"] for other in content["models"]):
             found["MB"] = _number((row["export"] or {}).get("megabytes"))
         if content["measured"]:
@@ -65,9 +78,9 @@ def differences(content: Mapping[str, Any], names: Mapping[str, str]) -> Table:
     def cells(row: Mapping[str, Any]) -> dict[str, str]:
         found = {"model": names[row["model"]]}
         for baseline in content["baselines"]:
-            difference = row["differences"].get(baseline)
-            found[f"vs {BASELINES[baseline]}"] = _difference(difference)
-            found[f"p vs {BASELINES[baseline]}"] = _p_value(difference)
+            versus = row["differences"].get(baseline)
+            found[f"vs {BASELINES[baseline]}"] = difference(versus)
+            found[f"p vs {BASELINES[baseline]}"] = p_value(versus["p_value"]) if versus else NONE
         return found
 
     return [cells(row) for row in content["models"] if content["baselines"]]
@@ -123,10 +136,10 @@ def sizes(content: Mapping[str, Any], names: Mapping[str, str]) -> Table:
 
 def notes(content: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     """Say what the columns of `scores` mean, and whether a fine-tuning is the best."""
-    found = [_leader(content["leader"], names)] if content["leader"] else []
+    found = [leader(content["leader"], names)] if content["leader"] else []
     for baseline in content["baselines"]:
         head = f"vs {BASELINES[baseline]}"
-        found.append(f"{head}: difference in BLEU to {names[baseline]}{_MEANINGS[baseline]}.")
+        found.append(f"{head}: difference in BLEU to {names[baseline]}{MEANINGS[baseline]}.")
     if content["baselines"]:
         found.append(
             f"In brackets: {100 * CONFIDENCE:.0f} % interval of the difference by paired "
@@ -134,10 +147,7 @@ def notes(content: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
             f"approximate randomization, two-sided ({TRIALS} trials)."
         )
     if _has_gaps(content):
-        found.append(
-            "Gap recovered: (fine-tuning − learner) ÷ (teacher − learner); "
-            f"{NONE} where the teacher is less than {MIN_GAP:g} BLEU above the learner."
-        )
+        found.append(GAP)
     return [*found, *_export_notes(content, names)]
 
 
@@ -170,10 +180,11 @@ def _has_gaps(content: Mapping[str, Any]) -> bool:
     return any(row["gap_recovered"] is not None for row in content["models"])
 
 
-def _leader(leader: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    first, second = names[leader["model"]], names[leader["second"]]
-    margin = f"{_difference(leader)} BLEU"
-    if leader["best"]:
+def leader(found: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Say which fine-tuning is the first, and whether it is the best; see `limits.leader`."""
+    first, second = names[found["model"]], names[found["second"]]
+    margin = f"{difference(found)} BLEU"
+    if found["best"]:
         return f"Best fine-tuning: {first}, {margin} against the second, {second}."
     return (
         f"No fine-tuning is marked as the best: the first, {first}, has {margin} against the "
@@ -181,17 +192,17 @@ def _leader(leader: Mapping[str, Any], names: Mapping[str, str]) -> str:
     )
 
 
-def _difference(found: Mapping[str, float] | None) -> str:
+def difference(found: Mapping[str, float] | None, key: str = "bleu") -> str:
+    """Return a difference, which stands under `key`, with its interval, as text."""
     if found is None:
         return NONE
-    value, low, high = (_zero(found[key], 1) for key in ("bleu", "low", "high"))
+    value, low, high = (_zero(found[end], 1) for end in (key, "low", "high"))
     return f"{value:+.1f} [{low:.1f}, {high:.1f}]"
 
 
-def _p_value(found: Mapping[str, float] | None) -> str:
-    if found is None:
-        return NONE
-    return "<0.001" if found["p_value"] < 0.001 else f"{found['p_value']:.3f}"
+def p_value(value: float) -> str:
+    """Return a p-value as text."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _minutes(row: Mapping[str, Any]) -> str:
@@ -201,7 +212,8 @@ def _minutes(row: Mapping[str, Any]) -> str:
     return f"({minutes})" if row.get("trained_before") else minutes
 
 
-def _shares(found: Mapping[str, float | None] | None, metrics: Sequence[str]) -> str:
+def shares(found: Mapping[str, float | None] | None, metrics: Sequence[str]) -> str:
+    """Return the shares of the gap that are recovered, by metric, as text."""
     if found is None or found[metrics[0]] is None:
         return NONE
     first, *others = (

@@ -44,6 +44,7 @@ def still_rises(curve: Mapping[int, float]) -> Rise | None:
     epochs, scores = list(curve)[-last:], list(curve.values())[-last:]
     line = stats.linregress(epochs, scores)
     length = epochs[-1] - epochs[0]
-    if (line.slope - line.stderr) * length <= RISE:
+    # Of scores that are all the same scipy's standard error is NaN, which no comparison holds for.
+    if not (line.slope - line.stderr) * length > RISE:
         return None
     return Rise(float(line.slope), len(epochs))

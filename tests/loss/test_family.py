@@ -367,15 +367,11 @@ def test_js_is_trls(beta, temperature):
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.3, 0.5, 1.0])
-def test_js_is_ligers(beta):
-    """Liger-Kernel's β is TRL's; its JSD of logits is not averaged over anything."""
+def test_js_is_ligers():
+    """At β = ½: which of the models β belongs to has changed between Liger-Kernel's releases."""
     liger = pytest.importorskip("liger_kernel.chunked_loss.jsd_loss", reason="needs liger-kernel")
     p, q = random_lprobs()
-    scale = 1.0 if beta in (0, 1) else 1 / (beta * (1 - beta)) - 3
-    function = liger.LigerFusedLinearJSDFunction.distillation_loss_fn
-    expected = function(p, q, beta=beta)
-    if isinstance(expected, tuple):
-        expected = expected[0]
-    found = values(JensenShannon(beta), p, q).sum() / scale
+    expected = liger.LigerFusedLinearJSDFunction.distillation_loss_fn(p, q, beta=0.5)
+    expected = expected[0] if isinstance(expected, tuple) else expected
+    found = values(JensenShannon(), p, q).sum()
     assert found.item() == pytest.approx(expected.sum().item(), rel=1e-6)

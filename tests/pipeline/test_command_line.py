@@ -49,6 +49,19 @@ def test_jobs_and_threads_are_numbers_from_one_up(capsys, option, value):
     assert f"argument {option}: {value} is not a number from 1 up" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("share", ["3/2", "0/2", "2", "a/b", "1/0"])
+def test_a_share_is_one_of_several(capsys, share):
+    with pytest.raises(SystemExit):
+        main(["demo", "translate", "--shard", share])
+    assert f"argument --shard: {share} is not like 2/4" in capsys.readouterr().err
+
+
+def test_shares_are_of_translations_alone(capsys, tmp_path):
+    for words in (["kd"], ["translate", "kd"], []):
+        assert main(["demo", *words, "--shard", "1/2", "--runs", str(tmp_path)]) == 1
+        assert "--shard goes with translate alone, or translate.teacher" in capsys.readouterr().err
+
+
 def test_the_script_gives_the_error_and_its_exit_code(tmp_path):
     result = pipeline("klingon")
     assert result.returncode == 1
@@ -61,7 +74,7 @@ def test_help_lists_stages_and_pairs():
     assert result.returncode == 0
     words = " ".join(result.stdout.split())
     assert "prepare binarize teacher learner control cache kd ka mixture topk" in words
-    assert words.index("topk translate text seq_kd") < words.index("ka_on_policy evaluate report")
+    assert words.index("topk translate text seq_kd") < words.index("evaluate export speed report")
     assert "pair (demo" in result.stdout
 
 

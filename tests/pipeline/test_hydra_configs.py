@@ -12,7 +12,7 @@ from pipeline import hydra_configs, settings
 from pipeline.errors import PipelineError
 
 MODELS = {name: settings.load(settings.CONFIGS / name, Path()).models for name in settings.names()}
-CONFIGS = [(pair, model.config) for pair, models in MODELS.items() for model in models]
+CONFIGS = sorted({(pair, model.config) for pair, models in MODELS.items() for model in models})
 
 
 def parsed(value):
@@ -68,9 +68,9 @@ def test_fine_tunings_differ_in_task_and_criterion_alone(pair):
         return {key: value for key, value in found.items() if not key.startswith(own)}
 
     fine_tunings = {model.config for model in MODELS[pair] if model.start}
-    methods = {"tie_kd", "ka_argmax", "ka_on_policy"}
-    assert fine_tunings == {"control", "kd", "ka", "mixture", "topk"} | methods
-    assert all(shared(name) == shared("control") for name in fine_tunings)
+    assert fine_tunings >= {"control", "kd", "ka", "mixture", "topk"}
+    control = shared("control")
+    assert all(shared(name) == control for name in fine_tunings)
 
 
 def test_missing_config_is_one_line(tmp_path):

@@ -127,12 +127,28 @@ def test_each_cell_names_its_column_where_the_heads_are_hidden(written):
             assert [cell.get("data-head") for cell in row[1:]] == heads
 
 
-def test_the_widest_tables_fit_where_rows_are_not_blocks(written):
+def assert_fits(document, table):
     """From the width at which the style sheet makes rows blocks, whole tables must fit.
 
     A column is at least as wide as its longest part that has no place to break; 0.6 em is a wide
     font's mean character.
     """
+    style = document.findtext(".//style")
+    assert "nowrap" not in style
+
+    def pixels(pattern):
+        return 16 * float(re.search(pattern + r" ?([\d.]+)rem", style)[1])
+
+    space = pixels(r"@media \(max-width:") - 2 * pixels(r"main \{[^}]*padding: \S+")
+    # Names of models break at any space.
+    rows = [[name, *map(page._unbroken, cells)] for name, *cells in map(dict.values, table)]
+    columns = zip(table[0], *rows, strict=True)
+    longest = [max(len(part) for text in c for part in text.split(" ")) for c in columns]
+    characters = 0.6 * pixels(r"table \{[^}]*font-size:") * sum(longest)
+    assert characters + 2 * len(longest) * pixels(r"th, td \{ padding: \S+") <= space
+
+
+def test_the_widest_tables_fit_where_rows_are_not_blocks(written):
     content, document = written
     difference = {"bleu": -10.04, "low": -12.34, "high": -10.02, "p_value": 0.123}
     row = {
@@ -150,13 +166,6 @@ def test_the_widest_tables_fit_where_rows_are_not_blocks(written):
     content["measured"]["quantization"] = "int8_float32"
     content["models"] = [{**row, "model": model} for model in NAMES]
     content["baselines"] = list(tables.BASELINES)
-    style = document.findtext(".//style")
-    assert "nowrap" not in style
-
-    def pixels(pattern):
-        return 16 * float(re.search(pattern + r" ?([\d.]+)rem", style)[1])
-
-    space = pixels(r"@media \(max-width:") - 2 * pixels(r"main \{[^}]*padding: \S+")
     for table in (
         tables.scores(content, NAMES, chrf_gap=True),
         tables.differences(content, NAMES),
@@ -164,11 +173,7 @@ def test_the_widest_tables_fit_where_rows_are_not_blocks(written):
         tables.exports_on_gpu(content, NAMES),
         tables.sizes(content, NAMES),
     ):
-        rows = [[page._unbroken(cell) for cell in row.values()] for row in table]
-        columns = zip(table[0], *rows, strict=True)
-        longest = [max(len(part) for text in c for part in text.split(" ")) for c in columns]
-        characters = 0.6 * pixels(r"table \{[^}]*font-size:") * sum(longest)
-        assert characters + 2 * len(longest) * pixels(r"th, td \{ padding: \S+") <= space
+        assert_fits(document, table)
 
 
 def test_models_without_a_checkpoint_of_an_epoch_are_not_analysed(pair):

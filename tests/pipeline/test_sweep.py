@@ -17,8 +17,8 @@ def test_by_default_it_is_the_papers_figure(points):
     found = points()
     assert len(found) == 2 * len(sweep.WEIGHTS) * len(sweep.SIZES)
     assert {point.model.name for point in found} == {"kd", "ka"}
-    assert found[0].training.name == "sweep/kd-weight0.1-k2"
-    assert "optimization.lr" not in found[0].training.settings
+    assert found[0].training(sweep.FOLDER).name == "sweep/kd-weight0.1-k2"
+    assert "optimization.lr" not in found[0].training(sweep.FOLDER).settings
 
 
 def test_the_control_has_a_rate_and_nothing_else(points):
@@ -26,7 +26,8 @@ def test_the_control_has_a_rate_and_nothing_else(points):
         *("--criterions", "control,topk", "--rates", "0.002,0.005", "--weights", "0.5,0.8"),
         *("--top-k", "config"),
     )
-    assert [point.training.name for point in found] == [
+    trainings = [point.training(sweep.FOLDER) for point in found]
+    assert [training.name for training in trainings] == [
         "sweep/control-rate0.002",
         "sweep/control-rate0.005",
         "sweep/topk-rate0.002-weight0.5",
@@ -34,9 +35,9 @@ def test_the_control_has_a_rate_and_nothing_else(points):
         "sweep/topk-rate0.002-weight0.8",
         "sweep/topk-rate0.005-weight0.8",
     ]
-    assert found[0].training.teacher is None
-    assert found[2].training.settings["optimization.lr"] == [0.002]
-    assert "criterion.top_k" not in found[2].training.settings
+    assert trainings[0].teacher is None
+    assert trainings[2].settings["optimization.lr"] == [0.002]
+    assert "criterion.top_k" not in trainings[2].settings
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_mistakes(points, capsys, option, value, says):
 
 
 def test_only_fine_tunings_are_tuned(points):
-    with pytest.raises(PipelineError, match=r"learner is no .* .*, topk, seq_kd"):
+    with pytest.raises(PipelineError, match=r"learner is no .* control, kd, ka, mixture, topk, "):
         points("--criterions", "learner")
 
 

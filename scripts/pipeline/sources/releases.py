@@ -43,8 +43,12 @@ class Release:
     splits: Mapping[str, tuple[Part, ...]]
 
     @classmethod
-    def load(cls, section: Mapping[str, Any]) -> Release:
+    def load(cls, section: Mapping[str, Any], names: Mapping[str, str] | None = None) -> Release:
         """Read the section `text` of a pair's settings.
+
+        Args:
+            section: the section.
+            names: what its `parts` call the splits to read; by default all, by their own names.
 
         Raises:
             PipelineError: something in it is missing or unknown.
@@ -52,7 +56,8 @@ class Release:
         known = archives.load(section["archives"])
         try:
             splits = {
-                split: tuple(Part(**part) for part in section["parts"][split]) for split in SPLITS
+                split: tuple(Part(**part) for part in section["parts"][name])
+                for split, name in (names or dict(zip(SPLITS, SPLITS, strict=True))).items()
             }
         except (KeyError, TypeError) as error:
             raise PipelineError(f"text.parts in pair.yaml: {error}") from None
@@ -62,7 +67,7 @@ class Release:
         return cls(known, splits)
 
     def unpack(self, downloads: Path, by_hand: Path | None, folder: Path) -> None:
-        """Get every archive and unpack what is needed of it.
+        """Get every archive that a split is in, and unpack what is needed of it.
 
         Args:
             downloads: where archives are downloaded to.
@@ -73,8 +78,10 @@ class Release:
             PipelineError: an archive cannot be had, or is damaged.
         """
         for name, archive in self.archives.items():
-            path = archives.get(archive, downloads, by_hand)
             parts = [p for parts in self.splits.values() for p in parts if p.archive == name]
+            if not parts:
+                continue
+            path = archives.get(archive, downloads, by_hand)
             patterns = [pattern for part in parts for pattern in (part.source, part.target)]
             archives.extract(path, patterns, folder / name)
 

@@ -68,7 +68,7 @@ def test_other_filters_make_it_anew_and_nothing_left_is_an_error(translated):
     stage.execute(kept)
     assert len(lines(kept, Text((("best", 1),)), "en")) == 2
     strict = replace(translated, translate={"shard": 3, "filters": {"max_ratio": 1.0}})
-    with pytest.raises(PipelineError, match="no translation is left .* see translate.filters"):
+    with pytest.raises(PipelineError, match=r"no translation is left .* see translate\.filters"):
         stage.execute(strict)
 
 

@@ -6,9 +6,9 @@ import gzip
 from dataclasses import replace
 
 import pytest
-from pipeline import files, stages
+from pipeline import files, segmentation, stages
 from pipeline.errors import PipelineError
-from pipeline.teacher_text import elsewhere
+from pipeline.teacher_text import binarizing, elsewhere
 from pipeline.teacher_text.shards import Candidate
 from pipeline.teacher_text.translating import Translation
 
@@ -112,3 +112,20 @@ def test_without_a_teacher_or_a_translation_it_says_what_to_do(prepared):
     nobody = replace(prepared, models=tuple(m for m in prepared.models if m.name == "seq_kd"))
     with pytest.raises(PipelineError, match=r"no model teacher .* translated\.en"):
         stages.table(nobody)
+
+
+def test_monolingual_text_is_trained_on_with_its_translations(own, monkeypatch):
+    monkeypatch.setattr(binarizing, "_preprocess", lambda pair, target, log: None)
+    files.write_lines(own.data_dir / "translated.en", LINES)
+    files.write_lines(own.data_dir / "mono.de", ["Nur  Deutsch ist hier.", "", "Noch mehr."])
+    files.write_lines(own.data_dir / "mono.translated.tsv", ["1\t0\tOnly German.", "3\t0\tMore."])
+    table = stages.table(own)
+    for name in ("translate.teacher", "text.reference"):
+        table[name].execute(own)
+    folder = own.run_dir / "texts" / "reference" / "segmented"
+    source, target = (
+        [segmentation.join(line, own.segmentation) for line in files.read_lines(folder / name)]
+        for name in ("train.de", "train.en")
+    )
+    assert source == [GERMAN[0], GERMAN[1], GERMAN[3], "Nur Deutsch ist hier.", "Noch mehr."]
+    assert target == ["Choose an area.", "Click Close.", "Type a name.", "Only German.", "More."]

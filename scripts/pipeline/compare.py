@@ -1,0 +1,182 @@
+"""Methods compared with seeds: the command line of ``scripts/compare.sh``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pipeline import cli, comparison, evaluation_sets, grid, prepare, schedule, settings, state
+from pipeline.comparison import NAME, Comparison, Grid
+from pipeline.errors import PipelineError
+from pipeline.evaluation_sets import MAIN, EvaluationSet
+from pipeline.settings import Pair
+from pipeline.train import Training
+
+# What --tune can name: the field of the grid, and how a value of it is read.
+TUNED = {
+    "lr": ("rates", grid.rate),
+    "weight": ("weights", grid.weight),
+    "k": ("sizes", grid.size),
+}
+
+_EPILOG = """\
+Runs all that it takes, from the text on; what is done is skipped, and the same command goes on
+with what was cut off. There is one teacher. The first seed's models are the pair's own, those of
+the other seeds and of a grid are kept under runs/PAIR/compare/, with the tables: compare.md,
+compare.json, compare.csv, scores.csv (each seed), tuning.csv (each point), differences.png and
+.svg. The report page, runs/PAIR/report.html, gets a section. docs/compare.md explains the numbers.
+
+--tune tries each combination for each method with each seed, and takes the one with the best mean
+of BLEU on the validation set: lr is the learning rate, weight is λ (of methods with a teacher), k
+is for top-k methods (V: the whole vocabulary).
+
+examples:
+  scripts/compare.sh demo --seeds 3
+  scripts/compare.sh demo --methods control kd ka --tune 'lr=0.0015,0.003,0.006;weight=0.5,0.9'
+  scripts/compare.sh --data ~/corpus --src de --tgt en --config configs/demo --test test news"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the comparison that the command line describes; return the exit code."""
+    arguments = _parser().parse_args(argv)
+    return cli.run(lambda: _compare(arguments))
+
+
+def planned(
+    pair: Pair,
+    *,
+    methods: Iterable[str] | None = None,
+    seeds: int,
+    seeds_from: str = comparison.FROM_LEARNER,
+    tune: Grid | None = None,
+    tests: Iterable[str] = (),
+) -> Comparison:
+    """Return a comparison, when it is sure that it can be begun.
+
+    Args:
+        pair: whose models they are.
+        methods: names of models; by default all but teachers and the learner.
+        seeds: how many.
+        seeds_from: what a seed covers; one of `comparison.SEEDS_FROM`.
+        tune: what is tried for each method.
+        tests: names of test sets; by default those of the pair.
+
+    Raises:
+        PipelineError: there is no such method or test set.
+    """
+    chosen = comparison.methods(pair, methods)
+    if not chosen:
+        raise PipelineError(f"{pair.name} has no method to compare: add one to its models")
+    return Comparison(
+        pair, chosen, seeds, seeds_from, tune or Grid(), _tests(pair, tests or pair.tests)
+    )
+
+
+def report(found: Comparison) -> dict[str, Any]:
+    """Write the tables; see `comparison_report.build`."""
+    from pipeline import comparison_report  # not above: it takes torch and matplotlib, for seconds
+
+    return comparison_report.build(found)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    pair = cli.pair_of(arguments, arguments.pair)
+    found = planned(
+        pair,
+        methods=arguments.methods,
+        seeds=arguments.seeds,
+        seeds_from=arguments.seeds_from,
+        tune=_grid(arguments.tune),
+        tests=arguments.test,
+    )
+    stages = found.stages(report)
+    if arguments.force:
+        stages = [replace(stage, cheap=True) for stage in stages]
+    trained = [Training(**vars(model)) for model in pair.models if model.name in found.shown]
+    slots = cli.slots(arguments, pair, trained)
+    with state.locked(pair.run_dir):
+        schedule.run(pair, stages, slots, title=NAME)
+
+
+def _tests(pair: Pair, names: Iterable[str]) -> tuple[EvaluationSet, ...]:
+    names = list(dict.fromkeys(names))
+    settings.check_tests(names, "--test")
+    found = tuple(evaluation_sets.named(pair, name) for name in names)
+    for which in found:
+        if which != MAIN:
+            prepare.test_inputs(pair, which.title(pair))  # complains before any work is done
+    return found
+
+
+def _grid(words: Sequence[str]) -> Grid:
+    """Read what ``--tune`` is given.
+
+    Raises:
+        PipelineError: it is not NAME=VALUE,…, or a value is none.
+    """
+    found: dict[str, tuple[Any, ...]] = {}
+    for word in (part.strip() for text in words for part in text.split(";") if part.strip()):
+        name, equals, values = word.partition("=")
+        if not equals or name not in TUNED:
+            raise PipelineError(f"--tune {word}: give {' or '.join(f'{key}=…' for key in TUNED)}")
+        field, read = TUNED[name]
+        try:
+            found[field] = tuple(dict.fromkeys(grid.listed(read)(values)))
+        except argparse.ArgumentTypeError as error:
+            raise PipelineError(f"--tune {word}: {error}") from None
+    return Grid(**found)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/compare.sh",
+        description="Compare methods: each is trained with several seeds, tuned on the same grid "
+        "where one is given, and scored with intervals over seeds and sentences.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "pair", nargs="?", metavar="PAIR", help=f"{', '.join(settings.names())}; or --data"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help="models of the pair (default: those that the pipeline trains by default)",
+    )
+    parser.add_argument(
+        "--seeds", type=cli.from_one, default=3, metavar="N", help="how many (default: 3)"
+    )
+    parser.add_argument(
+        "--seeds-from",
+        choices=comparison.SEEDS_FROM,
+        default=comparison.FROM_LEARNER,
+        help="what a seed covers: the learner's own training and the fine-tuning (default), or the "
+        "fine-tuning alone, from one learner",
+    )
+    parser.add_argument(
+        "--tune",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUES",
+        help="settings to try: 'lr=1e-4,3e-4;weight=0.5,0.9;k=8,16' (default: the config's alone)",
+    )
+    parser.add_argument(
+        "--test",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="test sets to score, each for itself (default: text.test of pair.yaml, or test); "
+        "with --data NAME.SRC and NAME.TGT lie beside train",
+    )
+    cli.add_redo_option(parser)
+    cli.add_run_options(parser, quick="a few steps on little text; the run is named PAIR-quick")
+    cli.add_text_options(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The plot of a comparison: each method's difference to the control, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from ka_fairseq.analysis import plotting
+from pipeline import plots, tables
+from pipeline.models import Model
+
+_ROW = 0.36  # inches
+
+
+def differences(content: Mapping[str, Any], models: Sequence[Model], path: Path) -> None:
+    """Draw the methods one below the other, a column for each test set.
+
+    Args:
+        content: what ``compare.json`` holds; nothing is drawn where it has no baseline.
+        models: of the pair, for titles and colours.
+        path: without a suffix; a PNG and an SVG are written.
+    """
+    if not content["baselines"]:
+        return
+    baseline = content["baselines"][0]
+    methods = [name for name in content["methods"] if name != baseline]
+    if not methods:
+        return
+    titles = {model.name: model.title for model in models}
+    looks = {name: plots.styles(models)[titles[name]] for name in methods}
+    tests = content["tests"]
+    width = plotting.HALF_PAGE if len(tests) == 1 else plotting.FULL_PAGE
+    with plotting.figure(path, width, 1.3 + _ROW * len(methods)) as drawing:
+        columns = drawing.subplots(1, len(tests), sharey=True, squeeze=False)[0]
+        for axes, test in zip(columns, tests, strict=True):
+            rows = {row["model"]: row["differences"] for row in test["rows"]}
+            for place, name in enumerate(methods):
+                _draw(axes, place, rows[name][baseline]["bleu"], looks[name])
+            axes.axvline(0, color=plotting.GREY, linewidth=1)
+            axes.set_title(test["name"] if len(tests) > 1 else "")
+            axes.set_xlabel(f"BLEU − {tables.BASELINES[baseline]}'s")
+        columns[0].set_yticks(range(len(methods)), [titles[name] for name in methods])
+        columns[0].set_ylim(len(methods) - 0.5, -0.5)
+
+
+def _draw(axes: Axes, place: int, found: Mapping[str, Any], look: Mapping[str, Any]) -> None:
+    """The mean with its interval, and each seed's difference as a small dot."""
+    axes.hlines(place, found["low"], found["high"], color=look["color"], linewidth=2)
+    axes.plot(found["mean"], place, **look)
+    if len(found["by_seed"]) > 1:
+        height = [place + 0.24] * len(found["by_seed"])
+        axes.plot(found["by_seed"], height, ".", color=look["color"], markersize=4, alpha=0.7)

@@ -1,0 +1,267 @@
+"""What a comparison found: numbers, statistics and warnings; JSON, CSV, Markdown and a plot."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import (
+    comparison_plot,
+    comparison_tables,
+    evaluate,
+    files,
+    gap,
+    limits,
+    report,
+    significance,
+    state,
+    sufficient,
+    tables,
+)
+from pipeline.comparison import FILE, NAME, Comparison
+from pipeline.evaluation_sets import EvaluationSet
+from pipeline.hierarchical import Differences
+from pipeline.limits import Limit
+from pipeline.progress import bar, say
+from pipeline.settings import Pair
+
+
+def build(comparison: Comparison) -> dict[str, Any]:
+    """Write all files of a comparison whose models are scored, and print its tables."""
+    pair = comparison.pair
+    folder = pair.run_dir / NAME
+    content = collect(comparison)
+    text = comparison_tables.markdown(content, pair.titles)
+    files.write_json(folder / FILE, content)
+    comparison_plot.differences(content, pair.models, folder / "differences")
+    files.write_text(folder / f"{NAME}.csv", _differences_frame(content).to_csv(index=False))
+    files.write_text(folder / "scores.csv", _scores_frame(content).to_csv(index=False))
+    files.write_text(folder / "tuning.csv", _tuning_frame(content).to_csv(index=False))
+    files.write_text(folder / f"{NAME}.md", text)
+    say(f"\n{text}")
+    say(f"{NAME}: {folder / f'{NAME}.md'} (and {FILE}, {NAME}.csv, scores.csv, tuning.csv)")
+    return {}
+
+
+def collect(comparison: Comparison) -> dict[str, Any]:
+    """Return what ``compare.json`` holds."""
+    pair = comparison.pair
+    models = [_model(comparison, name) for name in comparison.shown]
+    curves = {name: _mean_curve(comparison, name) for name in comparison.shown}
+    found = [_test_set(comparison, which, curves) for which in comparison.tests]
+    tests = [test for test, _ in found]
+    warnings = _merged([warnings for _, warnings in found], [test["name"] for test in tests])
+    warnings += _of_the_design(comparison, models)
+    names = [training.name for name in comparison.shown for training in comparison.trainings(name)]
+    return {
+        "pair": pair.name,
+        "languages": list(pair.languages),
+        "seeds": comparison.seeds,
+        "seeds_from": comparison.seeds_from,
+        "methods": list(comparison.methods),
+        "baselines": [name for name in tables.BASELINES if name in comparison.methods],
+        "grid": asdict(comparison.grid),
+        "models": models,
+        "tests": tests,
+        "warnings": [asdict(warning) for warning in warnings],
+        "decoding": dict(pair.decoding),
+        "made": {name: state.fingerprint(pair.run_dir, name) for name in names},
+        "system": report.system(report.threads(pair, names)),
+    }
+
+
+def _model(comparison: Comparison, name: str) -> dict[str, Any]:
+    """What does not depend on the test set: how it was tuned and trained."""
+    pair, trainings = comparison.pair, comparison.trainings(name)
+    facts = [_facts(pair, training.name) for training in trainings]
+    seconds = [fact.get("train_seconds") for fact in facts]
+    found = {
+        "model": name,
+        "trainings": [training.name for training in trainings],
+        "parameters": facts[0].get("parameters"),
+        "train_minutes": [None if s is None else s / 60 for s in seconds],
+        "trained_before": "given" in facts[0],
+        "tried": [],
+        "chosen": None,
+    }
+    if name not in comparison.methods:
+        return found
+    tried = [
+        {**_settings(point), "title": point.title, "valid_bleu": comparison.valid_bleu(point)}
+        for point in comparison.points[name]
+    ]
+    chosen = comparison.points[name].index(comparison.choose(name))
+    return {**found, "tried": tried, "chosen": tried[chosen]}
+
+
+def _settings(point: Any) -> dict[str, float | None]:
+    return {"rate": point.rate, "weight": point.weight, "size": point.size}
+
+
+def _test_set(
+    comparison: Comparison, which: EvaluationSet, curves: limits.Curves
+) -> tuple[dict[str, Any], list[Limit]]:
+    """The scores of all models on one test set, and what they cannot show."""
+    pair, names = comparison.pair, comparison.shown
+    references = evaluate.references(pair, which)
+    trained = {name: [t.name for t in comparison.trainings(name)] for name in names}
+    texts = {m: [evaluate.hypotheses(pair, t, which) for t in ts] for m, ts in trained.items()}
+    scored = {m: [evaluate.scores(pair, t, which) or {} for t in ts] for m, ts in trained.items()}
+    found = {metric: Differences(metric, texts, references) for metric in sufficient.METRICS}
+    baselines = [name for name in tables.BASELINES if name in comparison.methods]
+    p_values = _p_values(comparison, texts, references, baselines, which)
+
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        row: dict[str, Any] = {"model": name}
+        for metric in ("bleu", "chrf", "length_ratio"):
+            values = [scores[metric] for scores in scored[name]]
+            deviation = statistics.stdev(values) if len(values) > 1 else None
+            row[metric] = {"mean": statistics.fmean(values), "sd": deviation, "by_seed": values}
+        row["differences"] = {
+            baseline: {
+                **{metric: _difference(found[metric], name, baseline) for metric in found},
+                "p_values": p_values[baseline][name],
+            }
+            for baseline in baselines
+            if baseline != name
+        }
+        rows.append(row)
+    means = [
+        {"model": row["model"], **{metric: row[metric]["mean"] for metric in gap.METRICS}}
+        for row in rows
+        if row["model"] in (*gap.BASES, *comparison.methods)  # not another teacher, if there is one
+    ]
+    shares = gap.recovered(means)
+    for row in rows:
+        row["gap_recovered"] = shares.get(row["model"])
+    pairs = [(a, b) for a in names for b in names if a != b]
+    both = {(a, b): found["bleu"].interval(a, b) for a, b in pairs}
+    sentences = {(a, b): found["bleu"].interval(a, b, seeds=False) for a, b in pairs}
+    test = {
+        "name": which.title(pair),
+        "sentences": len(references),
+        "signatures": scored[names[0]][0]["signatures"],
+        "rows": rows,
+        "leader": limits.leader(means, both),
+    }
+    return test, limits.warnings(means, curves, sentences, len(references), pair.titles)
+
+
+def _difference(found: Differences, model: str, baseline: str) -> dict[str, Any]:
+    by_seed = found.by_seed(model, baseline)
+    interval = asdict(found.interval(model, baseline))
+    return {"mean": float(np.mean(by_seed)), **interval, "by_seed": by_seed.tolist()}
+
+
+def _p_values(
+    comparison: Comparison,
+    texts: Mapping[str, list[list[str]]],
+    references: list[str],
+    baselines: list[str],
+    which: EvaluationSet,
+) -> dict[str, dict[str, list[float]]]:
+    """sacrebleu's p-value in each seed, by baseline and model."""
+    found = {baseline: {name: [] for name in comparison.shown} for baseline in baselines}
+    turns = [(index, baseline) for index in range(comparison.count) for baseline in baselines]
+    for index, baseline in bar(turns, f"testing on {which.title(comparison.pair)}"):
+        of_seed = {name: text[min(index, len(text) - 1)] for name, text in texts.items()}
+        for name, p_value in significance.p_values(of_seed, baseline, references).items():
+            found[baseline][name].append(p_value)
+    return found
+
+
+def _mean_curve(comparison: Comparison, name: str) -> dict[int, float]:
+    """BLEU on validation by epoch, as mean over the seeds; of the epochs that all of them have."""
+    trainings = comparison.trainings(name)
+    curves = [report.curve(comparison.pair, t.name, "valid_bleu") for t in trainings]
+    epochs = [epoch for epoch in curves[0] if all(epoch in curve for curve in curves)]
+    return {epoch: statistics.fmean(curve[epoch] for curve in curves) for epoch in epochs}
+
+
+def _merged(by_test: list[list[Limit]], names: list[str]) -> list[Limit]:
+    """Name the test set where there are several, but in what is the same for all of them."""
+    found: dict[str, Limit] = {}
+    for name, warnings in zip(names, by_test, strict=True):
+        for warning in warnings:
+            everywhere = all(warning in others for others in by_test)
+            text = warning.text if everywhere else f"{name}: {warning.text}"
+            found[text] = Limit(warning.kind, text, warning.values)
+    return list(found.values())
+
+
+def _of_the_design(comparison: Comparison, models: list[dict[str, Any]]) -> list[Limit]:
+    found = (limits.one_seed(comparison.count), limits.edge_of_grid(models, comparison.pair.titles))
+    return [warning for warning in found if warning is not None]
+
+
+def _facts(pair: Pair, training: str) -> dict[str, Any]:
+    record = state.read(pair.run_dir, training)
+    return dict(record.facts) if record is not None else {}
+
+
+def _differences_frame(content: Mapping[str, Any]) -> pd.DataFrame:
+    """A row for each test set and model."""
+    rows = []
+    for test in content["tests"]:
+        for row in test["rows"]:
+            cells = {"test": test["name"], "model": row["model"], "sentences": test["sentences"]}
+            for metric in ("bleu", "chrf", "length_ratio"):
+                cells |= {metric: row[metric]["mean"], f"{metric}_sd": row[metric]["sd"]}
+            for baseline, difference in row["differences"].items():
+                for metric in sufficient.METRICS:
+                    ends = {key: difference[metric][key] for key in ("mean", "low", "high")}
+                    cells |= {f"{metric}_vs_{baseline}_{k}": value for k, value in ends.items()}
+            cells["gap_recovered"] = (row["gap_recovered"] or {}).get("bleu")
+            rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def _scores_frame(content: Mapping[str, Any]) -> pd.DataFrame:
+    """A row for each test set, model and seed."""
+    rows = []
+    models = {model["model"]: model for model in content["models"]}
+    for test in content["tests"]:
+        for row in test["rows"]:
+            seeded = len(row["bleu"]["by_seed"]) == len(content["seeds"])
+            for index, bleu in enumerate(row["bleu"]["by_seed"]):
+                p_values = {
+                    f"p_vs_{baseline}": difference["p_values"][index]
+                    for baseline, difference in row["differences"].items()
+                }
+                rows.append(
+                    {
+                        "test": test["name"],
+                        "model": row["model"],
+                        "seed": content["seeds"][index] if seeded else None,
+                        "bleu": bleu,
+                        "chrf": row["chrf"]["by_seed"][index],
+                        "length_ratio": row["length_ratio"]["by_seed"][index],
+                        "train_minutes": models[row["model"]]["train_minutes"][index],
+                        **p_values,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _tuning_frame(content: Mapping[str, Any]) -> pd.DataFrame:
+    """A row for each method, point of its grid, and seed."""
+    return pd.DataFrame(
+        [
+            {
+                "model": model["model"],
+                **{key: tried[key] for key in ("rate", "weight", "size")},
+                "seed": seed,
+                "valid_bleu": bleu,
+                "chosen": tried == model["chosen"],
+            }
+            for model in content["models"]
+            for tried in model["tried"]
+            for seed, bleu in zip(content["seeds"], tried["valid_bleu"], strict=True)
+        ]
+    )

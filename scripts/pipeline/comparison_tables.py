@@ -1,0 +1,170 @@
+"""The tables of a comparison as text, column by column: for Markdown and for the page."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline import tables
+from pipeline.comparison import FROM_FINETUNE
+from pipeline.hierarchical import small_sample_factor
+from pipeline.significance import CONFIDENCE, RESAMPLES, TRIALS
+from pipeline.tables import NONE, Table
+
+Content = Mapping[str, Any]
+Names = Mapping[str, str]
+
+
+def scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """Return the rows of a test set's table: one text for each column's head."""
+    has_gaps = any(row["gap_recovered"] is not None for row in test["rows"])
+
+    def cells(row: Mapping[str, Any]) -> dict[str, str]:
+        found = {
+            "model": names[row["model"]],
+            "BLEU": _mean(row["bleu"], 1),
+            "chrF": _mean(row["chrf"], 1),
+        }
+        if has_gaps:
+            found["gap recovered"] = tables.shares(row["gap_recovered"], ("bleu",))
+        for baseline in content["baselines"]:
+            difference = row["differences"].get(baseline, {}).get("bleu")
+            found[f"vs {tables.BASELINES[baseline]}"] = tables.difference(difference, "mean")
+        return found
+
+    return [cells(row) for row in test["rows"]]
+
+
+def details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """Return the rows of a test set's second table: chrF, length and tests, seed by seed."""
+
+    def cells(row: Mapping[str, Any]) -> dict[str, str]:
+        found = {
+            "model": names[row["model"]],
+            "BLEU by seed": "; ".join(f"{value:.1f}" for value in row["bleu"]["by_seed"]),
+            "length": _mean(row["length_ratio"], 3),
+        }
+        for baseline in content["baselines"]:
+            head = tables.BASELINES[baseline]
+            difference = row["differences"].get(baseline)
+            chrf = difference and difference["chrf"]
+            found[f"chrF vs {head}"] = tables.difference(chrf, "mean")
+            found[f"p vs {head}, by seed"] = (
+                "; ".join(map(tables.p_value, difference["p_values"])) if difference else NONE
+            )
+        return found
+
+    return [cells(row) for row in test["rows"]]
+
+
+def trainings(content: Content, names: Names) -> Table:
+    """Return the rows of the table of settings and times."""
+    varied = any(tried["title"] for model in content["models"] for tried in model["tried"])
+
+    def cells(model: Mapping[str, Any]) -> dict[str, str]:
+        chosen = model["chosen"]
+        found = {"model": names[model["model"]]}
+        if varied:
+            found["settings tried"] = str(len(model["tried"])) if chosen else NONE
+            found["chosen"] = (chosen["title"] or "as in the config") if chosen else NONE
+        valid = chosen["valid_bleu"] if chosen else []
+        found["BLEU, validation"] = _mean_of(valid, 1) if valid else NONE
+        count = model["parameters"]
+        found["parameters"] = NONE if count is None else f"{count / 1e6:.2f} M"
+        minutes = [value for value in model["train_minutes"] if value is not None]
+        found["train minutes"] = _minutes(minutes, model["trained_before"])
+        return found
+
+    return [cells(model) for model in content["models"]]
+
+
+def notes(content: Content, names: Names) -> list[str]:
+    """Say what the columns mean."""
+    seeds = content["seeds"]
+    count = len(seeds)
+    covered = (
+        "of the fine-tuning alone, from one learner"
+        if content["seeds_from"] == FROM_FINETUNE
+        else "of the learner's own training and of the fine-tuning"
+    )
+    found = []
+    if count > 1:
+        found.append(
+            f"Seeds {seeds[0]} to {seeds[-1]}, {covered}; there is one teacher. Mean over seeds ± "
+            "standard deviation."
+        )
+    else:
+        found.append(f"Seed {seeds[0]}, {covered}.")
+    for baseline in content["baselines"]:
+        head, meaning = tables.BASELINES[baseline], tables.MEANINGS[baseline]
+        found.append(f"vs {head}: difference in BLEU to {names[baseline]}{meaning}, within a seed.")
+    if content["baselines"]:
+        over = "over test sentences"
+        if count > 1:
+            over = (
+                "that covers other seeds and other sentences: bootstrap over both, the spread over "
+                f"{count} seeds widened {small_sample_factor(count):.1f} times, as they are few"
+            )
+        found.append(
+            f"In brackets: {100 * CONFIDENCE:.0f} % interval {over} ({RESAMPLES} resamples). p, in "
+            "each seed, over sentences: sacrebleu's paired approximate randomization, two-sided "
+            f"({TRIALS} trials)."
+        )
+    if any(row["gap_recovered"] is not None for test in content["tests"] for row in test["rows"]):
+        found.append(tables.GAP)
+    if any(len(model["tried"]) > 1 for model in content["models"]):
+        found.append(
+            "Tuned on validation alone, by the mean over seeds of the best epoch's BLEU (greedy), "
+            "on the same grid for each method; λ and k only where a method has them, so the "
+            "numbers of settings tried differ."
+        )
+    found.append("Length: words in the translations to words in the references.")
+    found.append(f"{tables.MINUTES} Of those that were chosen: mean over seeds ± deviation.")
+    return found
+
+
+def leader(test: Mapping[str, Any], names: Names) -> list[str]:
+    """Say whether a method is the best on a test set."""
+    return [tables.leader(test["leader"], names)] if test["leader"] else []
+
+
+def markdown(content: Content, names: Names) -> str:
+    """Return the tables with what one needs to read them; `names`: what the models are called."""
+    source, target = content["languages"]
+    lines = [f"# {content['pair']}: {source} → {target}, methods compared", ""]
+    lines += [f"- **Warning.** {warning['text']}" for warning in content["warnings"]]
+    for test in content["tests"]:
+        lines += ["", f"## {test['name']} ({test['sentences']} sentences)", ""]
+        lines += [tables.markdown(scores(content, test, names)), ""]
+        lines += [tables.markdown(details(content, test, names)), ""]
+        lines += [f"- {note}" for note in leader(test, names)]
+        lines += [f"- {metric}: `{value}`" for metric, value in test["signatures"].items()]
+    decoding = content["decoding"]
+    lines += ["", "## Settings and time", "", tables.markdown(trainings(content, names)), ""]
+    lines += [f"- {note}" for note in notes(content, names)]
+    lines += [
+        f"- Beam {decoding['beam']}, length penalty {decoding['lenpen']}; the checkpoint with the "
+        "best BLEU on validation.",
+        *(f"- {key}: {value}" for key, value in content["system"].items()),
+    ]
+    if content["baselines"]:
+        lines += ["", "![differences with their intervals](differences.png)"]
+    return "\n".join([*lines, ""])
+
+
+def _mean(found: Mapping[str, Any], digits: int) -> str:
+    text = f"{found['mean']:.{digits}f}"
+    return text if found["sd"] is None else f"{text} ± {found['sd']:.{digits}f}"
+
+
+def _mean_of(values: Sequence[float], digits: int) -> str:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return _mean({"mean": statistics.fmean(values), "sd": deviation}, digits)
+
+
+def _minutes(values: Sequence[float], before: bool) -> str:
+    if not values:
+        return NONE
+    text = _mean_of(values, 1)
+    return f"({text})" if before else text
