@@ -66,17 +66,6 @@ def test_every_architecture_scores_as_in_fairseq(name, binarized, tmp_path):
     assert_same_scores(task, model, tmp_path / "out")
 
 
-def test_args_as_fairseq_train_of_old_wrote_them(binarized, tmp_path):
-    path = tmp_path / "a.pt"
-    task, model = write_checkpoint(binarized, path, "--encoder-layers", 3)
-    state = torch.load(path, weights_only=True)
-    state["args"], state["cfg"] = state["cfg"]["model"], None
-    assert state["args"].encoder_layers == 3
-    torch.save(state, path)
-    convert(path, tmp_path / "out", dictionaries=dictionaries(binarized))
-    assert_same_scores(task, model, tmp_path / "out")
-
-
 @pytest.mark.slow
 def test_the_ways_in_which_a_checkpoint_is_written(binarized, teacher_file, tmp_path):
     """Of plain fairseq-train, of this package, and both of them exported, in half precision too."""
@@ -195,7 +184,6 @@ def test_what_else_is_refused(teacher_file, binarized, tmp_path, monkeypatch):
 def test_the_folder_is_written_whole_or_not_at_all(teacher_file, binarized, tmp_path, monkeypatch):
     target, files = tmp_path / "a" / "out", dictionaries(binarized)
     convert(teacher_file, target, dictionaries=files)
-    (tmp_path / "a" / "out.tmp" / "inputs").mkdir(parents=True)  # of a call that was killed
     convert(teacher_file, target, dictionaries=files, quantization="int8")
     before = (target / "model.bin").read_bytes()
 
