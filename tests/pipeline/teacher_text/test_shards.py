@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from pipeline.teacher_text.shards import Candidate
 
 @given(st.integers(0, 50), st.integers(1, 9), st.integers(1, 4))
 def test_the_shares_of_several_workers_are_all_shards_once(sentences, size, of):
-    found = shards.divide(files.Path("train"), sentences, size)
+    found = shards.divide(Path("train"), sentences, size)
     shares = [shard for number in range(of) for shard in shards.share(found, number + 1, of)]
     assert sorted(shares, key=lambda shard: shard.first) == found
     lines = [line for shard in found for line in range(shard.first, shard.last)]
