@@ -159,7 +159,7 @@ def make(home: Path) -> Project:
     settings = {**yaml.safe_load(pair.read_text(encoding="utf-8")), "quick": QUICK}
     # Slower than the demo's, so that fine-tunings begin at some distance from so poor a teacher.
     settings["models"] = {"learner": {"settings": {"optimization.lr": [0.005]}}}
-    pair.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    pair.write_text(yaml.safe_dump(settings, allow_unicode=True, sort_keys=False), encoding="utf-8")
     shutil.copytree(TEXT, project.data)
     return project
 

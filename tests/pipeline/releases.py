@@ -200,5 +200,5 @@ def pair_of(name: str, archives: Path, home: Path, **quick: dict) -> settings.Pa
         for part in parts:
             part.pop("lines", None)
     content["quick"] = quick
-    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
     return settings.load(config, home / "runs", quick=True)

@@ -94,6 +94,6 @@ def test_a_name_is_that_of_a_folder(tmp_path, name):
     file = configs / settings.SETTINGS_FILE
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     content["text"]["test"] = ["test", name]
-    file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    file.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
     with pytest.raises(PipelineError, match="is no name for a test set"):
         settings.load(configs, tmp_path / "runs")

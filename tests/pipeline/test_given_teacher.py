@@ -32,7 +32,9 @@ def load(configs, tmp_path):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         section = {**content["teacher"], **(change or {})}
         content["teacher"] = {key: value for key, value in section.items() if value is not None}
-        path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+        path.write_text(
+            yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8"
+        )
         return settings.load(configs, tmp_path / "runs", **options)
 
     return load

@@ -48,7 +48,9 @@ def load(tmp_path):
     def load(own):
         path = configs / settings.SETTINGS_FILE
         content = {**yaml.safe_load(path.read_text(encoding="utf-8")), "models": own}
-        path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+        path.write_text(
+            yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8"
+        )
         return settings.load(configs, tmp_path / "runs")
 
     return load

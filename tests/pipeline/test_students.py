@@ -82,5 +82,7 @@ def files_of(pair, home, own):
     content = yaml.safe_load((source / "pair.yaml").read_text(encoding="utf-8"))
     content = {**content, "models": {**content.get("models", {}), **own}}
     content.pop("teacher", None)
-    files.write_text(target / "pair.yaml", yaml.safe_dump(content, allow_unicode=True))
+    files.write_text(
+        target / "pair.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+    )
     return target

@@ -87,7 +87,7 @@ def test_a_student_by_its_preset_is_trained_and_exported(finished):
     content = yaml.safe_load(pair.read_text(encoding="utf-8"))
     settings = {"optimization.max_update": 2}
     content["models"]["small"] = {"config": "learner", "student": "tiny", "settings": settings}
-    pair.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    pair.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
     words = small.command("small", "export.small")
     words[words.index(str(finished.configs))] = str(configs)
     result = subprocess.run(words, capture_output=True, text=True, env=environment(), check=False)

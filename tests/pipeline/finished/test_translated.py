@@ -105,7 +105,7 @@ def test_fairseq_generate_says_the_same(finished, translated, tmp_path):
     path = configs / "pair.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     content["quick"]["translate"]["engine"] = "fairseq-generate"
-    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
     other = copied(finished, "runs by fairseq-generate")
     segmented = other.run_dir / "bin" / "segmented" / "train.de"
     files.write_lines(segmented, ["", *files.read_lines(segmented)[1:100]])
