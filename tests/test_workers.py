@@ -118,7 +118,7 @@ def test_hard_positions_and_schedules_are_the_same_for_two_workers(options, tmp_
     part. One window shorter than what they see, so that its older end is let go in one order.
     """
     changing = (
-        *("--select", "hard-global", "--select-window", 1500, "--mixture-from", 0),
+        *("--select", "hard-global", "--select-window", 1000, "--mixture-from", 0),
         *("--mixture-schedule", "linear", "--mixture-to", 1, "--mixture-updates", 6),
         *("--update-epoch-batch-itr", "True"),
     )
@@ -134,7 +134,7 @@ def test_hard_positions_and_schedules_are_the_same_for_two_workers(options, tmp_
         torch.load(tmp_path / name / "checkpoint_last.pt", weights_only=True)["task_state"]
         for name in ("two", "halves")
     )
-    assert len(ours["nll_window"]) == 1500
+    assert len(ours["nll_window"]) == 1000
     torch.testing.assert_close(ours["nll_window"], theirs["nll_window"], rtol=0, atol=1e-3)
 
 
