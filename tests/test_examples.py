@@ -45,8 +45,9 @@ def test_own_models(segmented, tmp_path):
     ]
     out = tmp_path / "out"
     bin_dir = Path(sys.executable).parent
+    more = [*map(str, TINY), "--teacher-data", segmented]  # its dictionary has no language's name
     subprocess.run(
-        ["bash", ROOT / "examples" / "own_models.sh", segmented, *files, out, *map(str, TINY)],
+        ["bash", ROOT / "examples" / "own_models.sh", segmented, *files, out, *more],
         env={**os.environ, "PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}"},
         check=True,
         cwd=tmp_path,
