@@ -3,7 +3,7 @@
 # criterion beside a teacher that is there already, and prints the table.
 #
 #   scripts/demo.sh              output in runs/demo
-#   scripts/demo.sh --quick      about 2 minutes: everything runs, nothing is learnt
+#   scripts/demo.sh --quick      about 3 minutes: everything runs, nothing is learnt
 #   scripts/demo.sh --seeds 3    and compared over three seeds: runs/demo/compare/compare.md
 #   scripts/demo.sh --train-teacher   trains the teacher too, in 40 minutes more
 #   scripts/demo.sh --jobs 1     one training after the other, with a thread
