@@ -35,7 +35,8 @@ class Pair:
 
     Attributes:
         name: names the folder of the run.
-        config_dir: holds `SETTINGS_FILE` and the Hydra configs.
+        config_dir: holds `SETTINGS_FILE`.
+        hydra_dir: holds the Hydra configs: the same folder, or the one that `configs` names.
         run_dir: where all output goes.
         source_lang: language code of the source, the ending of its files.
         target_lang: likewise of the target.
@@ -46,6 +47,7 @@ class Pair:
         segmentation: how words become subwords; see `pipeline.segmentation`.
         decoding: beam and length penalty of `evaluate`.
         training: overrides for every Hydra config.
+        finetuning: further ones for those of models that go on from another.
         models: what is trained and evaluated, in the order of the table.
         everything: whether the models that are not trained by default count as those that are.
         translate: how a teacher translates; see `pipeline.teacher_text.recipe`.
@@ -56,6 +58,7 @@ class Pair:
 
     name: str
     config_dir: Path
+    hydra_dir: Path
     run_dir: Path
     source_lang: str
     target_lang: str
@@ -63,6 +66,7 @@ class Pair:
     segmentation: Mapping[str, Any]
     decoding: Mapping[str, Any]
     training: Mapping[str, Any]
+    finetuning: Mapping[str, Any]
     models: tuple[Model, ...]
     data_dir: Path | None = None
     archives_dir: Path | None = None
@@ -204,8 +208,10 @@ def load(
     pair = Pair(
         name=name,
         config_dir=config_dir.resolve(),
+        hydra_dir=_hydra_dir(content.get("configs"), path),
         run_dir=run_dir,
-        training={},
+        training=_overrides(content, "training", path),
+        finetuning=_overrides(content, "finetuning", path),
         models=tuple(models.merged(common_models(), content.get("models"), path)),
         everything=everything,
         translate=_translate(content.get("translate"), {}),
@@ -221,11 +227,16 @@ def load(
     if not quick:
         return pair
     less = content.get("quick", {})
+    shorter = less.get("training", {})
     return replace(
         pair,
         text={**pair.text, **less.get("text", {})},
         segmentation={**pair.segmentation, **less.get("segmentation", {})},
-        training=less.get("training", {}),
+        training={**pair.training, **shorter},
+        finetuning={
+            **pair.finetuning,
+            **{key: shorter[key] for key in pair.finetuning if key in shorter},
+        },
         translate=_translate(content.get("translate"), less.get("translate")),
     )
 
@@ -258,6 +269,25 @@ def _quantization(section: Any, path: Path) -> str:
     if found not in QUANTIZATIONS:
         choices = ", ".join(QUANTIZATIONS)
         raise PipelineError(f"{path}: export.quantization: {found} is none of {choices}")
+    return found
+
+
+def _hydra_dir(named: Any, path: Path) -> Path:
+    """Return the folder of the Hydra configs, the one beside `path` if `named` is None.
+
+    Raises:
+        PipelineError: there is no such folder.
+    """
+    found = (path.parent / str(named or ".")).resolve()
+    if not found.is_dir():
+        raise PipelineError(f"{path}: configs: {found} is no folder")
+    return found
+
+
+def _overrides(content: Mapping[str, Any], section: str, path: Path) -> Mapping[str, Any]:
+    found = content.get(section) or {}
+    if not isinstance(found, Mapping):
+        raise PipelineError(f"{path}: {section}: give settings of fairseq's by dotted keys")
     return found
 
 

@@ -91,10 +91,10 @@ class Training(Model):
             more: further settings.
         """
         overrides = {**self._overrides(pair), **(more or {})}
-        words = ["--config-dir", str(pair.config_dir), "--config-name", self.config]
+        words = ["--config-dir", str(pair.hydra_dir), "--config-name", self.config]
         words += hydra_configs.arguments(overrides)
-        written = hydra_configs.resolve(pair.config_dir, self.config, {})
-        return words + hydra_configs.forced(self.settings, written)
+        written = hydra_configs.resolve(pair.hydra_dir, self.config, {})
+        return words + hydra_configs.forced(self._varied(pair), written)
 
     def begun(self, pair: Pair) -> bool:
         """Whether there is a checkpoint to go on from."""
@@ -127,7 +127,7 @@ class Training(Model):
             overrides["task.teacher_path"] = str(pair.best_checkpoint(self.teacher))
             if self.cached(pair):
                 overrides["task.teacher_cache"] = str(self.cache_folder(pair))
-        return {**overrides, **self._without_fp16(pair), **pair.training}
+        return {**overrides, **self._without_fp16(pair)}
 
     def _without_fp16(self, pair: Pair) -> dict[str, Any]:
         """Return what switches float16 off where no GPU is; it is never switched on."""
@@ -150,8 +150,11 @@ class Training(Model):
 
     def resolved(self, pair: Pair) -> dict[str, Any]:
         """Return all settings that its config, the list and the pair give, by their dotted keys."""
-        varied = {**pair.training, **self.settings}
-        return hydra_configs.resolve(pair.config_dir, self.config, varied)
+        return hydra_configs.resolve(pair.hydra_dir, self.config, self._varied(pair))
+
+    def _varied(self, pair: Pair) -> dict[str, Any]:
+        """Return what pair and list change of its config; what is said of it alone comes last."""
+        return {**pair.training, **(pair.finetuning if self.start else {}), **self.settings}
 
 
 class _Progress:
