@@ -24,6 +24,7 @@ from ka_fairseq.criterions.tie_kd import TieKDConfig
 from ka_fairseq.criterions.transfer import TransferConfig
 from ka_fairseq.criterions.transfer_criterion import TransferCriterionConfig
 from ka_fairseq.loss.divergences import TOP_K_FORMS, divergence_names
+from ka_fairseq.tasks import on_policy
 from ka_fairseq.teacher.cache.cached_dataset import KEY
 from ka_fairseq.teacher.cache.teacher_cache import TeacherCache
 from ka_fairseq.teacher.frozen import FrozenTeacher
@@ -215,6 +216,24 @@ def test_several_passes_wait_once(corpus, precision):
     with fake.fake_gpu(positions(corpus)) as gpu:
         step = Step(gpu, corpus, "tie_kd", {"label_smoothing": 0.1}, precision)
         assert step.run() == ONE_WAIT
+
+
+def test_the_learners_own_translations(corpus, monkeypatch):
+    """Collated and taught on the device; the generator, which waits at each word, is left out."""
+    task, _, batch = corpus
+    lengths = [2 + place % 3 for place in range(len(batch["id"]))]
+    monkeypatch.setattr(on_policy, "number_from", lambda *parts: 0)
+
+    def translate(*_):
+        return [torch.empty(n, dtype=torch.int64, device=fake.DEVICE) for n in lengths]
+
+    monkeypatch.setattr(on_policy, "translate", translate)
+    with fake.fake_gpu(sum(lengths)) as gpu:
+        step = Step(gpu, corpus, "backward_kl", {}, "fp16", model=("--on-policy-fraction", 0.5))
+        step.learner.train()
+        # The sentences' numbers, of which the sampling's seed is made: one wait on a GPU.
+        ids = ["aten._local_scalar_dense.default"] * len(lengths)
+        assert step.run() == [*ids, *ONE_WAIT]
 
 
 @pytest.mark.parametrize("source", ["asked", "stored"])
