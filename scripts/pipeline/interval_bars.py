@@ -47,7 +47,8 @@ def ends(table: Table, apart: Collection[str] = ()) -> Ends:
     cells = [cell for row in rows for cell in row.values() if isinstance(cell, Difference)]
     low = min((cell.low for cell in cells), default=0.0)
     high = max((cell.high for cell in cells), default=0.0)
-    return (min(low, 0.0), max(high, 0.0)) if low < high else (-1.0, 1.0)
+    first, last = min(low, 0.0), max(high, 0.0)
+    return (first, last) if first < last else (-1.0, 1.0)
 
 
 def bar(difference: Difference, between: Ends) -> Bar:
