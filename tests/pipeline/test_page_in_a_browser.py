@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from lxml import html
-from pipeline import analyse, files, report
+from pipeline import analyse, files, page, report
+from pipeline.tables import Difference
 
 from tests.pipeline import scored
 from tests.pipeline.scored import REFERENCES, SOURCES, add
@@ -21,6 +22,17 @@ WIDTHS = (360, 900, 1600)
 DRIVER = Path(__file__).with_name("page_driver.js")
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here")
+
+
+def comparison(titles):
+    """What the page shows of one, with numbers as wide as they get."""
+    difference = Difference(-10.04, -12.34, -10.02)
+    versus = {"vs control": difference, "vs KD": difference}
+    numbers = {"BLEU": "20.1 ± 10.1", "chrF": "40.1 ± 10.1", "gap recovered": "-123 %"}
+    table = [{"model": title, **numbers, **versus} for title in titles]
+    test = {"title": "test (40 sentences)", "scores": table, "details": table, "notes": []}
+    more = {"warnings": [], "figure": None, "notes": []}
+    return {"seeds": 3, "tests": [{**test, "best": None}], "trainings": table, **more}
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +48,7 @@ def address(tmp_path_factory):
     made = scored.analysis(pair)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(analyse, "analyse", lambda pair: made)
+        patch.setattr(page, "_compared", lambda pair: comparison(pair.titles.values()))
         report.build(pair)
     return (pair.run_dir / "report.html").as_uri()
 
