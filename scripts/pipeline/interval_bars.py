@@ -56,7 +56,7 @@ def bar(difference: Difference, between: Ends) -> Bar:
     first, last = between
 
     def place(number: float) -> float:
-        return LENGTH * (min(max(number, first), last) - first) / (last - first)
+        return LENGTH * ((min(max(number, first), last) - first) / (last - first))
 
     side = "above" if difference.low > 0 else "below" if difference.high < 0 else "both"
     beyond = {"low": difference.low < first, "high": difference.high > last}

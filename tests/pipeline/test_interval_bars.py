@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pipeline import interval_bars, tables
 from pipeline.tables import Difference
@@ -52,6 +52,7 @@ def test_places(difference, places, side, cut):
     assert (found.side, found.cut) == (side, cut)
 
 
+@example([(0.0, 200.0, -127.83243686598988)])
 @given(st.lists(st.tuples(*[st.floats(-200, 200)] * 3), min_size=1, max_size=5))
 def test_nothing_is_drawn_beyond_the_ends(numbers):
     cells = [Difference(value, min(ends), max(ends)) for value, *ends in numbers]
