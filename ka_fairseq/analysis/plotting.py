@@ -30,6 +30,8 @@ OTHER_SCRIPTS = (
 # A figure of 4.8 inches is readable at the width of half a page: 10 points become about 7.
 HALF_PAGE, FULL_PAGE = 4.8, 8.0
 
+_MANY = 12  # lines, beyond which a legend has small letters
+
 _STYLE = {
     "font.size": 10,
     "axes.titlesize": 10.5,
@@ -79,19 +81,35 @@ def series_styles(names: Iterable[str]) -> Mapping[str, dict[str, Any]]:
 
 
 def legend_above(drawing: Figure, columns: int = 3) -> None:
-    """One legend for all axes, in a strip of its own above them, where it covers nothing."""
+    """One legend for all axes, in a strip of its own above them, where it covers nothing.
+
+    Args:
+        drawing: what has all lines already. It is made as much higher as the legend is high beyond
+            a quarter of it, so that many lines leave the axes their place.
+        columns: how many at most; fewer where the labels are too long for them.
+    """
     labelled: dict[str, Any] = {}
     for axes in drawing.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             labelled.setdefault(label, handle)
-    drawing.legend(
-        labelled.values(),
-        labelled.keys(),
-        loc="outside upper center",
-        ncols=min(columns, len(labelled)),
-        columnspacing=1.4,
-        handlelength=1.8,
-    )
+    if not labelled:
+        return
+    width, height = drawing.get_size_inches()
+    for ncols in range(min(columns, len(labelled)), 0, -1):
+        legend = drawing.legend(
+            labelled.values(),
+            labelled.keys(),
+            loc="outside upper center",
+            ncols=ncols,
+            fontsize=8 if len(labelled) > _MANY else None,
+            columnspacing=1.4,
+            handlelength=1.8,
+        )
+        box = legend.get_window_extent()
+        if box.width <= width * drawing.dpi or ncols == 1:
+            break
+        legend.remove()
+    drawing.set_size_inches(width, height + max(0.0, box.height / drawing.dpi - height / 4))
 
 
 def draw_epochs(

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import base64
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from sacrebleu.metrics import CHRF
+from markupsafe import Markup
 
-from pipeline import analyse, comparison, comparison_tables, evaluate, files, state, tables
+from pipeline import (
+    analyse,
+    comparison,
+    comparison_tables,
+    embedded,
+    files,
+    gap,
+    interval_bars,
+    sentences,
+    state,
+    tables,
+)
 from pipeline.analyse import Analysis
 from pipeline.settings import Pair
 
-TEMPLATE = "report.html.jinja"
-SAMPLES = 5
-SHOWN = ("teacher", "learner", "kd", "ka")
+FOLDER = Path(__file__).parent
+TEMPLATE, STYLE, SCRIPT = "report.html.jinja", "report.css", "report.js"
 NO_SETTINGS = ("from ", "common.", "task.eval", "checkpoint.")
 
 
@@ -32,14 +42,8 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
     """
     names = pair.titles
     analysis = analyse.analyse(pair)
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters["unbroken"] = _unbroken
+    translations = sentences.collect(pair)
+    templates = _templates(apart={names[name] for name in gap.BASES[:1] if name in names})
     text = templates.get_template(TEMPLATE).render(
         content,
         names=names,
@@ -50,61 +54,48 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
         exports_on_gpu=tables.exports_on_gpu(content, names),
         sizes=tables.sizes(content, names),
         notes=tables.notes(content, names),
-        curves=_image(pair.run_dir / "validation_bleu.svg"),
-        quality=_image(pair.run_dir / "quality_over_speed.svg"),
-        transfer=_image(pair.run_dir / "transfer_loss.svg"),
+        curves=embedded.figure(pair.run_dir / "validation_bleu"),
+        quality=embedded.figure(pair.run_dir / "quality_over_speed"),
+        transfer=embedded.figure(pair.run_dir / "transfer_loss"),
         analysis=analysis,
         agreement=_agreement(analysis) if analysis else [],
         analysis_settings=analyse.NOVEL_TOKENS,
-        entropy=_image(analysis.folder / "entropy.svg") if analysis else None,
-        novel=_image(analysis.folder / "novel_tokens.svg") if analysis else None,
+        entropy=embedded.figure(analysis.folder / "entropy") if analysis else None,
+        novel=embedded.figure(analysis.folder / "novel_tokens") if analysis else None,
         entropy_change=_change(analysis, "entropy_bits") if analysis else {},
-        samples=samples(pair),
-        shown=SHOWN,
+        translations=translations,
+        extremes=sentences.extremes(translations) if translations else None,
         settings=_settings(pair, list(names)),
         compared=_compared(pair),
+        style=_file(STYLE),
+        script=_file(SCRIPT),
     )
     path = pair.run_dir / "report.html"
     files.write_text(path, text)
     return path
 
 
-def samples(pair: Pair) -> dict[str, list[dict[str, Any]]]:
-    """The test sentences on which KA gains and loses most against KD, by sentence-level chrF.
+def _templates(apart: set[str]) -> Environment:
+    """What renders the page; `apart`: see `interval_bars.ends`."""
+    templates = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # As short as it gets: there are thousands of sentences.
+    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    templates.filters["unbroken"] = _unbroken
+    templates.filters["ends"] = partial(interval_bars.ends, apart=apart)
+    templates.filters["bar"] = interval_bars.bar
+    templates.tests["difference"] = lambda cell: isinstance(cell, tables.Difference)
+    return templates
 
-    Returns:
-        ``wins`` and ``losses`` of KA, the largest first, each with its source, reference, the
-        models' translations and the difference; empty where one of the two was not evaluated.
-    """
-    evaluated = [name for name in SHOWN if evaluate.scores(pair, name)]
-    if not {"kd", "ka"} <= set(evaluated):
-        return {"wins": [], "losses": []}
-    sources = files.read_lines(pair.text_dir / f"test.{pair.source_lang}")
-    references = evaluate.references(pair)
-    translations = {name: evaluate.hypotheses(pair, name) for name in evaluated}
-    chrf = CHRF()
 
-    def gain(index: int) -> float:
-        kd, ka = (
-            chrf.sentence_score(translations[name][index], [references[index]]).score
-            for name in ("kd", "ka")
-        )
-        return ka - kd
-
-    gains = sorted(((gain(index), index) for index in range(len(references))), reverse=True)
-
-    def row(difference: float, index: int) -> dict[str, Any]:
-        return {
-            "difference": difference,
-            "source": sources[index],
-            "reference": references[index],
-            "translations": {name: translations[name][index] for name in evaluated},
-        }
-
-    return {
-        "wins": [row(*found) for found in gains[:SAMPLES] if found[0] > 0],
-        "losses": [row(*found) for found in reversed(gains[-SAMPLES:]) if found[0] < 0],
-    }
+def _file(name: str) -> Markup:
+    """A file beside the template, to be put into the page as it is."""
+    return Markup((FOLDER / name).read_text(encoding="utf-8"))
 
 
 def _compared(pair: Pair) -> dict[str, Any] | None:
@@ -112,7 +103,7 @@ def _compared(pair: Pair) -> dict[str, Any] | None:
     content = comparison.read(pair)
     if content is None:
         return None
-    names = pair.titles
+    names, folder = pair.titles, pair.run_dir / comparison.NAME
     tests = [
         {
             "title": f"{test['name']} ({test['sentences']} sentences)",
@@ -126,7 +117,7 @@ def _compared(pair: Pair) -> dict[str, Any] | None:
     return {
         "seeds": len(content["seeds"]),
         "warnings": content["warnings"],
-        "figure": _image(pair.run_dir / comparison.NAME / "differences.svg"),
+        "figure": embedded.figure(folder / "differences", folder / f"{comparison.NAME}.csv"),
         "tests": tests,
         "trainings": comparison_tables.trainings(content, names),
         "notes": comparison_tables.notes(content, names),
@@ -155,13 +146,6 @@ def _agreement(analysis: Analysis) -> tables.Table:
 def _unbroken(cell: str) -> str:
     """Let a cell's line break before a bracket and after a semicolon only."""
     return re.sub(r"(?<!;) (?![\[(])", "\N{NO-BREAK SPACE}", cell)
-
-
-def _image(path: Path) -> str | None:
-    """An SVG as a data address: a document of its own, so that no two share names."""
-    if not path.exists():
-        return None
-    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _change(analysis: Analysis, column: str) -> dict[str, float]:

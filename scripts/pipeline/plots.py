@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
@@ -18,17 +19,22 @@ Points = Mapping[str, tuple[float, float]]
 
 
 def styles(models: Iterable[Model]) -> dict[str, dict[str, Any]]:
-    """Return how each model is drawn, by its title: the same on the whole page."""
+    """Return how each model is drawn, by its title: the same on the whole page.
+
+    Fine-tunings are given markers first. Where a colour and a marker were another model's, it is
+    the next marker, as long as there is one.
+    """
     models = list(models)
-    tuned = [model for model in models if model.start]
-    markers = plotting.series_styles([model.name for model in (*tuned, *models)])
-    return {
-        model.title: {
-            **markers[model.name],
-            "color": getattr(plotting, model.colour.upper(), model.colour),
-        }
-        for model in models
-    }
+    drawn = sorted(models, key=lambda model: not model.start)
+    series = plotting.series_styles([model.name for model in drawn])
+    markers, found = plotting.SERIES_MARKERS, {}
+    for place, model in enumerate(drawn):
+        colour = getattr(plotting, model.colour.upper(), model.colour)
+        taken = {look["marker"] for look in found.values() if look["color"] == colour}
+        order = [markers[(place + step) % len(markers)] for step in range(len(markers))]
+        marker = next((marker for marker in order if marker not in taken), order[0])
+        found[model.title] = {**series[model.name], "color": colour, "marker": marker}
+    return {model.title: found[model.title] for model in models}
 
 
 def plot_validation_bleu(curves: Curves, models: Sequence[Model], path: Path) -> None:
@@ -37,8 +43,9 @@ def plot_validation_bleu(curves: Curves, models: Sequence[Model], path: Path) ->
     Args:
         curves: BLEU after each epoch, by model.
         models: what there is to draw.
-        path: without a suffix; a PNG and an SVG are written.
+        path: without a suffix; a PNG, an SVG and a CSV are written.
     """
+    _keep_curves(curves, models, "bleu", path)
     with plotting.figure(path, plotting.FULL_PAGE, 3.9) as drawing:
         left, right = drawing.subplots(1, 2)
         tuned = [model for model in models if model.start]
@@ -59,8 +66,9 @@ def plot_transfer_loss(curves: Curves, models: Sequence[Model], path: Path) -> N
     Args:
         curves: the divergence after each epoch, in bits per token, by model.
         models: what there is to draw.
-        path: without a suffix; a PNG and an SVG are written.
+        path: without a suffix; a PNG, an SVG and a CSV are written.
     """
+    _keep_curves(curves, models, "transfer_loss", path)
     with plotting.figure(path) as drawing:
         axes = drawing.subplots()
         _draw(axes, curves, models, models)
@@ -74,13 +82,15 @@ def plot_quality_over_speed(points: Points, models: Sequence[Model], path: Path)
     Args:
         points: sentences a second and BLEU on the test set, by model.
         models: what there is to draw.
-        path: without a suffix; a PNG and an SVG are written.
+        path: without a suffix; a PNG, an SVG and a CSV are written.
     """
     if not points:
-        for suffix in (".png", ".svg"):  # of an earlier report
+        for suffix in (".png", ".svg", ".csv"):  # of an earlier report
             files.remove(Path(f"{path}{suffix}"))
         return
     looks = styles(models)
+    rows = [(model.name, *points[model.name]) for model in models if model.name in points]
+    _keep(rows, ("model", "sentences_per_second", "bleu"), path)
     with plotting.figure(path) as drawing:
         axes = drawing.subplots()
         for model in models:
@@ -93,6 +103,19 @@ def plot_quality_over_speed(points: Points, models: Sequence[Model], path: Path)
         axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
         axes.set(xlabel="sentences a second, on one thread", ylabel="BLEU on test, as exported")
         plotting.legend_above(drawing, columns=2)
+
+
+def _keep_curves(curves: Curves, models: Iterable[Model], column: str, path: Path) -> None:
+    """The numbers of a figure of curves: a row for each model and epoch."""
+    rows = [
+        (model.name, *place) for model in models for place in curves.get(model.name, {}).items()
+    ]
+    _keep(rows, ("model", "epoch", column), path)
+
+
+def _keep(rows: Sequence[tuple[Any, ...]], columns: Sequence[str], path: Path) -> None:
+    frame = pd.DataFrame(rows, columns=columns)
+    files.write_text(Path(f"{path}.csv"), frame.to_csv(index=False))
 
 
 def _draw(axes: Axes, curves: Curves, drawn: Iterable[Model], models: Sequence[Model]) -> None:

@@ -36,6 +36,21 @@ GAP = (
 Table = list[dict[str, str]]
 
 
+class Difference(str):
+    """A difference with its interval as text; it keeps the numbers, as the page draws them too."""
+
+    value: float
+    low: float
+    high: float
+
+    def __new__(cls, value: float, low: float, high: float) -> Difference:
+        """Write them with one digit after the point."""
+        shown, low_shown, high_shown = (_zero(number, 1) for number in (value, low, high))
+        text = super().__new__(cls, f"{shown:+.1f} [{low_shown:.1f}, {high_shown:.1f}]")
+        text.value, text.low, text.high = value, low, high
+        return text
+
+
 def markdown(rows: Table) -> str:
     """Return a table as Markdown."""
     table = pd.DataFrame(rows)
@@ -194,10 +209,7 @@ def leader(found: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 def difference(found: Mapping[str, float] | None, key: str = "bleu") -> str:
     """Return a difference, which stands under `key`, with its interval, as text."""
-    if found is None:
-        return NONE
-    value, low, high = (_zero(found[end], 1) for end in (key, "low", "high"))
-    return f"{value:+.1f} [{low:.1f}, {high:.1f}]"
+    return NONE if found is None else Difference(found[key], found["low"], found["high"])
 
 
 def p_value(value: float) -> str:

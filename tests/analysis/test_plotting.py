@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 from matplotlib.figure import Figure
 
 from ka_fairseq.analysis import plotting
@@ -34,6 +35,29 @@ def test_the_legend_covers_nothing(tmp_path):
     (axes,), (legend,) = drawing.axes, drawing.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
     assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+
+
+@pytest.mark.parametrize("count", [7, 30])
+def test_a_legend_leaves_the_axes_their_place(tmp_path, count):
+    with plotting.figure(tmp_path / "figure") as drawing:
+        axes = drawing.subplots()
+        for number in range(count):
+            axes.plot([0, 1], label=f"½ KD + ½ KA on seq-Inter {number}")
+        plotting.legend_above(drawing)
+    drawing.draw_without_rendering()
+    (legend,) = drawing.legends
+    page, box = drawing.bbox, legend.get_window_extent()
+    assert len(legend.get_texts()) == count
+    assert page.x0 <= box.x0 and box.x1 <= page.x1
+    assert not box.overlaps(axes.get_window_extent())
+    assert axes.get_window_extent().height > 1.5 * drawing.dpi
+
+
+def test_without_labels_there_is_no_legend(tmp_path):
+    with plotting.figure(tmp_path / "figure") as drawing:
+        drawing.subplots().plot([0, 1])
+        plotting.legend_above(drawing)
+    assert drawing.legends == []
 
 
 def test_each_name_has_its_own_look():

@@ -154,6 +154,15 @@ def test_a_model_added_by_yaml_alone_is_in_table_plots_and_page(load, monkeypatc
         assert "#123abc" in drawing
 
 
+def test_each_model_has_its_own_look(load):
+    """Of as many as there may be with eight colours and seven markers."""
+    many = {f"m{number}": {"start": "learner"} for number in range(20)}
+    models = load(many).models
+    looks = [(style["color"], style["marker"]) for style in plots.styles(models).values()]
+    assert len(set(looks)) == len(looks) == len(models)
+    assert list(plots.styles(models)) == [model.title for model in models]
+
+
 def test_the_list_is_the_one_that_the_commands_read(load, monkeypatch):
     from benchmark import sizes
     from pipeline import sweep

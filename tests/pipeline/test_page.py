@@ -1,61 +1,40 @@
 from __future__ import annotations
 
+import base64
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 from lxml import html
-from pipeline import analyse, evaluate, files, page, report, settings, state, tables
+from pipeline import analyse, files, page, report, sentences, settings, state, tables
 
-from tests.pipeline.exported import add_speed
+from tests.pipeline import scored
+from tests.pipeline.scored import REFERENCES, add
 
 NAMES = settings.load(settings.CONFIGS / "demo", Path()).titles
-SOURCES = [f"Satz <{number}>" for number in range(12)]
-REFERENCES = [f"This is sentence number {number} of the test" for number in range(12)]
-
-
-def add(pair, model, translations):
-    files.write_lines(pair.evaluate_dir / f"{model}.en", translations)
-    facts = evaluate.score(translations, REFERENCES)
-    state.write(pair.run_dir, f"evaluate.{model}", state.Record({}, done=True, facts=facts))
 
 
 @pytest.fixture
 def evaluated(pair):
-    """Test sets scored by hand: KA is better than KD on line 3 and worse on line 5."""
-    files.write_lines(pair.text_dir / "test.de", SOURCES)
-    files.write_lines(pair.text_dir / "test.en", REFERENCES)
-    facts = {"text": "hand-made", "pairs": {"train": 9, "valid": 8, "test": 12}}
-    state.write(pair.run_dir, "prepare", state.Record({}, done=True, facts=facts))
-    same = list(REFERENCES)
-    kd, ka = list(same), list(same)
-    kd[3], ka[5] = "This is wrong", ""
-    for model, translations in {"teacher": same, "learner": same, "kd": kd, "ka": ka}.items():
-        add(pair, model, translations)
-    add_speed(pair, teacher=20.0, learner=80.0, ka=81.0)
-    return pair
-
-
-def test_wins_and_losses(evaluated):
-    found = page.samples(evaluated)
-    (win,), (loss,) = found["wins"], found["losses"]
-    assert win["reference"] == REFERENCES[3] and win["translations"]["kd"] == "This is wrong"
-    assert loss["source"] == SOURCES[5] and loss["translations"]["ka"] == ""
-    assert win["difference"] > 0 > loss["difference"]
-
-
-def test_without_both_there_are_no_samples(evaluated):
-    state.forget(evaluated.run_dir, "evaluate.kd")
-    assert page.samples(evaluated) == {"wins": [], "losses": []}
+    return scored.fill(pair)
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(evaluated):
     report.build(evaluated)
     text = (evaluated.run_dir / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in text and "<link" not in text
-    assert all(address.startswith("data:") for address in re.findall(r'src="([^"]*)"', text))
-    assert not re.search(r"url\(|@import|https?://", text)
+    document = html.fromstring(text)
+    assert document.findall(".//link") == [] and document.findall(".//iframe") == []
+    addresses = [image.get("src") for image in document.findall(".//img")]
+    addresses += [link.get("href") for link in document.findall(".//a")]
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    scripts = document.findall(".//script")
+    assert [script.get("src") for script in scripts] == [None, None]
+    # Browsers keep it from asking, too.
+    (policy,) = document.findall(".//meta[@http-equiv='Content-Security-Policy']")
+    assert policy.get("content").startswith("default-src 'none'; ")
+    assert not re.search(r"url\(|@import|https?://|\bimport\b|fetch|XMLHttp", text)
 
 
 @pytest.fixture
@@ -67,7 +46,8 @@ def written(evaluated):
 
 
 def cells(row):
-    return [cell.text_content().replace("\N{NO-BREAK SPACE}", " ") for cell in row]
+    texts = [cell.text_content().replace("\N{NO-BREAK SPACE}", " ") for cell in row]
+    return [text.strip() for text in texts]
 
 
 def test_what_the_page_shows(evaluated, written):
@@ -90,6 +70,85 @@ def test_what_the_page_shows(evaluated, written):
         assert cells(table.findall("thead/tr/th")) == list(expected[0])
         found = [cells(row) for row in table.findall("tbody/tr")]
         assert found == [list(row.values()) for row in expected]
+
+
+def test_each_difference_has_its_interval_as_a_bar(written):
+    content, document = written
+    expected = tables.differences(content, NAMES)
+    count = sum(isinstance(cell, tables.Difference) for row in expected for cell in row.values())
+    bars = document.findall(".//td[@class='difference']/svg")
+    assert len(bars) == count > 0
+    for drawing in bars:
+        places = [float(line.get(end)) for line in drawing.iter("line") for end in ("x1", "x2")]
+        assert all(0 <= place <= 100 for place in places)
+
+
+def test_without_javascript_there_are_the_largest_gains_and_losses(written):
+    _, document = written
+    (section,) = document.findall(".//section[@id='translations']")
+    assert section.find("form").get("hidden") is not None
+    numbers = [found.text for found in section.findall(".//article/p/span")]
+    assert [number for number in numbers if number.startswith("sentence")] == [
+        "sentence 4",
+        "sentence 6",
+    ]
+    kd = [dd.text for dd in section.findall(".//article[1]/dl/dd[@class='compared']")]
+    assert "This is wrong" in kd
+
+
+def data_of(document):
+    (script,) = document.findall(".//script[@id='translations-data']")
+    return json.loads(script.text)
+
+
+def test_any_two_models_can_be_compared(evaluated, written):
+    _, document = written
+    assert data_of(document) == json.loads(json.dumps(sentences.collect(evaluated)))
+    for select in ("model", "other"):
+        options = document.findall(f".//select[@name='{select}']/option")
+        assert [option.text for option in options] == data_of(document)["titles"]
+    chosen = [option.text for option in document.findall(".//option[@selected]")]
+    assert chosen == [NAMES["ka"], NAMES["kd"]]
+
+
+def test_a_sentence_cannot_end_the_script_that_it_stands_in(evaluated):
+    worst = ["</script><script>alert(1)</script>", "<!--<script>", *REFERENCES[2:]]
+    add(evaluated, "ka", worst)
+    report.build(evaluated)
+    document = html.parse(evaluated.run_dir / "report.html").getroot()
+    assert len(document.findall(".//script")) == 2
+    texts = [row["texts"][-1] for row in data_of(document)["sentences"]]
+    assert texts == worst
+
+
+def test_a_long_test_set_is_cut_and_the_page_says_so(evaluated, monkeypatch):
+    assert "of the 12 test sentences" not in built_text(evaluated)
+    monkeypatch.setattr(page.sentences, "collect", partial(sentences.collect, most=5))
+    assert "holds 5 of the 12 test sentences" in built_text(evaluated)
+
+
+def built_text(pair):
+    report.build(pair)
+    return (pair.run_dir / "report.html").read_text(encoding="utf-8")
+
+
+def test_with_one_model_there_are_no_translations(evaluated):
+    for name in ("learner", "kd", "ka"):
+        state.forget(evaluated.run_dir, f"evaluate.{name}")
+    assert 'id="translations' not in built_text(evaluated)
+
+
+def test_each_figure_has_its_numbers(evaluated, monkeypatch):
+    made = scored.analysis(evaluated)
+    monkeypatch.setattr(analyse, "analyse", lambda pair: made)
+    document = html.fromstring(built_text(evaluated))
+    links = document.findall(".//a[@download]")
+    assert len(links) == len(document.findall(".//img")) == 5
+    for link in links:
+        kind, _, encoded = link.get("href").partition(";base64,")
+        assert kind == "data:text/csv"
+        (kept,) = evaluated.run_dir.rglob(link.get("download"))
+        assert base64.b64decode(encoded) == kept.read_bytes()
 
 
 def test_the_first_is_not_marked_where_its_interval_holds_zero(written):
@@ -118,37 +177,41 @@ def test_quality_over_speed_is_drawn_where_models_were_measured(evaluated, writt
     assert not list(evaluated.run_dir.glob("quality_over_speed.*"))
 
 
-def test_each_cell_names_its_column_where_the_heads_are_hidden(written):
-    """On narrow screens a row is a block; what stands before a cell is its attribute."""
+def test_each_table_scrolls_in_a_box_that_the_keyboard_reaches(written):
     _, document = written
     for table in document.findall(".//table[@class='rows']"):
-        _, *heads = cells(table.findall("thead/tr/th"))
-        for row in table.findall("tbody/tr"):
-            assert [cell.get("data-head") for cell in row[1:]] == heads
+        box = table.getparent()
+        assert box.get("class") == "scroll" and box.get("tabindex") == "0"
+        assert box.get("role") == "region" and box.get("aria-label")
+        assert {head.get("scope") for head in table.findall("thead/tr/th")} == {"col"}
 
 
 def assert_fits(document, table):
-    """From the width at which the style sheet makes rows blocks, whole tables must fit.
+    """From the width at which the first column is kept narrow, whole tables must fit.
 
-    A column is at least as wide as its longest part that has no place to break; 0.6 em is a wide
-    font's mean character.
+    A column is at least as wide as its longest part that has no place to break, and as its bars
+    (which stand below their numbers there); 0.6 em is a wide font's mean character.
     """
-    style = document.findtext(".//style")
+    style = re.sub(r"@media \(min-width:.*?\n}\n", "", document.findtext(".//style"), flags=re.S)
     assert "nowrap" not in style
 
     def pixels(pattern):
-        return 16 * float(re.search(pattern + r" ?([\d.]+)rem", style)[1])
+        return 16 * float(re.findall(pattern + r" ?([\d.]+)rem", style)[-1])
 
-    space = pixels(r"@media \(max-width:") - 2 * pixels(r"main \{[^}]*padding: \S+")
-    # Names of models break at any space.
-    rows = [[name, *map(page._unbroken, cells)] for name, *cells in map(dict.values, table)]
-    columns = zip(table[0], *rows, strict=True)
-    longest = [max(len(part) for text in c for part in text.split(" ")) for c in columns]
-    characters = 0.6 * pixels(r"table \{[^}]*font-size:") * sum(longest)
-    assert characters + 2 * len(longest) * pixels(r"th, td \{ padding: \S+") <= space
+    def width(head, cells):
+        # Heads and the names of models break at any space.
+        texts = [head, *(cells if head == "model" else map(page._unbroken, cells))]
+        longest = max(len(part) for text in texts for part in text.split(" "))
+        has_bars = any(isinstance(cell, tables.Difference) for cell in cells)
+        bar = pixels(r"\.bar \{[^}]*; width:") if has_bars else 0
+        return max(bar, 0.6 * pixels(r"table \{[^}]*font-size:") * longest)
+
+    space = pixels(r"@media \(max-width:") - 2 * pixels(r"main \{ max[^}]*padding: \S+")
+    widths = [width(head, [row[head] for row in table]) for head in table[0]]
+    assert sum(widths) + 2 * len(widths) * pixels(r"th, td \{ padding: \S+") <= space
 
 
-def test_the_widest_tables_fit_where_rows_are_not_blocks(written):
+def test_the_widest_tables_fit_without_scrolling(written):
     content, document = written
     difference = {"bleu": -10.04, "low": -12.34, "high": -10.02, "p_value": 0.123}
     row = {
@@ -174,6 +237,36 @@ def test_the_widest_tables_fit_where_rows_are_not_blocks(written):
         tables.sizes(content, NAMES),
     ):
         assert_fits(document, table)
+
+
+def colours(dark):
+    """The style sheet's, by name."""
+    style = (page.FOLDER / page.STYLE).read_text(encoding="utf-8")
+    blocks = re.findall(r":root \{([^}]*)\}", style)
+    found = dict(re.findall(r"--([\w-]+): #(\w+)", blocks[0]))
+    return found | dict(re.findall(r"--([\w-]+): #(\w+)", blocks[1])) if dark else found
+
+
+def luminance(colour):
+    """By WCAG 2.2, of ``rgb`` or ``rrggbb``."""
+    digits = colour if len(colour) == 6 else "".join(2 * digit for digit in colour)
+    parts = [int(digits[start : start + 2], 16) / 255 for start in (0, 2, 4)]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("back", ["paper", "mark", "warn-back"])
+def test_letters_stand_out(dark, back):
+    """WCAG 2.2, 1.4.3: at least 4.5 to 1."""
+    found = colours(dark)
+    letters = ["ink", "soft", "blue", "warn"] if back == "paper" else ["ink"]
+    for name in letters:
+        low, high = sorted((luminance(found[name]), luminance(found[back])))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, name
+    assert (luminance(found["paper"]) < luminance(found["ink"])) is dark
 
 
 def test_models_without_a_checkpoint_of_an_epoch_are_not_analysed(pair):

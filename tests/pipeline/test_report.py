@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from pipeline import evaluate, files, report, state, training_log
 
@@ -41,6 +42,7 @@ def add_result(pair, model, translations, bleus):
 
 @pytest.fixture
 def evaluated(pair):
+    files.write_lines(pair.source, [f"Zeile {n}" for n in range(40)])
     files.write_lines(pair.text_dir / "test.en", REFERENCES)
     pairs = {"train": 9, "valid": 8, "test": 40}
     facts = {"text": "hand-made", "pairs": pairs}
@@ -177,6 +179,20 @@ def test_plots_are_pictures(evaluated, name):
     report.build(evaluated)
     assert (evaluated.run_dir / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (evaluated.run_dir / f"{name}.svg").read_text(encoding="utf-8")
+
+
+def test_plots_have_their_numbers_beside_them(evaluated):
+    add_speed(evaluated, teacher=20.0, learner=80.0)
+    report.build(evaluated)
+    found = pd.read_csv(evaluated.run_dir / "validation_bleu.csv")
+    kd = found[found.model == "kd"]
+    assert [list(kd.epoch), list(kd.bleu)] == [[1, 2], [61, 62]]
+    assert pd.read_csv(evaluated.run_dir / "transfer_loss.csv").empty  # no log has any
+    found = pd.read_csv(evaluated.run_dir / "quality_over_speed.csv").set_index("model")
+    assert found.to_dict("index") == {
+        "teacher": {"sentences_per_second": 20.0, "bleu": 10.0},
+        "learner": {"sentences_per_second": 80.0, "bleu": 40.0},
+    }
 
 
 def test_an_epoch_that_was_repeated_counts_once(tmp_path):

@@ -47,6 +47,7 @@ def test_the_page_shows_what_the_learners_do(run):
     for heading in ("Results on the test set", "How sure they are", "Best tokens at one position"):
         assert heading in text
     assert text.count('src="data:image/svg+xml;base64,') == 5
+    assert text.count('href="data:text/csv;base64,') == 5
     assert "https://" not in text
 
 
