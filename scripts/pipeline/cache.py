@@ -30,7 +30,7 @@ class TeacherCache:
     """The answers of one teacher.
 
     Attributes:
-        teacher: the training whose model it is.
+        teacher: the training whose model it is, or several, as `reader` names them.
         reader: a training that reads them, whose config says in which precision and batches.
     """
 
@@ -44,7 +44,7 @@ class TeacherCache:
             name(self.reader),
             self.run,
             self.inputs,
-            needs=("binarize", *self._texts, self.teacher),
+            needs=("binarize", *self._texts, *self.reader.teachers),
             clear=lambda pair: files.remove(self.reader.cache_folder(pair)),
             begun=lambda pair: self.reader.cache_folder(pair).exists(),
             cheap=True,
@@ -66,7 +66,7 @@ class TeacherCache:
         }
         return {
             **kept,
-            "teacher": files.sha256(pair.best_checkpoint(self.teacher)),
+            "teacher": files.sha256_of(map(pair.best_checkpoint, self.reader.teachers)),
             **{
                 f"from {stage}": state.fingerprint(pair.run_dir, stage)
                 for stage in ("binarize", *self._texts)

@@ -80,7 +80,7 @@ class Comparison:
     @property
     def teachers(self) -> list[str]:
         """The models that teach one of the methods, and the one that the gap is taken to."""
-        taught = {BASES[0], *(self._models[name].teacher for name in self.methods)}
+        taught = {BASES[0]}.union(*(self._models[name].teachers for name in self.methods))
         return [name for name in self._models if name in taught]
 
     @property
@@ -234,7 +234,7 @@ def methods(pair: Pair, names: Iterable[str] | None) -> tuple[str, ...]:
     Raises:
         PipelineError: a name is none of them, or stands there twice.
     """
-    teachers = {model.teacher for model in pair.models}
+    teachers = {teacher for model in pair.models for teacher in model.teachers}
     known = [m.name for m in pair.models if m.name not in teachers and m.name not in BASES]
     usual = (model.name for model in pair.default_models if model.name in known)
     found = tuple(usual if names is None else names)

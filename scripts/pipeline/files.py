@@ -64,3 +64,8 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of(paths: Iterable[Path]) -> str:
+    """Return the SHA-256 of a file, or those of several in their order, joined by ``+``."""
+    return "+".join(map(sha256, paths))

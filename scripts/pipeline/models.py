@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline import students
 from pipeline.errors import PipelineError
-from pipeline.teacher_text.spec import REFERENCES, Text
+from pipeline.teacher_text.spec import REFERENCES, Text, members
 
 # Those of ka_fairseq.analysis.plotting; the first six are for models that name none.
 COLOURS = ("blue", "orange", "green", "pink", "yellow", "sky", "black", "grey")
@@ -46,14 +46,14 @@ class Model:
         name: of its stage and of its folder.
         title: what tables and figures call it.
         start: the model that it goes on from, or None.
-        teacher: the model that teaches it, or None.
+        teacher: the model that teaches it, an ensemble (``first+second``), or None.
         config: the name of its Hydra config.
         settings: what differs from the config, by dotted keys.
         student: a preset for its architecture, or None; what starts from it, or is trained with its
             config, has the same.
         colour: in figures: one of `COLOURS`, or ``#rrggbb``.
         text: what it is trained on; see `teacher_text.spec.Text`.
-        translator: the model that translated it, where its teacher did not.
+        translator: the model, or ensemble, that translated it, where its teacher did not.
         default: whether it is trained where no stage is named.
     """
 
@@ -68,6 +68,11 @@ class Model:
     text: str | Mapping[str, int] = REFERENCES
     translator: str | None = None
     default: bool = True
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The models that teach it, together."""
+        return members(self.teacher)
 
     @property
     def training_text(self) -> Text:
@@ -148,10 +153,13 @@ def _check(name: str, entry: Mapping[str, Any], before: Mapping[str, Model], whe
         raise PipelineError(f"{where}: choose another name, of letters, digits, - and _")
     if unknown := [key for key in entry if key not in FIELDS]:
         raise PipelineError(f"{where} has no field {unknown[0]}: choose from {', '.join(FIELDS)}")
-    for key in ("start", "teacher"):
-        if (other := entry.get(key)) is not None and other not in before:
+    for key, others in {
+        "start": (entry.get("start"),),
+        "teacher": members(entry.get("teacher")),
+    }.items():
+        if unknown := [other for other in others if other is not None and other not in before]:
             known = ", ".join(before) or "none"
-            raise PipelineError(f"{where}.{key}: {other} is no model before it ({known})")
+            raise PipelineError(f"{where}.{key}: {unknown[0]} is no model before it ({known})")
     Text.load(entry.get("text"), None, where)
     if not isinstance(entry.get("default", True), bool):
         raise PipelineError(f"{where}.default: true or false")

@@ -90,7 +90,7 @@ def command_line(pair: Pair) -> str | None:
 
     None where there is none. Best is who has the highest BLEU as exported.
     """
-    teachers = {model.teacher for model in pair.models}
+    teachers = {teacher for model in pair.models for teacher in model.teachers}
     measured = facts(pair).get("models", {})
     students = {name: found["bleu"] for name, found in measured.items() if name not in teachers}
     if not students:

@@ -84,8 +84,8 @@ def translations(pair: Pair, words: Collection[str]) -> list[Translation]:
     Raises:
         PipelineError: a word is another one, or there is none.
     """
-    texts = (training.training_text for training in trainings(pair))
-    found = [Translation(text.translator) for text in texts if text.translated]
+    texts = (TrainingText(training.training_text) for training in trainings(pair))
+    found = (translation for text in texts for translation in text.translations)
     by_name = {translation.name: translation for translation in found}
     if not words or not set(words) <= {"translate", *by_name}:
         raise PipelineError(f"--shard goes with translate alone, or {', '.join(by_name)}")
@@ -184,8 +184,7 @@ def _supports(pair: Pair) -> dict[str, Stage]:
     found: dict[str, Stage] = {}
     for training in trainings(pair):
         text, stages = training.training_text, []
-        if text.translated:
-            stages.append(Translation(text.translator).stage(pair))
+        stages += [one.stage(pair) for one in TrainingText(text).translations]
         if not text.plain:
             stages.append(TrainingText(text).stage)
         if training.teacher and training.cached(pair):

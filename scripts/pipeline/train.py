@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Training(Model):
         """The stages that must be done before."""
         text = self.training_text
         texts = () if text.plain else (binarizing.stage_name(text),)
-        return ("binarize", *texts, *(name for name in (self.start, self.teacher) if name))
+        return ("binarize", *texts, *((self.start,) if self.start else ()), *self.teachers)
 
     def inputs(self, pair: Pair) -> dict[str, Any]:
         """Return what the model depends on."""
@@ -124,7 +125,8 @@ class Training(Model):
             start = pair.best_checkpoint(self.start)
             overrides["checkpoint.finetune_from_model"] = str(start)
         if self.teacher:
-            overrides["task.teacher_path"] = str(pair.best_checkpoint(self.teacher))
+            paths = [str(pair.best_checkpoint(name)) for name in self.teachers]
+            overrides["task.teacher_path"] = os.pathsep.join(paths)
             if self.cached(pair):
                 overrides["task.teacher_cache"] = str(self.cache_folder(pair))
         return {**overrides, **self._without_fp16(pair)}

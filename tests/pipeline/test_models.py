@@ -87,6 +87,7 @@ def test_colours_that_are_not_named_are_those_that_are_free():
         ({"tail": {"titel": "x"}}, r"models\.tail has no field titel: choose from title, start"),
         ({"tail": {"start": "leaner"}}, r"tail\.start: leaner is no model before it \(teacher, le"),
         ({"kd": {"teacher": "tail"}, **ADDED}, r"kd\.teacher: tail is no model before it"),
+        ({"kd": {"teacher": "teacher+tail"}, **ADDED}, r"kd\.teacher: tail is no model before it"),
         ({"kd": {"title": "learner"}}, r"models\.kd\.title: learner is the title of another"),
         ({"evaluate": {}}, "choose another name, of letters, digits, - and _"),
         ({"a/b": {}}, "choose another name"),
@@ -111,6 +112,19 @@ def test_one_entry_and_one_file_are_a_training(load):
     assert (inputs["criterion._name"], inputs["criterion.top_k_form"]) == ("backward_kl", "tail")
     assert inputs["criterion.transfer_weight"] == 0.7 and inputs["task.teacher_cache"]
     assert {"from learner", "from teacher"} <= inputs.keys()
+
+
+def test_an_ensemble_teaches_where_it_is_named(load):
+    entry = {"start": "learner", "teacher": "teacher+kd", "config": "kd", "text": "best"}
+    pair = load({"both": entry})
+    table = stages.table(pair)
+    assert table["translate.teacher+kd"].needs == ("binarize", "teacher", "kd")
+    needs = ("binarize", "text.best-of-teacher+kd", "learner", "teacher", "kd")
+    assert table["both"].needs == (*needs, "cache.teacher+kd.best-of-teacher+kd")
+    (training,) = [training for training in stages.trainings(pair) if training.name == "both"]
+    (path,) = [word for word in training.arguments(pair) if word.startswith("task.teacher_path=")]
+    checkpoints = [str(pair.best_checkpoint(name)) for name in ("teacher", "kd")]
+    assert ":".join(checkpoints) in path
 
 
 def test_settings_in_the_list_vary_a_config(load):

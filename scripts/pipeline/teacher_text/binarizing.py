@@ -21,9 +21,9 @@ from pipeline.teacher_text import shards
 from pipeline.teacher_text.elsewhere import TRAIN
 from pipeline.teacher_text.filters import kept
 from pipeline.teacher_text.recipe import Recipe
-from pipeline.teacher_text.selection import SELECTIONS
+from pipeline.teacher_text.selection import selection
 from pipeline.teacher_text.source import Source
-from pipeline.teacher_text.spec import REFERENCES, Text
+from pipeline.teacher_text.spec import REFERENCES, SAMPLED, Text
 from pipeline.teacher_text.translating import Translation
 
 _UNKNOWN = "<unk>"  # as fairseq and CTranslate2 write the type that stands for all others
@@ -45,14 +45,18 @@ class TrainingText:
         return stage_name(self.text)
 
     @property
-    def translation(self) -> Translation:
+    def translations(self) -> list[Translation]:
         """Where its translations come from."""
-        return Translation(self.text.translator)
+        kinds = [kind for kind, _ in self.text.parts if kind != REFERENCES]
+        return list(dict.fromkeys(map(self._translation, kinds)))
+
+    def _translation(self, kind: str) -> Translation:
+        return Translation(self.text.translator, sampled=kind == SAMPLED)
 
     @property
     def stage(self) -> Stage:
         """The stage that makes it."""
-        needs = ("binarize", *((self.translation.name,) if self.text.translated else ()))
+        needs = ("binarize", *(translation.name for translation in self.translations))
         return Stage(
             self.name,
             self.run,
@@ -69,8 +73,11 @@ class TrainingText:
             f"from {need}": state.fingerprint(pair.run_dir, need) for need in self.stage.needs
         }
         if self.text.translated:
-            filters = dataclasses.asdict(Recipe.load(pair.translate).filters)
+            recipe = Recipe.load(pair.translate)
+            filters = dataclasses.asdict(recipe.filters)
             found |= {f"filters.{key}": value for key, value in filters.items()}
+            if recipe.nearness != Recipe.nearness:  # a text from before it was a setting stays
+                found["nearness"] = recipe.nearness
         return found
 
     def run(self, pair: Pair) -> dict[str, Any]:
@@ -120,7 +127,7 @@ class TrainingText:
                 for path in (source, target)
             ]
             translated = stack.enter_context(subwords.open(encoding="utf-8", newline="\n"))
-            pairs = zip(self._subwords(pair), map(_stripped, translated), strict=True)
+            pairs = zip(self._subwords(pair, kind), map(_stripped, translated), strict=True)
             there = (found for found in pairs if found[1])
             for found in kept(there, Recipe.load(pair.translate).filters, dropped):
                 for file, line in zip(outputs, found, strict=True):
@@ -137,15 +144,16 @@ class TrainingText:
         say(told)
         return told
 
-    def _parts(self, pair: Pair) -> Iterator[tuple[Source, list[shards.Shard]]]:
-        for source in self.translation.sources(pair):
-            if there := self.translation.shards(pair, source):
+    def _parts(self, pair: Pair, kind: str) -> Iterator[tuple[Source, list[shards.Shard]]]:
+        translation = self._translation(kind)
+        for source in translation.sources(pair):
+            if there := translation.shards(pair, source):
                 yield source, there
 
     def _chosen(self, pair: Pair, kind: str) -> Iterator[str | None]:
         """Yield the translation of each source sentence that one was to be found for."""
-        choose = SELECTIONS[kind]
-        for source, of_source in self._parts(pair):
+        choose = selection(kind, Recipe.load(pair.translate).nearness)
+        for source, of_source in self._parts(pair, kind):
             path = pair.text_dir / f"{TRAIN}.{pair.target_lang}"
             with path.open(encoding="utf-8", newline="\n") as file:
                 lines = map(_stripped, file) if source.name == TRAIN else None
@@ -154,8 +162,8 @@ class TrainingText:
                     references = None if lines is None else list(islice(lines, len(shard)))
                     yield from choose(shards.read(shard), references)
 
-    def _subwords(self, pair: Pair) -> Iterator[str]:
-        for source, _ in self._parts(pair):
+    def _subwords(self, pair: Pair, kind: str) -> Iterator[str]:
+        for source, _ in self._parts(pair, kind):
             with source.subwords.open(encoding="utf-8", newline="\n") as file:
                 yield from map(_stripped, file)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline import files, segmentation
 from pipeline.teacher_text import shards
-from pipeline.teacher_text.recipe import Recipe
+from pipeline.teacher_text.recipe import Recipe, Sampling
 from pipeline.teacher_text.shards import Candidate, Shard
 from pipeline.teacher_text.source import Sentences, sentences
 
@@ -29,6 +29,8 @@ def write(
     segmented: Mapping[str, Any],
     work: Sequence[tuple[Path, Sequence[Shard]]],
     threads: int | None,
+    *,
+    sampled: bool,
 ) -> None:
     """Write down what a process is to do.
 
@@ -39,12 +41,14 @@ def write(
         segmented: the pair's settings of its segmentation.
         work: files of subwords, with the shards to translate of each.
         threads: how many; None: CTranslate2 decides.
+        sampled: whether samples are drawn instead of the n best searched.
     """
     job = {
         "model": str(model),
         "recipe": dataclasses.asdict(dataclasses.replace(recipe, filters=None)),
         "segmentation": dict(segmented),
         "threads": threads or 0,
+        "sampled": sampled,
         "work": [
             [str(subwords), [[str(shard.path), shard.first, shard.last] for shard in wanted]]
             for subwords, wanted in work
@@ -55,33 +59,67 @@ def write(
 
 def main(path: Path) -> None:
     """Do what the file says."""
+    job = json.loads(path.read_text(encoding="utf-8"))
+    recipe = Recipe(**{**job["recipe"], "sampling": Sampling(**job["recipe"]["sampling"])})
+    translator = None if job["sampled"] else _load(job)
+    for subwords, rows in job["work"]:
+        wanted = [Shard(Path(target), first, last) for target, first, last in rows]
+        for shard, found in sentences(Path(subwords), wanted, recipe.max_length):
+            if job["sampled"]:
+                translator = _load(job, recipe.sampling.seed + shard.number)
+            how = _sampling(recipe) if job["sampled"] else _search(recipe)
+            shards.write(shard, _translate(translator, found, recipe, how, job["segmentation"]))
+            print(WRITTEN, shard.path, flush=True)
+
+
+def _load(job: Mapping[str, Any], seed: int | None = None) -> Any:
+    """Return the translator.
+
+    Its threads take the seed when they draw first, and never again: a seed is for a translator.
+    """
     import ctranslate2
 
-    job = json.loads(path.read_text(encoding="utf-8"))
-    recipe = Recipe(**job["recipe"])
-    translator = ctranslate2.Translator(
+    if seed is not None:
+        ctranslate2.set_random_seed(seed)
+    return ctranslate2.Translator(
         job["model"],
         device="cuda" if ctranslate2.get_cuda_device_count() else "cpu",
         inter_threads=1,
         intra_threads=job["threads"],
     )
-    for subwords, rows in job["work"]:
-        wanted = [Shard(Path(target), first, last) for target, first, last in rows]
-        for shard, found in sentences(Path(subwords), wanted, recipe.max_length):
-            shards.write(shard, _translate(translator, found, recipe, job["segmentation"]))
-            print(WRITTEN, shard.path, flush=True)
+
+
+def _search(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "beam_size": recipe.beam,
+        "num_hypotheses": recipe.n_best,
+        "length_penalty": recipe.lenpen,
+    }
+
+
+def _sampling(recipe: Recipe) -> dict[str, Any]:
+    draw = recipe.sampling
+    return {
+        "beam_size": 1,
+        "num_hypotheses": draw.samples,
+        "sampling_topk": 0,  # all; 1 by default
+        "sampling_topp": draw.top_p,
+        "sampling_temperature": draw.temperature,
+    }
 
 
 def _translate(
-    translator: Any, found: Sentences, recipe: Recipe, segmented: Mapping[str, Any]
+    translator: Any,
+    found: Sentences,
+    recipe: Recipe,
+    how: Mapping[str, Any],
+    segmented: Mapping[str, Any],
 ) -> dict[int, list[Candidate]]:
     translations: dict[int, list[Candidate]] = {}
     for lines in batches(found, recipe.max_tokens):
         results = translator.translate_batch(
             [found[line] for line in lines],
-            beam_size=recipe.beam,
-            num_hypotheses=recipe.n_best,
-            length_penalty=recipe.lenpen,
+            **how,
             max_input_length=0,  # none is cut off: those that are too long are not here
             max_decoding_length=recipe.longest(max(len(found[line]) for line in lines)),
             return_scores=True,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline import commands, exporting, files, segmentation, settings
 from pipeline.errors import PipelineError
@@ -39,6 +41,7 @@ class CTranslate2:
 
     model: Path
     recipe: Recipe
+    sampled: bool = False
 
     @property
     def name(self) -> str:
@@ -69,7 +72,13 @@ class CTranslate2:
         job = scratch / "job.json"
         wanted = [(source.subwords, of_source) for source, of_source in work]
         ctranslate2_job.write(
-            job, self.model, self.recipe, pair.segmentation, wanted, pair.slot.threads
+            job,
+            self.model,
+            self.recipe,
+            pair.segmentation,
+            wanted,
+            pair.slot.threads,
+            sampled=self.sampled,
         )
         command = [*commands.python_module(ctranslate2_job.__name__), str(job)]
         folder = settings.REPOSITORY / "scripts"  # where Python finds the module
@@ -78,10 +87,11 @@ class CTranslate2:
 
 @dataclass(frozen=True)
 class FairseqGenerate:
-    """fairseq-generate: slower, and for every model of fairseq's."""
+    """fairseq-generate: slower, and for every model of fairseq's, and several together."""
 
-    model: Path
+    models: Sequence[Path]
     recipe: Recipe
+    sampled: bool = False
     name = "fairseq-generate"
 
     def translate(self, pair: Pair, work: Work, log: Path, scratch: Path, report: Report) -> None:
@@ -90,11 +100,18 @@ class FairseqGenerate:
             shutil.copy(pair.bin_dir / f"dict.{language}.txt", scratch)
         for source, wanted in work:
             for shard, found in sentences(source.subwords, wanted, self.recipe.max_length):
-                shards.write(shard, self._generate(pair, found, log, scratch, report))
+                more = self._how(shard)
+                shards.write(shard, self._generate(pair, found, more, log, scratch, report))
                 report.written(shard.path)
 
     def _generate(
-        self, pair: Pair, found: Sentences, log: Path, scratch: Path, report: Report
+        self,
+        pair: Pair,
+        found: Sentences,
+        how: Mapping[str, Any],
+        log: Path,
+        scratch: Path,
+        report: Report,
     ) -> dict[int, list[Candidate]]:
         lines = list(found)
         translations: dict[int, list[Candidate]] = {line: [] for line in lines}
@@ -111,7 +128,7 @@ class FairseqGenerate:
                 report.sentences(0 if of_sentence else 1)
                 of_sentence.append(Candidate(float(score) * math.log(2), text))
 
-        commands.run(self._command(pair, scratch), log, on_line, append=True, slot=pair.slot)
+        commands.run(self._command(pair, scratch, how), log, on_line, append=True, slot=pair.slot)
         if missing := [line for line in lines if not translations[line]]:
             raise PipelineError(
                 f"fairseq-generate left {len(missing)} of {len(lines)} sentences out, the first "
@@ -120,10 +137,19 @@ class FairseqGenerate:
             )
         return translations
 
-    def _command(self, pair: Pair, data: Path) -> list[str]:
+    def _how(self, shard: Shard) -> dict[str, Any]:
+        recipe, draw = self.recipe, self.recipe.sampling
+        if not self.sampled:
+            return {"beam": recipe.beam, "nbest": recipe.n_best, "lenpen": recipe.lenpen}
+        found: dict[str, Any] = {"beam": draw.samples, "nbest": draw.samples, "sampling": None}
+        if draw.top_p < 1:
+            found["sampling-topp"] = draw.top_p
+        return {**found, "temperature": draw.temperature, "seed": draw.seed + shard.number}
+
+    def _command(self, pair: Pair, data: Path, how: Mapping[str, Any]) -> list[str]:
         recipe = self.recipe
         options = {
-            "path": self.model,
+            "path": os.pathsep.join(map(str, self.models)),
             "user-dir": settings.USER_DIR,
             "source-lang": pair.source_lang,
             "target-lang": pair.target_lang,
@@ -131,38 +157,46 @@ class FairseqGenerate:
             "gen-subset": "test",
             "max-tokens": recipe.max_tokens,
             "required-batch-size-multiple": 1,
-            "beam": recipe.beam,
-            "nbest": recipe.n_best,
-            "lenpen": recipe.lenpen,
             "max-len-a": recipe.max_len_a,
             "max-len-b": recipe.max_len_b,
+            **how,
         }
-        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+        words = [
+            str(word)
+            for name, value in options.items()
+            for word in (f"--{name}", value)
+            if word is not None
+        ]
         return [*commands.python_module("fairseq_cli.generate"), str(data), *words]
 
 
-def choose(pair: Pair, model: Path, folder: Path, recipe: Recipe) -> CTranslate2 | FairseqGenerate:
+def choose(
+    pair: Pair, models: Sequence[Path], folder: Path, recipe: Recipe, *, sampled: bool
+) -> CTranslate2 | FairseqGenerate:
     """Return the engine that the recipe asks for; the model is converted where that is needed.
 
     Args:
         pair: its dictionaries.
-        model: fairseq's checkpoint.
+        models: fairseq's checkpoints; several translate as an ensemble.
         folder: gets the converted model.
-        recipe: `engine` and `quantization`.
+        recipe: how to translate.
+        sampled: whether samples are drawn instead of the n best searched.
 
     Raises:
         PipelineError: CTranslate2 is asked for and cannot express the model.
     """
     if recipe.engine == FairseqGenerate.name:
-        return FairseqGenerate(model, recipe)
+        return FairseqGenerate(models, recipe, sampled)
     converted = folder / f"ctranslate2-{recipe.quantization}"
     if not converted.exists():
         source, target = (pair.bin_dir / f"dict.{language}.txt" for language in pair.languages)
         try:
-            exporting.convert(model, converted, (source, target), recipe.quantization)
+            if len(models) > 1:
+                raise PipelineError("CTranslate2 cannot average several models")
+            exporting.convert(models[0], converted, (source, target), recipe.quantization)
         except PipelineError as error:
             if recipe.engine == "ctranslate2":
                 raise
             say(f"translate: {error}; so fairseq-generate is at work, which takes longer")
-            return FairseqGenerate(model, recipe)
-    return CTranslate2(converted, recipe)
+            return FairseqGenerate(models, recipe, sampled)
+    return CTranslate2(converted, recipe, sampled)

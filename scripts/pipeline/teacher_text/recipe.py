@@ -12,8 +12,11 @@ from pipeline.errors import PipelineError
 ENGINES = ("auto", "ctranslate2", "fairseq-generate")
 QUANTIZATIONS = ("float32", "float16", "int8", "int8_float32")
 
-# What changes neither a translation nor its place, but for rounding.
-_NO_INPUTS = {"max_tokens", "filters"}
+NEARNESS = ("chrf", "bleu")
+
+# What changes neither a translation nor its place, but for rounding, or serves samples alone.
+_NO_INPUTS = {"max_tokens", "filters", "nearness", "sampling"}
+_OF_SEARCH = {"beam", "n_best", "lenpen"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,39 @@ class Filters:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How samples are drawn, of which `mbr_samples` chooses (Eikema & Aziz 2022).
+
+    Attributes:
+        samples: how many of each sentence.
+        top_p: of each distribution, the smallest set of subwords with at least this mass (Holtzman
+            et al. 2020); 1: all of it.
+        temperature: logits are divided by it.
+        seed: of the first shard; each next one has the next.
+    """
+
+    samples: int = 16
+    top_p: float = 1.0
+    temperature: float = 1.0
+    seed: int = 1
+
+    def check(self) -> None:
+        """Check that samples can be drawn.
+
+        Raises:
+            PipelineError: they cannot.
+        """
+        if self.samples < 2:
+            raise PipelineError("translate.sampling.samples in pair.yaml: give a number from 2 up")
+        if not 0 < self.top_p <= 1:
+            raise PipelineError("translate.sampling.top_p in pair.yaml: above 0 and at most 1")
+        if self.temperature <= 0 or self.seed < 0:
+            raise PipelineError(
+                "translate.sampling in pair.yaml: temperature is above 0, seed is not below"
+            )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a teacher translates the training text.
 
@@ -51,7 +87,9 @@ class Recipe:
         max_tokens: source subwords a batch.
         engine: of `ENGINES`; auto: CTranslate2 for what it can express.
         quantization: of `QUANTIZATIONS`, for CTranslate2.
+        nearness: of `NEARNESS`, sentence chrF or sentence BLEU: what `reference` is chosen by.
         filters: what is left out of the text to train on.
+        sampling: how samples are drawn, where a model is trained on some.
     """
 
     beam: int = 5
@@ -64,7 +102,9 @@ class Recipe:
     max_tokens: int = 4000
     engine: str = "auto"
     quantization: str = "float32"
+    nearness: str = "chrf"
     filters: Filters = field(default_factory=Filters)
+    sampling: Sampling = field(default_factory=Sampling)
 
     @classmethod
     def load(cls, section: Mapping[str, Any] | None) -> Recipe:
@@ -74,14 +114,24 @@ class Recipe:
             PipelineError: a key or a value is not one.
         """
         section = dict(_mapping(section, "translate"))
-        filters = _read(Filters, _mapping(section.pop("filters", None), "translate.filters"))
-        return _read(cls, section, filters=filters)._checked()
+        parts = {
+            key: _read(kind, _mapping(section.pop(key, None), f"translate.{key}"))
+            for key, kind in (("filters", Filters), ("sampling", Sampling))
+        }
+        return _read(cls, section, **parts)._checked()
 
     @property
     def inputs(self) -> dict[str, Any]:
         """What the translations depend on."""
         found = dataclasses.asdict(self)
         return {f"translate.{key}": found[key] for key in found if key not in _NO_INPUTS}
+
+    @property
+    def inputs_of_samples(self) -> dict[str, Any]:
+        """What the samples depend on."""
+        found = {f"sampling.{k}": v for k, v in dataclasses.asdict(self.sampling).items()}
+        left = {f"translate.{key}" for key in _OF_SEARCH}
+        return found | {key: value for key, value in self.inputs.items() if key not in left}
 
     def longest(self, source: int) -> int:
         """Return how many subwords a translation of so many may have."""
@@ -91,7 +141,9 @@ class Recipe:
         for key in ("beam", "n_best", "max_length", "shard", "max_tokens"):
             if getattr(self, key) < 1:
                 raise PipelineError(f"translate.{key} in pair.yaml: give a number from 1 up")
-        for key, known in (("engine", ENGINES), ("quantization", QUANTIZATIONS)):
+        self.sampling.check()
+        choices = {"engine": ENGINES, "quantization": QUANTIZATIONS, "nearness": NEARNESS}
+        for key, known in choices.items():
             if getattr(self, key) not in known:
                 raise PipelineError(
                     f"translate.{key} {getattr(self, key)} in pair.yaml: choose from "

@@ -35,6 +35,11 @@ class Shard:
     def __len__(self) -> int:
         return self.last - self.first
 
+    @property
+    def number(self) -> int:
+        """Of the file, from 0."""
+        return int(self.path.stem)
+
 
 def divide(folder: Path, sentences: int, size: int) -> list[Shard]:
     """Return the shards of a text.

@@ -9,10 +9,17 @@ from typing import Any
 from pipeline.errors import PipelineError
 
 REFERENCES = "references"
-SELECTIONS = ("best", "reference", "mbr")
+SAMPLED = "mbr_samples"
+SELECTIONS = ("best", "reference", "mbr", SAMPLED)
 KINDS = (REFERENCES, *SELECTIONS)
 TRANSLATOR = "teacher"
 """Who translates where neither `translator` nor `teacher` of a model says so."""
+_AND = "+"
+
+
+def members(teacher: str | None) -> tuple[str, ...]:
+    """Return the models that teach or translate together: ``first+second`` is an ensemble."""
+    return tuple(teacher.split(_AND)) if teacher else ()
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,7 @@ class Text:
 
     Attributes:
         parts: of `KINDS`, with how many times each counts.
-        translator: the model that translates the source.
+        translator: the model that translates the source, or an ensemble; see `members`.
     """
 
     parts: tuple[tuple[str, int], ...] = ((REFERENCES, 1),)

@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.progress import bar, say
 from pipeline.settings import Pair
 from pipeline.stage import Stage
-from pipeline.teacher_text import elsewhere, engines, shards
+from pipeline.teacher_text import elsewhere, engines, shards, spec
 from pipeline.teacher_text.elsewhere import MONO, TRAIN
 from pipeline.teacher_text.recipe import Recipe
 from pipeline.teacher_text.shards import Shard
@@ -30,37 +30,54 @@ class Translation:
     """The translations of one teacher.
 
     Attributes:
-        teacher: the training whose model translates.
+        teacher: the training whose model translates, or several; see `spec.members`.
+        sampled: whether they are samples, and not the n best.
     """
 
     teacher: str
+    sampled: bool = False
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The models that translate, together."""
+        return spec.members(self.teacher)
 
     @property
     def name(self) -> str:
         """Of the stage."""
-        return f"translate.{self.teacher}"
+        return f"translate.{self._of}"
+
+    @property
+    def _of(self) -> str:
+        return f"{self.teacher}.samples" if self.sampled else self.teacher
 
     def folder(self, pair: Pair) -> Path:
         """Return where the shards are, in a folder for each text."""
-        return pair.run_dir / "translated" / self.teacher
+        return pair.run_dir / "translated" / self._of
 
     def stage(self, pair: Pair) -> Stage:
         """Return the stage that translates, or takes over what was translated elsewhere.
 
         Raises:
-            PipelineError: there is neither a teacher nor a translation.
+            PipelineError: there is neither a teacher nor a translation, or no sample.
         """
         given = elsewhere.find(pair) is not None
-        if not given and self.teacher not in pair.titles:
+        if given and self.sampled:
             raise PipelineError(
-                f"no model {self.teacher} is there to translate, and {elsewhere.folder(pair)} has "
+                f"{elsewhere.folder(pair)} has translations, so no samples are drawn: train on mbr "
+                f"instead of {spec.SAMPLED}"
+            )
+        unknown = [name for name in self.members if name not in pair.titles]
+        if not given and unknown:
+            raise PipelineError(
+                f"no model {unknown[0]} is there to translate, and {elsewhere.folder(pair)} has "
                 f"no translated.{pair.target_lang}: name one as translator in pair.yaml"
             )
         return Stage(
             self.name,
             self.take_over if given else self.run,
             self.inputs,
-            needs=("binarize",) if given else ("binarize", self.teacher),
+            needs=("binarize",) if given else ("binarize", *self.members),
             clear=lambda pair: files.remove(self.folder(pair)),
             begun=lambda pair: any(self.folder(pair).glob("*/*.tsv")),
         )
@@ -72,8 +89,8 @@ class Translation:
         if mono := elsewhere.monolingual(pair):
             found[mono.name] = files.sha256(mono)
         if elsewhere.find(pair) is None:
-            found |= {**recipe.inputs, "teacher": files.sha256(pair.model(self.teacher))}
-            return found
+            of_recipe = recipe.inputs_of_samples if self.sampled else recipe.inputs
+            return found | of_recipe | {"teacher": files.sha256_of(self._models(pair))}
         for part in (TRAIN, MONO):
             if given := elsewhere.find(pair, part):
                 found |= elsewhere.inputs(given)
@@ -183,9 +200,13 @@ class Translation:
 
     def _set_up(self, pair: Pair) -> engines.CTranslate2 | engines.FairseqGenerate:
         self.prepare(pair)
-        model, folder = pair.model(self.teacher), self.folder(pair)
+        folder = self.folder(pair)
         folder.mkdir(parents=True, exist_ok=True)
-        return engines.choose(pair, model, folder, Recipe.load(pair.translate))
+        recipe = Recipe.load(pair.translate)
+        return engines.choose(pair, self._models(pair), folder, recipe, sampled=self.sampled)
+
+    def _models(self, pair: Pair) -> list[Path]:
+        return [pair.model(name) for name in self.members]
 
     def _faults(self, pair: Pair) -> Counter[str]:
         dictionary = pair.bin_dir / f"dict.{pair.source_lang}.txt"

@@ -12,24 +12,35 @@ import yaml
 from pipeline import files, state, training_log
 
 from tests import killing
-from tests.pipeline.project import Project, environment, run
+from tests.pipeline.project import Project, environment
 
 pytestmark = pytest.mark.slow
 
 SHARDS = 5  # of 600 sentences
 
 
-def copied(finished: Project, runs: str) -> Project:
-    """A run folder with what `translate` needs."""
+def copied(finished: Project, runs: str, *more: str) -> Project:
+    """A run folder with what `translate` needs, and more."""
     project = replace(finished, runs=runs)
-    for name in ("bin", "text", "teacher", "state"):
+    for name in ("bin", "text", "teacher", "state", *more):
         ignored = shutil.ignore_patterns("cache", "checkpoint[0-9]*")
         shutil.copytree(finished.run_dir / name, project.run_dir / name, ignore=ignored)
     return project
 
 
-def shards(project: Project) -> dict[str, bytes]:
-    folder = project.run_dir / "translated" / "teacher" / "train"
+def configured(project: Project, folder: Path, models: dict, **translate: object) -> Project:
+    """Another pair.yaml: further models, and other ways to translate."""
+    configs = shutil.copytree(project.configs, folder / "configs")
+    path = configs / "pair.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["models"] = {**(content.get("models") or {}), **models}
+    content["quick"]["translate"] |= translate
+    path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    return replace(project, configs=configs)
+
+
+def shards(project: Project, translator: str = "teacher") -> dict[str, bytes]:
+    folder = project.run_dir / "translated" / translator / "train"
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
@@ -100,25 +111,66 @@ def test_two_jobs_share_the_work(finished, translated):
 
 
 def test_fairseq_generate_says_the_same(finished, translated, tmp_path):
-    configs = tmp_path / "configs"
-    shutil.copytree(finished.configs, configs)
-    path = configs / "pair.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    content["quick"]["translate"]["engine"] = "fairseq-generate"
-    path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
     other = copied(finished, "runs by fairseq-generate")
+    other = configured(other, tmp_path, {}, engine="fairseq-generate")
     segmented = other.run_dir / "bin" / "segmented" / "train.de"
     files.write_lines(segmented, ["", *files.read_lines(segmented)[1:100]])
-    words = other.command("translate")
-    words[words.index(str(finished.configs))] = str(configs)
-    result = run(words)
-    assert result.returncode == 0, result.stderr
-    assert "fairseq-generate translates 100 of 100 sentences" in result.stdout
-    assert "translate.teacher: 1 empty" in result.stdout
+    printed = other.pipeline("translate")
+    assert "fairseq-generate translates 100 of 100 sentences" in printed
+    assert "translate.teacher: 1 empty" in printed
     found, expected = (best(project) for project in (other, translated))
     assert found.keys() == set(range(2, 101))
     same = [found[line] == expected[line] for line in found]
     assert sum(same) > 0.9 * len(same)
+
+
+def test_an_ensemble_translates_and_teaches(finished, tmp_path):
+    other = copied(finished, "runs with an ensemble", "learner")
+    entry = {"start": "learner", "teacher": "teacher+learner", "config": "kd"}
+    entry |= {"text": {"best": 1, "mbr_samples": 1}}
+    other = configured(other, tmp_path, {"both": entry}, sampling={"samples": 3})
+    segmented = other.run_dir / "bin" / "segmented" / "train.de"
+    files.write_lines(segmented, files.read_lines(segmented)[:50])
+    printed = other.pipeline("both", "--jobs", 1)
+    assert "CTranslate2 cannot average several models; so fairseq-generate is at work" in printed
+    folders = [other.run_dir / "translated" / f"teacher+learner{end}" for end in ("", ".samples")]
+    counts = [len(files.read_lines(folder / "train" / "00000.tsv")) for folder in folders]
+    assert counts == [50 * 2, 50 * 3]
+    cache = other.run_dir / "teacher+learner" / "cache-best-mbr_samples-of-teacher+learner"
+    teachers = files.read_json(cache / "teacher.json")["teacher"]["checkpoints"]
+    assert len(teachers) == 2
+    assert (other.run_dir / "both" / "model.pt").exists()
+
+
+def test_samples_are_the_same_however_the_work_is_shared(finished, tmp_path):
+    drawn = []
+    for name, shares in (("one", []), ("two", ["2/2"])):
+        other = copied(finished, f"runs of {name} that draw")
+        entry = {"config": "learner", "text": "mbr_samples"}
+        other = configured(other, tmp_path / name, {"drawn": entry}, sampling={"samples": 4})
+        for share in shares:
+            other.pipeline("translate.teacher.samples", "--shard", share)
+        other.pipeline("text.mbr_samples")
+        drawn.append(shards(other, "teacher.samples"))
+        rows = drawn[-1]["00000.tsv"].decode("utf-8").splitlines()
+        texts = {tuple(row.split("\t")[::2]) for row in rows}
+        assert len(rows) % 4 == 0 and len(texts) > 0.8 * len(rows)  # they differ
+        assert (other.run_dir / "texts" / "mbr_samples" / "train.de-en.en.bin").exists()
+    assert drawn[0] == drawn[1] and len(drawn[0]) == SHARDS
+    assert len({content.split(b"\t", 1)[1] for content in drawn[0].values()}) == SHARDS
+
+
+def test_the_engines_are_compared(finished):
+    words = [str(word) for word in finished.command("--sentences", 20, "--threads", 1)[1:]]
+    printed = finished.script(*words, script="engines.sh")
+    rows = [line.split("|")[1:-1] for line in printed.splitlines() if line.startswith("|")][2:]
+    assert [row[0].split()[0] for row in rows] == [
+        "ctranslate2,",
+        "ctranslate2,",
+        "fairseq-generate",
+    ]
+    assert [row[-1].strip() for row in rows][-1] == "20 of 20"
+    assert all(float(figure) > 0 for row in rows for figure in row[1:-1])
 
 
 def best(project: Project) -> dict[int, str]:

@@ -11,6 +11,7 @@ from pipeline.teacher_text import binarizing
 from pipeline.teacher_text.binarizing import TrainingText
 from pipeline.teacher_text.shards import Candidate, write
 from pipeline.teacher_text.spec import Text
+from pipeline.teacher_text.translating import Translation
 
 from tests.pipeline.teacher_text.conftest import ENGLISH
 
@@ -26,7 +27,7 @@ def translated(prepared, monkeypatch):
     """Three of four sentences are translated, in two shards; nothing is binarized."""
     monkeypatch.setattr(binarizing, "_preprocess", lambda pair, target, log: None)
     pair = replace(prepared, translate={"shard": 3})
-    (source,) = TrainingText(Text()).translation.sources(pair)
+    (source,) = Translation("teacher").sources(pair)
     for shard in source.shards(3):
         write(shard, {n: FOUND[n] for n in range(shard.first, shard.last) if n in FOUND})
     state.write(pair.run_dir, "translate.teacher", state.Record({}, done=True))
@@ -73,7 +74,7 @@ def test_other_filters_make_it_anew_and_nothing_left_is_an_error(translated):
 
 
 def test_a_shard_that_is_gone_is_noticed(translated):
-    (source,) = TrainingText(Text()).translation.sources(translated)
+    (source,) = Translation("teacher").sources(translated)
     source.shards(3)[1].path.unlink()
     with pytest.raises(PipelineError, match=r"00001\.tsv is gone: --force translate\.teacher"):
         TrainingText(Text((("mbr", 1),))).stage.execute(translated)

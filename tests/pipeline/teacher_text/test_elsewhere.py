@@ -106,6 +106,8 @@ def test_they_take_the_place_of_a_teacher(own, capsys):
     assert {key for key in before if before[key] != changed[key]} == {"translated.en"}
     with pytest.raises(PipelineError, match="nothing is translated: no --shard"):
         translation.run_share(own, (1, 2))
+    with pytest.raises(PipelineError, match="no samples are drawn: train on mbr instead"):
+        replace(translation, sampled=True).stage(own)
 
 
 def test_without_a_teacher_or_a_translation_it_says_what_to_do(prepared):

@@ -30,6 +30,11 @@ def test_quick_changes_some_of_it(tmp_path):
         ({"engine": "marian"}, "choose from auto, ctranslate2, fairseq-generate"),
         ({"quantization": "int4"}, "choose from float32, float16, int8, int8_float32"),
         ({"filters": {"ratio": 2}}, "no ratio; it has max_ratio"),
+        ({"nearness": "ter"}, "choose from chrf, bleu"),
+        ({"sampling": {"top_k": 2}}, "no top_k; it has samples, top_p, temperature, seed"),
+        ({"sampling": {"samples": 1}}, "samples in pair.yaml: give a number from 2 up"),
+        ({"sampling": {"top_p": 0.0}}, "top_p in pair.yaml: above 0 and at most 1"),
+        ({"sampling": {"temperature": 0}}, "temperature is above 0"),
         ({"filters": 3}, "translate.filters in pair.yaml: give settings"),
         ([1], "translate in pair.yaml: give settings"),
     ],
@@ -49,3 +54,11 @@ def test_batches_and_filters_are_no_reason_to_translate_again():
     one, other = Recipe.load({}), Recipe.load({"max_tokens": 900, "filters": {"max_repeats": 5}})
     assert one != other and one.inputs == other.inputs
     assert Recipe.load({"beam": 6}).inputs != one.inputs
+
+
+def test_samples_depend_on_how_they_are_drawn_and_not_on_the_search():
+    one = Recipe.load({})
+    drawn = Recipe.load({"sampling": {"seed": 2}})
+    assert drawn.inputs == one.inputs and drawn.inputs_of_samples != one.inputs_of_samples
+    assert Recipe.load({"beam": 6}).inputs_of_samples == one.inputs_of_samples
+    assert Recipe.load({"max_length": 9}).inputs_of_samples != one.inputs_of_samples

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pipeline.teacher_text import selection
 from pipeline.teacher_text.shards import Candidate
+from sacrebleu import sentence_bleu
 from sacrebleu.metrics import CHRF
 
 WORDS = st.lists(st.sampled_from(["the", "text", "is", "not", "changed", "here"]), min_size=3)
@@ -55,7 +56,29 @@ def test_each_selection_takes_its_own():
         "best": [texts[0], None],
         "reference": [texts[3], None],
         "mbr": [texts[1], None],
+        "mbr_samples": [texts[1], None],
     }
+
+
+@given(st.lists(st.tuples(N_BEST, SENTENCES), min_size=1, max_size=3))
+def test_nearest_to_the_reference_by_bleu(rows):
+    choose = selection.selection("reference", "bleu")
+    found = [candidates(texts) for texts, _ in rows]
+    chosen = choose([*found, []], [*(reference for _, reference in rows), "x"])
+    assert chosen.pop() is None
+    for choice, (texts, reference) in zip(chosen, rows, strict=True):
+        assert_highest(
+            choice,
+            texts,
+            lambda text, reference=reference: sentence_bleu(text, [reference]).score,
+        )
+
+
+def test_nearness_is_the_references_alone():
+    assert selection.selection("reference", "chrf") is selection.nearest_to_reference
+    assert selection.selection("mbr", "bleu") is selection.minimum_bayes_risk
+    found = [candidates(["Select", "Select a range."])]
+    assert selection.nearest_by_bleu(found, None) == ["Select"]
 
 
 def test_of_equal_ones_the_teacher_decides():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pipeline import models
 from pipeline.errors import PipelineError
-from pipeline.teacher_text.spec import Text
+from pipeline.teacher_text.spec import Text, members
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ from pipeline.teacher_text.spec import Text
         ("reference", "large", "reference-of-large"),
         ({"references": 1, "best": 2}, None, "references-best2"),
         ({"references": 3}, "large", "references3"),
+        ("best", "large+small", "best-of-large+small"),
     ],
 )
 def test_texts_have_names(value, translator, name):
@@ -30,6 +31,10 @@ def test_another_text_is_refused_in_one_line(value):
     assert "\n" not in str(error.value)
     if value in ("bets", {"nearest": 1}):
         assert "choose from references, best, reference, mbr" in str(error.value)
+
+
+def test_an_ensemble_has_members():
+    assert [members(name) for name in (None, "a", "a+b")] == [(), ("a",), ("a", "b")]
 
 
 def test_default_is_yes_or_no():

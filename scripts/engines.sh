@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Compares the engines that a teacher translates with: scripts/engines.sh --help
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=$("$root/scripts/venv.sh")/bin/python
+[[ -x $python ]] || python=${PYTHON:-python3}
+PYTHONPATH=$root/scripts:$root${PYTHONPATH:+:$PYTHONPATH} exec "$python" -m pipeline.teacher_text.engine_speed "$@"
