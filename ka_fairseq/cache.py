@@ -21,6 +21,7 @@ from ka_fairseq import task_traits
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.positions import target_rows
 from ka_fairseq.teacher.cache.cached_dataset import KEY
+from ka_fairseq.teacher.cache.share import ALL, Share, SharedDataset
 
 DESCRIPTION = """\
 Write the teacher's hidden states for every sentence pair of the training and validation sets, so
@@ -29,7 +30,8 @@ that no training has to run its encoder and decoder; of a language model's text,
 --sample-break-mode). Takes the options of fairseq-train, or, where --config-name is among them, of
 fairseq-hydra-train: the very command line of the training will do; task, data and batches are read
 from it, the rest is not needed here. A build that was cut off goes on where it was; what is damaged
-is written anew. Several builds share the work with --num-shards N --shard-id I.
+is written anew. Several builds share the work with --shard 1/N … N/N, on machines that share the
+folder, too.
 """
 EXAMPLE = """\
 example:
@@ -42,51 +44,64 @@ example:
 LINES_EVERY = 1.0
 
 
-def build(cfg: DictConfig) -> None:
+def build(cfg: DictConfig, share: Share = ALL) -> None:
     """Fill the cache for the training set, all its parts, and the validation sets.
+
+    Args:
+        cfg: of a training.
+        share: what of it this process does.
 
     Raises:
         UserError: no ``teacher_cache``, or see :class:`.teacher_cache.TeacherCache`.
     """
     if not getattr(cfg.task, "teacher_cache", None):
         raise UserError("say where the cache shall be: --teacher-cache DIR")
+    if share == ALL and cfg.dataset.num_shards > 1:  # fairseq's own way to say it
+        share = Share(cfg.dataset.shard_id + 1, cfg.dataset.num_shards)
     task = tasks.setup_task(cfg.task)
     task.load_teacher()
     use_cuda = torch.cuda.is_available() and not cfg.common.cpu
     device = torch.device("cuda" if use_cuda else "cpu")
     parts = len(utils.split_paths(cfg.task.data))
     for split in cfg.dataset.valid_subset.split(","):
-        build_split(task, cfg, split, 1, device)
+        build_split(task, cfg, split, 1, device, share)
     for epoch in range(1, parts + 1):
-        build_split(task, cfg, cfg.dataset.train_subset, epoch, device)
+        build_split(task, cfg, cfg.dataset.train_subset, epoch, device, share)
 
 
-def build_split(task: Any, cfg: DictConfig, split: str, epoch: int, device: torch.device) -> None:
+def build_split(
+    task: Any, cfg: DictConfig, split: str, epoch: int, device: torch.device, share: Share
+) -> None:
     """Have the teacher answer what is missing of a split, or of the part that an epoch reads."""
     task.load_dataset(split, epoch=epoch)
-    dataset = task.dataset(split)
+    whole = task.dataset(split)
+    name, samples = whole.name, f"{whole.store.name}s"
+    dataset = SharedDataset(whole, share)
+    if not len(dataset):
+        print(f"{name}: 0 of 0 {samples} answered, as the share {share} has none")
+        return
     batches = task.get_batch_iterator(
         dataset,
         max_tokens=cfg.dataset.max_tokens or (None if cfg.dataset.batch_size else 4096),
         max_sentences=cfg.dataset.batch_size,
         max_positions=task_traits.max_positions(task),
         ignore_invalid_inputs=True,
-        num_shards=cfg.dataset.num_shards,
-        shard_id=cfg.dataset.shard_id,
         num_workers=cfg.dataset.num_workers,
     ).next_epoch_itr(shuffle=False)
     pad = task.target_dictionary.pad()
-    answered = 0
-    name = f"{dataset.store.name}s"
+    answered, error = 0, ""
     interval = 0.1 if sys.stderr.isatty() else LINES_EVERY
-    with tqdm(total=len(dataset), desc=dataset.name, unit=f" {name}", mininterval=interval) as bar:
+    with tqdm(total=len(dataset), desc=name, unit=f" {samples}", mininterval=interval) as bar:
         for batch in batches:
             if batch and "hidden" not in batch[KEY]:
                 batch = utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
+                if not answered and not task.teacher_cache.storage.exact:
+                    kl = task.teacher_cache.error(batch, pad)
+                    error = f"; KL(teacher ‖ kept) {kl:.1e} nats a token in the first batch"
                 task.teacher_cache.answer(batch, target_rows(batch["target"], pad), pad)
                 answered += batch["nsentences"]
             bar.update(batch["nsentences"] if batch else 0)
-    print(f"{dataset.name}: {answered} of {len(dataset)} {name} answered, the others were there")
+    print(f"{name}: {answered} of {len(dataset)} {samples} answered, the others were there{error}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -104,14 +119,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         "options", nargs=argparse.REMAINDER, help="options of fairseq-train or fairseq-hydra-train"
     )
     args = parser.parse_args(argv)
-    if config_name := _config_name(args.options):
+    share, words = _share(args.options)
+    if config_name := _config_name(words):
         hydra_init(config_name)
-        sys.argv = [parser.prog, *args.options]  # where Hydra reads its options
-        _build_from_hydra()
+        sys.argv = [parser.prog, *words]  # where Hydra reads its options
+        _build_from_hydra(share)
         return
     training = options.get_training_parser(default_task="translation_with_teacher")
     training.set_defaults(arch="transformer")  # fairseq's parser asks for one; no learner is built
-    build(convert_namespace_to_omegaconf(options.parse_args_and_arch(training, args.options)))
+    build(convert_namespace_to_omegaconf(options.parse_args_and_arch(training, words)), share)
+
+
+def _share(words: Sequence[str]) -> tuple[Share, list[str]]:
+    """Return what ``--shard`` says, and the other words."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--shard", type=Share.parse, default=ALL)
+    options, others = parser.parse_known_args(words)
+    return options.shard, others
 
 
 def _config_name(words: Sequence[str]) -> str | None:
@@ -121,12 +145,17 @@ def _config_name(words: Sequence[str]) -> str | None:
     return parser.parse_known_args(words)[0].config_name
 
 
-@hydra.main(config_path=None, config_name="config")
-def _build_from_hydra(cfg: DictConfig) -> None:
-    """Build from what Hydra has read, made complete as fairseq-hydra-train does it."""
-    add_defaults(cfg)
-    with omegaconf_no_object_check():
-        build(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)))
+def _build_from_hydra(share: Share) -> None:
+    """Build from what Hydra reads, made complete as fairseq-hydra-train does it."""
+
+    @hydra.main(config_path=None, config_name="config")
+    def run(cfg: DictConfig) -> None:
+        add_defaults(cfg)
+        with omegaconf_no_object_check():
+            plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+            build(OmegaConf.create(plain), share)
+
+    run()
 
 
 if __name__ == "__main__":

@@ -101,24 +101,60 @@ def test_a_build_that_was_cut_off_goes_on_and_mends(binarized, teacher, built, t
     assert all(new == 0 for new, _ in answered(build(binarized, *options)).values())
 
 
-def test_two_builds_share_the_work(binarized, teacher, tmp_path):
+# The command, with files of as few pairs as make several of this text.
+SMALL_FILES = """
+import sys
+from ka_fairseq import cache
+from ka_fairseq.teacher.cache import store
+store.PAIRS_PER_SHARD = 100
+cache.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("fairseqs_own", [False, True])
+def test_two_builds_share_the_work(binarized, teacher, tmp_path, fairseqs_own):
     folder = tmp_path / "cache"
     options = (*teacher, "--teacher-cache", folder, "--max-tokens", 400, "--cpu")
-    module = (sys.executable, "-m", "ka_fairseq.cache")
-    commands = [
-        (*module, "build", binarized, *options, "--num-shards", 2, "--shard-id", shard)
-        for shard in (0, 1)
+    command = (sys.executable, "-c", SMALL_FILES, "build", binarized, *options)
+    shares = [
+        ("--num-shards", 2, "--shard-id", n - 1) if fairseqs_own else ("--shard", f"{n}/2")
+        for n in (1, 2)
     ]
     processes = [
-        subprocess.Popen([*map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        for command in commands
+        subprocess.Popen(
+            [*map(str, (*command, *share))], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for share in shares
     ]
     printed = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     new = [int(re.search(r"train-0: (\d+) of", text).group(1)) for text in printed]
-    assert all(new)
-    rest = answered(build(binarized, *options))
-    assert all(new == 0 for new, _ in rest.values())
+    assert new == [300, 300]
+    rest = subprocess.run(
+        [*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert all(new == 0 for new, _ in answered(rest).values())
+
+
+def test_a_share_that_is_none_is_one_line(binarized, teacher, tmp_path):
+    options = (*teacher, "--teacher-cache", tmp_path / "cache", "--shard", "3/2")
+    result = build(binarized, *options, check=False)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].endswith("3/2 is no share: 1/4 is the first of four")
+
+
+def test_eight_bits_take_half_the_room_and_tell_their_error(binarized, teacher, built, tmp_path):
+    folder = tmp_path / "cache"
+    options = (*teacher, "--teacher-cache", folder, "--teacher-cache-dtype", "int8")
+    result = build(binarized, *options, "--max-tokens", 800, "--cpu")
+    (told,) = re.findall(r"train-0: 600 of .* KL\(teacher ‖ kept\) (\S+) nats", result.stdout)
+    assert 0 < float(told) < 1e-3
+    sizes = [(path / "train-0" / "00000.hidden").stat().st_size for path in (folder, built[0])]
+    assert 2 * sizes[0] == sizes[1]
+    model, _ = fine_tune(binarized, tmp_path / "run", *options, "--max-epoch", 1)
+    assert model
+    again = answered(build(binarized, *options, "--cpu"))
+    assert all(new == 0 for new, _ in again.values())
 
 
 def test_several_parts_of_the_training_set(binarized, teacher, tmp_path):

@@ -56,7 +56,10 @@ class FrozenTeacherConfig(argmax_views.ViewsConfig, on_policy.OnPolicyConfig):
     )
     teacher_cache_dtype: str = field(
         default="fp16",
-        metadata={"help": "precision of the hidden states kept: fp16 or bf16"},
+        metadata={
+            "help": "precision of the hidden states kept: fp16 or bf16; int8, with a scale for "
+            "each position, takes half of their room and is no longer exact"
+        },
     )
     # No option of its own: fairseq's, passed on.
     ddp_backend: DDP_BACKEND_CHOICES = II(  # noqa: RUF009  an interpolation is a string

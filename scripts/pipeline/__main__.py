@@ -46,6 +46,7 @@ examples:
   scripts/pipeline.sh demo --seeds 3
   scripts/pipeline.sh demo seq_kd evaluate report
   scripts/pipeline.sh demo translate --shard 2/4
+  scripts/pipeline.sh demo cache --shard 2/4
   scripts/pipeline.sh --data ~/corpus --src de --tgt en --config configs/demo
 
 DIR holds train, valid and test, each as .LANG or .LANG.gz, a sentence a line."""
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> None:
     pair, words = _pair_and_stages(arguments)
     if arguments.shard:
-        _translate_share(pair, words, arguments)
+        _run_share(pair, words, arguments)
         return
     chosen = stages.chosen(pair, words)
     if arguments.seeds:
@@ -79,13 +80,13 @@ def _run(arguments: argparse.Namespace) -> None:
         schedule.run(pair, chosen, slots, force=arguments.force)
 
 
-def _translate_share(pair: settings.Pair, words: list[str], arguments: argparse.Namespace) -> None:
-    """Do one of the shares of a teacher's translations, beside others that do theirs."""
-    found = stages.translations(pair, words)
+def _run_share(pair: settings.Pair, words: list[str], arguments: argparse.Namespace) -> None:
+    """Do one of the shares of a teacher's translations or answers, beside others that do theirs."""
+    found = stages.shared(pair, words)
     slot = cli.slots(arguments, pair, [])[0]
     with state.locked(pair.run_dir, shared=True):
-        for translation in found:
-            translation.run_share(replace(pair, slot=slot), arguments.shard)
+        for work in found:
+            work.run_share(replace(pair, slot=slot), arguments.shard)
 
 
 def _share(text: str) -> tuple[int, int]:
@@ -131,8 +132,8 @@ def _parser() -> argparse.ArgumentParser:
         "--shard",
         type=_share,
         metavar="I/N",
-        help="with the stage translate: the I-th of N shares, for several jobs at the same time; "
-        "without it, what is left",
+        help="with the stages translate or cache: the I-th of N shares, for several jobs at the "
+        "same time; without it, what is left",
     )
     cli.add_text_options(parser)
     return parser

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import commands, files, state
-from pipeline.progress import bar
+from pipeline.progress import bar, say
 from pipeline.settings import Pair
-from pipeline.stage import Stage
+from pipeline.stage import Stage, share_is_there
 from pipeline.teacher_text import binarizing
 from pipeline.train import Training
 
@@ -38,10 +38,15 @@ class TeacherCache:
     reader: Training
 
     @property
+    def name(self) -> str:
+        """Of the stage."""
+        return name(self.reader)
+
+    @property
     def stage(self) -> Stage:
         """The stage that has the teacher answer."""
         return Stage(
-            name(self.reader),
+            self.name,
             self.run,
             self.inputs,
             needs=("binarize", *self._texts, *self.reader.teachers),
@@ -79,12 +84,35 @@ class TeacherCache:
         Raises:
             PipelineError: the command failed.
         """
+        self._fill(pair, (1, 1))
+        return {}
+
+    def run_share(self, pair: Pair, share: tuple[int, int]) -> None:
+        """Fill one of several shares; others may be at work beside it.
+
+        Args:
+            pair: whose text it is.
+            share: which, from 1, and of how many.
+
+        Raises:
+            PipelineError: as `run`, or as `Stage.execute`.
+        """
+        with state.one_at_a_time(pair.run_dir):
+            if not self.stage.begin(pair):
+                say(f"{self.name}: done already")
+                return
+        self._fill(pair, share)
+        say(f"{self.name}: {share_is_there(share)}")
+
+    def _fill(self, pair: Pair, share: tuple[int, int]) -> None:
         command = [*commands.python_module("ka_fairseq.cache"), "build"]
+        command += ["--shard", "{}/{}".format(*share)]
         folder = {"hydra.run.dir": str(pair.model_dir(self.teacher))}
         command += self.reader.arguments(pair, folder)
         answered: dict[str, int] = {}
-        stage = name(self.reader)
-        with bar(title=stage, total=self._pairs(pair) or None, unit=" pairs") as progress:
+        stage = self.name if share == (1, 1) else "{}.{}-of-{}".format(self.name, *share)
+        total = (self._pairs(pair) if share == (1, 1) else 0) or None
+        with bar(title=stage, total=total, unit=" pairs") as progress:
 
             def on_line(line: str) -> None:
                 if found := _PROGRESS.search(line):
@@ -92,7 +120,6 @@ class TeacherCache:
                     progress.update(sum(answered.values()) - progress.n)
 
             commands.run(command, pair.log(stage), on_line, slot=pair.slot)
-        return {}
 
     def _pairs(self, pair: Pair) -> int:
         """How many there are to answer, as far as is known."""

@@ -117,3 +117,8 @@ def _named(stage: str, log: Path | None = None) -> Iterator[None]:
         reason = describe(error) if isinstance(error, OSError) else error
         where = f" (log: {log})" if log is not None and log.exists() else ""
         raise PipelineError(f"stage {stage} failed: {reason}{where}") from None
+
+
+def share_is_there(share: tuple[int, int]) -> str:
+    """Say that one of several shares of a stage's work is done."""
+    return "share {} of {} is there; when all are, go on without --shard".format(*share)

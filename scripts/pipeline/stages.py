@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from pipeline import binarize, cache, deployment, evaluate, files, prepare, speed, state
+from pipeline.cache import TeacherCache
 from pipeline.errors import PipelineError
 from pipeline.models import Model
 from pipeline.progress import say
@@ -78,20 +79,26 @@ def _of_models(pair: Pair, models: Iterable[Training]) -> Iterator[Stage]:
         yield stage
 
 
-def translations(pair: Pair, words: Collection[str]) -> list[Translation]:
-    """Return the translations that the words ask for: ``translate``, or with a teacher's name.
+def shared(pair: Pair, words: Collection[str]) -> list[Translation | TeacherCache]:
+    """Return what several jobs may share of what the words ask for, a kind or a stage of it each.
 
     Raises:
         PipelineError: a word is another one, or there is none.
     """
-    texts = (TrainingText(training.training_text) for training in trainings(pair))
-    found = (translation for text in texts for translation in text.translations)
-    by_name = {translation.name: translation for translation in found}
-    if not words or not set(words) <= {"translate", *by_name}:
-        raise PipelineError(f"--shard goes with translate alone, or {', '.join(by_name)}")
-    if "translate" in words:
-        return list(by_name.values())
-    return [by_name[word] for word in words]
+    by_name: dict[str, Translation | TeacherCache] = {}
+    for training in trainings(pair):
+        for found in _shareable(pair, training):
+            by_name.setdefault(found.name, found)
+    known = {*map(group, by_name), *by_name}
+    if not words or not set(words) <= known:
+        raise PipelineError(f"--shard goes with these alone: {', '.join(sorted(known))}")
+    return [found for name, found in by_name.items() if {name, group(name)} & set(words)]
+
+
+def _shareable(pair: Pair, training: Training) -> Iterator[Translation | TeacherCache]:
+    yield from TrainingText(training.training_text).translations
+    if training.teacher and training.cached(pair):
+        yield TeacherCache(training.teacher, training)
 
 
 def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
@@ -183,12 +190,12 @@ def _supports(pair: Pair) -> dict[str, Stage]:
     """
     found: dict[str, Stage] = {}
     for training in trainings(pair):
-        text, stages = training.training_text, []
-        stages += [one.stage(pair) for one in TrainingText(text).translations]
-        if not text.plain:
-            stages.append(TrainingText(text).stage)
+        text = TrainingText(training.training_text)
+        stages = [translation.stage(pair) for translation in text.translations]
+        if not text.text.plain:
+            stages.append(text.stage)
         if training.teacher and training.cached(pair):
-            stages.append(cache.TeacherCache(training.teacher, training).stage)
+            stages.append(TeacherCache(training.teacher, training).stage)
         for stage in stages:
             found.setdefault(stage.name, stage)
     return found

@@ -36,11 +36,13 @@ class Project:
         home: holds the corpus, configs and the checkout.
         runs: name of the folder for output.
         name: of the run.
+        settings: another folder with configs than `home` has, or None.
     """
 
     home: Path
     runs: str = "runs"
     name: str = NAME
+    settings: Path | None = None
 
     @property
     def checkout(self) -> Path:
@@ -50,7 +52,7 @@ class Project:
     @property
     def configs(self) -> Path:
         """The demo's, with less in their section `quick`."""
-        return self.home / "configs"
+        return self.settings or self.home / "configs"
 
     @property
     def data(self) -> Path:

@@ -19,10 +19,10 @@ class CachedTeacherDataset(BaseWrapperDataset):
     """Sentence pairs, or a language model's blocks, with ``batch["teacher_cache"]``.
 
     That is ``{"split": name}`` and, where every sample of the batch is in the cache, ``"hidden"``,
-    int16 of shape (N, width), and ``"normalizers"``, float64 of shape (N, members + 1; the entropy
-    last), for the N target positions without padding in the order of ``batch["target"]``. Reading
-    here means that fairseq's data workers do it ahead of time. The numbers are float64 because
-    fairseq rounds all float32 tensors of a batch to the model's precision.
+    int16 or int8 of shape (N, width), and ``"normalizers"``, float64 of shape (N, numbers), for the
+    N target positions without padding in the order of ``batch["target"]``. Reading here means that
+    fairseq's data workers do it ahead of time. The numbers are float64 because fairseq rounds all
+    float32 tensors of a batch to the model's precision.
     """
 
     def __init__(self, dataset: FairseqDataset, pad: int, name: str, store: Store) -> None:

@@ -2,10 +2,10 @@
 
 Of a language model, a pair is a block of its text and the same block a token later.
 
-A shard holds a fixed number of pairs in three files: hidden states (2 bytes a number), float32
-numbers (log-normalizers and entropy) and, a pair, two checksums and its length, written last. A
-pair without checksums is not there yet; one whose checksum is another is damaged. Workers write
-different pairs; where two write the same one at the same time, the checksums tell.
+A shard holds a fixed number of pairs in three files: hidden states (2 bytes a number, or 1),
+float32 numbers (log-normalizers, entropy, scales) and, a pair, two checksums and its length,
+written last. A pair without checksums is not there yet; one whose checksum is another is damaged.
+Workers write different pairs; where two write the same one at the same time, the checksums tell.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Record(NamedTuple):
     """A teacher's answer for one sentence pair of L target positions.
 
     Attributes:
-        hidden: shape (L, width), int16: the bits of fp16 or bf16 numbers.
-        normalizers: shape (L, members + 1), float32: log-normalizers, and the entropy last.
+        hidden: shape (L, width), as :mod:`.storage` keeps them.
+        normalizers: shape (L, numbers), float32: log-normalizers, the entropy, scales.
     """
 
     hidden: np.ndarray
@@ -49,6 +49,25 @@ class _Shard(NamedTuple):
     checksums: np.ndarray
 
 
+class Layout(NamedTuple):
+    """What is kept of a position.
+
+    Attributes:
+        width: numbers of its hidden states.
+        dtype: of these.
+        normalizers: how many float32 numbers it has beside them.
+    """
+
+    width: int
+    dtype: type
+    normalizers: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of a position."""
+        return np.dtype(self.dtype).itemsize * self.width + 4 * self.normalizers
+
+
 class Store:
     """The records of a dataset's pairs.
 
@@ -57,21 +76,19 @@ class Store:
     """
 
     def __init__(
-        self, folder: Path, lengths: np.ndarray, width: int, normalizers: int, name: str = "pair"
+        self, folder: Path, lengths: np.ndarray, layout: Layout, name: str = "pair"
     ) -> None:
         """Describe the layout; nothing is read or written yet.
 
         Args:
             folder: where the shards are or will be.
             lengths: how many target positions each pair has, at most; shape (pairs,).
-            width: numbers of a position's hidden states.
-            normalizers: how many float32 numbers a position has beside them: a log-normalizer for
-                each member, and the entropy of their mean.
+            layout: what is kept of a position.
             name: what messages call a pair.
         """
         self.name = name
         self.folder = folder
-        self.width, self.normalizers = width, normalizers
+        self.layout = layout
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         self._shards: dict[int, _Shard] = {}
 
@@ -81,7 +98,7 @@ class Store:
     @property
     def size(self) -> int:
         """Bytes of all shards."""
-        return int(self._starts[-1]) * (2 * self.width + 4 * self.normalizers) + 24 * len(self)
+        return int(self._starts[-1]) * self.layout.size + 24 * len(self)
 
     def check_room(self) -> None:
         """Check that what is still missing fits on the disk.
@@ -165,8 +182,8 @@ class Store:
         rows = int(self._starts[last] - self._starts[first])
         make = functools.partial(_memory_map, self.folder)
         return _Shard(
-            make(f"{number:05}.hidden", np.int16, (rows, self.width)),
-            make(f"{number:05}.normalizers", np.float32, (rows, self.normalizers)),
+            make(f"{number:05}.hidden", self.layout.dtype, (rows, self.layout.width)),
+            make(f"{number:05}.normalizers", np.float32, (rows, self.layout.normalizers)),
             make(f"{number:05}.checksums", np.uint64, (last - first, 3)),
         )
 

@@ -22,12 +22,11 @@ from ka_fairseq.loss.positions import target_rows
 from ka_fairseq.loss.projection import Projection
 from ka_fairseq.teacher.cache import fingerprint
 from ka_fairseq.teacher.cache.cached_dataset import KEY, CachedTeacherDataset
-from ka_fairseq.teacher.cache.store import Record, Store
+from ka_fairseq.teacher.cache.storage import STORAGES
+from ka_fairseq.teacher.cache.store import Layout, Record, Store
 from ka_fairseq.teacher.frozen import FrozenTeacher
 
 logger = logging.getLogger(__name__)
-
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class TeacherCache:
@@ -37,7 +36,7 @@ class TeacherCache:
         folder: the cache.
         teacher: who answers. Its encoder and decoder go to the learner's device when the first
             answer is missing, its output projections always.
-        dtype: in which hidden states are stored.
+        storage: how hidden states are stored.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class TeacherCache:
         Args:
             folder: where it is or will be.
             teacher: in one precision, whatever the learner's.
-            dtype: a key of :data:`DTYPES`.
+            dtype: a key of :data:`.storage.STORAGES`.
             paths: the teacher's checkpoints, separated by colons.
             dictionaries: the task's.
 
@@ -61,9 +60,9 @@ class TeacherCache:
             UserError: unknown ``dtype``; a teacher without a plain output projection; the cache was
                 made with another teacher, dictionary or precision; the folder cannot be written.
         """
-        if dtype not in DTYPES:
+        if dtype not in STORAGES:
             raise UserError(
-                f"unknown --teacher-cache-dtype {dtype!r}; choose from {', '.join(DTYPES)}"
+                f"unknown --teacher-cache-dtype {dtype!r}; choose from {', '.join(STORAGES)}"
             )
         for member in teacher.members:
             if not models.has_plain_projection(member):
@@ -74,7 +73,7 @@ class TeacherCache:
                 )
         self.folder = Path(folder)
         self.teacher = teacher
-        self.dtype = DTYPES[dtype]
+        self.storage = STORAGES[dtype]
         self._widths = [member.decoder.output_projection.in_features for member in teacher.members]
         self._datasets: dict[str, CachedTeacherDataset] = {}
         try:
@@ -107,10 +106,11 @@ class TeacherCache:
             UserError: the cache was made with another dataset, or the disk has no room for it.
         """
         folder = self.folder / name
-        # Of each position: a normalizer a member, and the entropy of their mean.
-        lengths = task_traits.lengths(dataset)
-        normalizers, name_of_sample = len(self._widths) + 1, task_traits.sample_name(dataset)
-        store = Store(folder, lengths[-1], sum(self._widths), normalizers, name_of_sample)
+        lengths, members = task_traits.lengths(dataset), len(self._widths)
+        # Of each position: a normalizer a member, the entropy of their mean, a member's scales.
+        normalizers = members + 1 + members * self.storage.scales
+        layout = Layout(sum(self._widths), self.storage.numbers, normalizers)
+        store = Store(folder, lengths[-1], layout, task_traits.sample_name(dataset))
         folder.mkdir(exist_ok=True)
         of_dataset = {"dataset": fingerprint.of_lengths(lengths)}
         fingerprint.check(folder / "dataset.json", of_dataset, folder)
@@ -147,34 +147,62 @@ class TeacherCache:
             )
         return self._restore(hidden, normalizers)
 
+    @torch.no_grad()
+    def error(self, sample: Mapping[str, Any], pad: int) -> float:
+        """How far what is kept of a batch is from what the teacher says; nothing is stored.
+
+        Args:
+            sample: a batch of a dataset that :meth:`wrap` gave.
+            pad: what fills up targets.
+
+        Returns:
+            KL(q ‖ q of the cache), the mean over the target positions, in nats.
+        """
+        rows = target_rows(sample["target"], pad)
+        said = self.teacher.to(torch.empty(0, device=rows.device)).answer(sample["net_input"], rows)
+        both = said.prepare(), self._restore(*self._ask(sample, pad)).prepare()
+        step = chunk_rows(said.members[0].vocabulary, 4 * len(said.members), rows.device)
+        total = 0.0
+        for chunk in slices(len(rows), step):
+            exact, kept = (averaged_softmax(output.logits(chunk)) for output in both)
+            total += float((exact.probs * (exact.lprobs - kept.lprobs)).sum(dtype=torch.float64))
+        return total / len(rows)
+
     def _ask(self, sample: Mapping[str, Any], pad: int) -> tuple[Tensor, Tensor]:
-        """Run the teacher: its hidden states as they are stored, and their numbers."""
+        """Run the teacher: its hidden states as they are stored, and the numbers beside them."""
         rows = target_rows(sample["target"], pad)
         teacher = self.teacher.to(torch.empty(0, device=rows.device))
         answer = teacher.answer(sample["net_input"], rows)
-        hidden = torch.cat([member.hidden.to(self.dtype) for member in answer.members], dim=-1)
-        self._check_finite("hidden states", hidden)
+        packed = (self.storage.pack(member.hidden) for member in answer.members)
+        hidden, scales = (torch.cat(parts, dim=-1) for parts in zip(*packed, strict=True))
         # From states and projection as they are used later, so that the probabilities of each
         # position add up to 1.
-        output = TeacherOutput(self._projections(hidden)).prepare()
-        return hidden.view(torch.int16), _normalizers_and_entropy(output)
+        projections = self._projections(hidden, scales)
+        for projection in projections:
+            self._check_finite("hidden states", projection.hidden)
+        numbers = _normalizers_and_entropy(TeacherOutput(projections).prepare())
+        return hidden, torch.cat([numbers, scales.double()], dim=-1)
 
     def _restore(self, hidden: Tensor, normalizers: Tensor) -> TeacherOutput:
-        *of_members, entropy = normalizers.unbind(-1)
+        members = len(self._widths)
+        *of_members, entropy = normalizers[:, : members + 1].unbind(-1)
+        projections = self._projections(hidden, normalizers[:, members + 1 :])
         return TeacherOutput(
             [
                 Projection(*projection.inputs, normalizer)
-                for projection, normalizer in zip(
-                    self._projections(hidden.view(self.dtype)), of_members, strict=True
-                )
+                for projection, normalizer in zip(projections, of_members, strict=True)
             ],
             entropy,
         )
 
-    def _projections(self, hidden: Tensor) -> list[Projection]:
-        layers = self._layers(hidden.device)
+    def _projections(self, hidden: Tensor, scales: Tensor) -> list[Projection]:
+        members, unpack = len(self._widths), self.storage.unpack
         parts = hidden.split(self._widths, dim=-1)
-        return [Projection(part, *layer) for part, layer in zip(parts, layers, strict=True)]
+        scales = scales.unflatten(-1, (members, self.storage.scales)).unbind(1)
+        return [
+            Projection(unpack(*kept), *layer)
+            for *kept, layer in zip(parts, scales, self._layers(hidden.device), strict=True)
+        ]
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  one cache a process, alive as long as it
     def _layers(self, device: torch.device) -> list[tuple[Tensor, Tensor | None]]:
@@ -187,10 +215,10 @@ class TeacherCache:
         layers = [member.decoder.output_projection for member in self.teacher.members]
         own = {"device": device, "copy": True}
         for layer in layers:
-            self._check_finite("output projection", layer.weight.to(self.dtype))
+            self._check_finite("output projection", layer.weight.to(self.storage.dtype))
         return [
             (
-                factor(layer.weight.detach().to(dtype=self.dtype, **own)),
+                factor(layer.weight.detach().to(dtype=self.storage.dtype, **own)),
                 None if layer.bias is None else layer.bias.detach().to(dtype=torch.float32, **own),
             )
             for layer in layers

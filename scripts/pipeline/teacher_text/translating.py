@@ -17,7 +17,7 @@ from pipeline import clean, corpus, files, segmentation, state
 from pipeline.errors import PipelineError
 from pipeline.progress import bar, say
 from pipeline.settings import Pair
-from pipeline.stage import Stage
+from pipeline.stage import Stage, share_is_there
 from pipeline.teacher_text import elsewhere, engines, shards, spec
 from pipeline.teacher_text.elsewhere import MONO, TRAIN
 from pipeline.teacher_text.recipe import Recipe
@@ -154,10 +154,7 @@ class Translation:
                 return
             engine = self._set_up(pair)
         self._translate(pair, engine, share)
-        say(
-            f"{self.name}: share {share[0]} of {share[1]} is there; when all are, go on without "
-            "--shard"
-        )
+        say(f"{self.name}: {share_is_there(share)}")
 
     def take_over(self, pair: Pair) -> dict[str, Any]:
         """Make shards of translations from elsewhere.

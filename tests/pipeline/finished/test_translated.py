@@ -36,7 +36,7 @@ def configured(project: Project, folder: Path, models: dict, **translate: object
     content["models"] = {**(content.get("models") or {}), **models}
     content["quick"]["translate"] |= translate
     path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
-    return replace(project, configs=configs)
+    return replace(project, settings=configs)
 
 
 def shards(project: Project, translator: str = "teacher") -> dict[str, bytes]:
@@ -110,6 +110,17 @@ def test_two_jobs_share_the_work(finished, translated):
     assert state.is_done(shared.run_dir, "translate.teacher")
 
 
+def test_two_jobs_share_the_cache(finished):
+    shared = copied(finished, "runs of two jobs that fill a cache")
+    told = [shared.pipeline("cache.teacher", "--shard", f"{n}/2") for n in (2, 1)]
+    assert "cache.teacher: share 2 of 2 is there; when all are" in told[0]
+    assert not state.is_done(shared.run_dir, "cache.teacher")
+    shared.pipeline("cache.teacher")
+    assert state.is_done(shared.run_dir, "cache.teacher")
+    for name, new in (("cache.teacher.1-of-2", 600), ("cache.teacher", 0)):
+        assert f"train-0: {new} of 600 pairs answered" in shared.log(name).read_text("utf-8")
+
+
 def test_fairseq_generate_says_the_same(finished, translated, tmp_path):
     other = copied(finished, "runs by fairseq-generate")
     other = configured(other, tmp_path, {}, engine="fairseq-generate")
@@ -137,8 +148,10 @@ def test_an_ensemble_translates_and_teaches(finished, tmp_path):
     counts = [len(files.read_lines(folder / "train" / "00000.tsv")) for folder in folders]
     assert counts == [50 * 2, 50 * 3]
     cache = other.run_dir / "teacher+learner" / "cache-best-mbr_samples-of-teacher+learner"
-    teachers = files.read_json(cache / "teacher.json")["teacher"]["checkpoints"]
-    assert len(teachers) == 2
+    assert (cache / "teacher.json").exists()
+    teachers = [str(other.run_dir / name / "checkpoint_best.pt") for name in ("teacher", "learner")]
+    log = other.log("both").read_text(encoding="utf-8")
+    assert f"frozen teacher: {':'.join(teachers)} " in log
     assert (other.run_dir / "both" / "model.pt").exists()
 
 

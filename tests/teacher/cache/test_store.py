@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ka_fairseq.errors import UserError
 from ka_fairseq.teacher.cache import store as store_module
-from ka_fairseq.teacher.cache.store import Record, Store
+from ka_fairseq.teacher.cache.store import Layout, Record, Store
 
 LENGTHS = np.array([3, 1, 7, 2, 5])
 WIDTH, NUMBERS = 6, 2
@@ -31,7 +31,7 @@ def record(pair, seed=0):
 
 
 def make(folder):
-    store = Store(folder, LENGTHS, WIDTH, NUMBERS)
+    store = Store(folder, LENGTHS, Layout(WIDTH, np.int16, NUMBERS))
     store.check_room()
     return store
 

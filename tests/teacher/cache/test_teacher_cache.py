@@ -70,7 +70,46 @@ def test_stored_answers_give_the_loss_that_the_teacher_gives(make, name):
     torch.testing.assert_close(second[1], gradient, rtol=2e-2, atol=2e-3 * gradient.abs().max())
 
 
-def test_an_ensemble_is_kept_too(make, teacher_file, binarized, tmp_path):
+@pytest.mark.parametrize("name", ["forward_kl", "topk_kl, tail"])
+def test_eight_bits_give_nearly_the_loss(make, name):
+    options = (*CRITERIONS[name], "--teacher-cache-dtype", "int8")
+    loss, gradient, _ = loss_and_gradient(*make(name, *CRITERIONS[name], cache=None))
+    first = loss_and_gradient(*make(name, *options))
+    task, model, criterion = make(name, *options)
+    batch = make_batch(task)
+    error = task.teacher_cache.error(batch, task.target_dictionary.pad())
+    assert 0 < error < 1e-3
+    forbid_the_teacher(task)
+    second = loss_and_gradient(task, model, criterion, batch)
+    assert second[0] == first[0] and torch.equal(second[1], first[1])
+    assert second[0] == pytest.approx(loss, rel=1e-2)
+    torch.testing.assert_close(second[1], gradient, rtol=0.1, atol=2e-2 * gradient.abs().max())
+
+
+def test_the_error_is_the_divergence_from_what_the_teacher_says(make):
+    """Against log-softmax of fairseq's own logits, with the states rounded as the docs say."""
+    task, _, _ = make("backward_kl", "--teacher-cache-dtype", "int8")
+    batch = make_batch(task)
+    pad = task.target_dictionary.pad()
+    decoder = task.teacher.members[0].decoder
+    with torch.no_grad():
+        encoded = task.teacher.members[0].encoder(
+            batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"]
+        )
+        states, _ = decoder(
+            batch["net_input"]["prev_output_tokens"], encoder_out=encoded, features_only=True
+        )
+        states = states[batch["target"].ne(pad)].double()
+        scale = states.abs().amax(-1, keepdim=True) / 127
+        kept = (states / scale).round() * scale
+        weight = decoder.output_projection.weight.double()
+        q, r = (torch.log_softmax(h @ weight.T, -1) for h in (states, kept))
+        expected = (q.exp() * (q - r)).sum(-1).mean()
+    assert task.teacher_cache.error(batch, pad) == pytest.approx(expected.item(), rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+def test_an_ensemble_is_kept_too(make, teacher_file, binarized, tmp_path, dtype):
     second = shutil.copy(teacher_file, tmp_path / "second.pt")
     state = torch.load(second, weights_only=True)
     generator = torch.Generator().manual_seed(1)
@@ -83,10 +122,12 @@ def test_an_ensemble_is_kept_too(make, teacher_file, binarized, tmp_path):
     options = ("--teacher-path", f"{teacher_file}:{second}")
     for name in ("jsd_mixture", "topk_kl"):
         loss, *_ = loss_and_gradient(*make(name, *options, cache=None))
-        loss_and_gradient(*make(name, *options))
-        task, *rest = make(name, *options)
+        kept = (*options, "--teacher-cache-dtype", dtype)
+        loss_and_gradient(*make(name, *kept))
+        task, *rest = make(name, *kept)
         forbid_the_teacher(task)
-        assert loss_and_gradient(task, *rest)[0] == pytest.approx(loss, rel=1e-4)
+        near = {"fp16": 1e-4, "int8": 1e-2}[dtype]
+        assert loss_and_gradient(task, *rest)[0] == pytest.approx(loss, rel=near)
 
 
 def test_prefixes_left_out_are_left_out_of_stored_answers(make):
@@ -167,7 +208,9 @@ def test_another_precision(make):
         make("backward_kl", "--teacher-cache-dtype", "bf16")
     with pytest.raises(UserError, match=r"another teacher precision \(float32 there, bfloat16"):
         make("backward_kl", "--teacher-dtype", "bf16")
-    with pytest.raises(UserError, match="unknown --teacher-cache-dtype 'fp8'; choose from fp16, b"):
+    with pytest.raises(
+        UserError, match=r"unknown --teacher-cache-dtype 'fp8'; choose from fp16, bf16, int8"
+    ):
         make("backward_kl", "--teacher-cache-dtype", "fp8")
 
 
