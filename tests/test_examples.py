@@ -35,6 +35,20 @@ def segmented(tmp_path_factory):
     return folder / "bin"
 
 
+def example(name: str, *words: object, **env: str) -> str:
+    """Run a shell script of examples/; return what it printed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", str(ROOT / "examples" / name), *map(str, words)],
+        env={**os.environ, "PATH": path, **env},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    return result.stdout
+
+
 def test_own_models(segmented, tmp_path):
     plain = ("--task", "translation", "--criterion", "label_smoothed_cross_entropy")
     train(segmented, tmp_path / "learner", *plain, *TINY)
@@ -44,14 +58,8 @@ def test_own_models(segmented, tmp_path):
         DEMO_TEACHER / "sentencepiece.model",
     ]
     out = tmp_path / "out"
-    bin_dir = Path(sys.executable).parent
     more = [*map(str, TINY), "--teacher-data", segmented]  # its dictionary has no language's name
-    subprocess.run(
-        ["bash", ROOT / "examples" / "own_models.sh", segmented, *files, out, *more],
-        env={**os.environ, "PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}"},
-        check=True,
-        cwd=tmp_path,
-    )
+    example("own_models.sh", segmented, *files, out, *more)
     translated = subprocess.run(
         [sys.executable, out / "int8" / "translate.py"],
         input="Klicken Sie auf OK.\n\nFertig.\n",
@@ -61,3 +69,35 @@ def test_own_models(segmented, tmp_path):
     )
     lines = translated.stdout.split("\n")
     assert len(lines) == 4 and not lines[1] and not lines[3]
+
+
+def test_own_corpus(tmp_path):
+    data = tmp_path / "mein Korpus"
+    data.mkdir()
+    for split in ("train", "valid", "test"):
+        for language in ("de", "en"):
+            text = (TEXT / f"{split}.{language}").read_text("utf-8")
+            (data / f"{split}.{language}").write_text(text, encoding="utf-8")
+    words = (data, "de", "en", "--quick", "--runs", tmp_path / "runs", "--jobs", 2)
+    printed = example("own_corpus.sh", *words, OMP_NUM_THREADS="1")
+    assert "| seq-Inter, then ½ KD + ½ KA" in printed
+    (line,) = [line.strip() for line in printed.splitlines() if "translate.py" in line]
+    translated = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert translated.stdout.count("\n") == 1
+
+
+def test_language_model(tmp_path):
+    for name in ("train", "valid"):
+        lines = (TEXT / f"{name}.en").read_text("utf-8").splitlines()[:200]
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    sizes = [
+        f"--decoder-layers 1 --decoder-embed-dim {width} --decoder-attention-heads 2"
+        for width in (64, 32)
+    ]
+    printed = example(
+        *("language_model.sh", tmp_path, tmp_path / "out", "--max-update", 3),
+        **{"TYPES": "300", "TEACHER": sizes[0], "STUDENT": sizes[1], "OMP_NUM_THREADS": "1"},
+    )
+    told = [line.split(": ") for line in printed.splitlines() if "Perplexity" in line]
+    assert [words[0] for words in told] == ["teacher", "alone", "taught"]
+    assert all(1 < float(words[-1]) < 1000 for words in told)  # 300 types, hardly trained

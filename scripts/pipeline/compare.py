@@ -82,17 +82,25 @@ def report(found: Comparison) -> dict[str, Any]:
     return comparison_report.build(found)
 
 
-def _compare(arguments: argparse.Namespace) -> None:
-    pair = cli.pair_of(arguments, arguments.pair)
-    found = planned(
-        pair,
+def comparison_of(arguments: argparse.Namespace) -> Comparison:
+    """Return the comparison that the command line describes.
+
+    Raises:
+        PipelineError: see `planned` and `cli.pair_of`.
+    """
+    return planned(
+        cli.pair_of(arguments, arguments.pair),
         methods=arguments.methods,
         seeds=arguments.seeds,
         seeds_from=arguments.seeds_from,
         tune=_grid(arguments.tune),
         tests=arguments.test,
     )
-    stages = found.stages(report)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    found = comparison_of(arguments)
+    pair, stages = found.pair, found.stages(report)
     if arguments.force:
         stages = [replace(stage, cheap=True) for stage in stages]
     trained = [Training(**vars(model)) for model in pair.models if model.name in found.shown]

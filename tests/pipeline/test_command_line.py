@@ -59,7 +59,10 @@ def test_a_share_is_one_of_several(capsys, share):
 def test_shares_are_of_translations_alone(capsys, tmp_path):
     for words in (["kd"], ["translate", "kd"], []):
         assert main(["demo", *words, "--shard", "1/2", "--runs", str(tmp_path)]) == 1
-        assert "--shard goes with these alone: cache, cache.junior, cache.teacher, " in capsys.readouterr().err
+        assert (
+            "--shard goes with these alone: cache, cache.junior, cache.teacher, "
+            in capsys.readouterr().err
+        )
 
 
 def test_the_script_gives_the_error_and_its_exit_code(tmp_path):
