@@ -36,6 +36,15 @@ def test_compare_runs(trained, monkeypatch, capsys):
     assert len(rows) == 8
 
 
+def test_cache_precision(trained, monkeypatch, capsys):
+    run_python("cache_precision.py", monkeypatch, trained.data, trained.teacher, 400)
+    rows = {line[:40].strip(): line.split()[-2:] for line in capsys.readouterr().out.splitlines()}
+    cost = {name: float(rows[name][1]) for name in ("fp16", "bf16", "int8")}
+    assert 0 <= cost["fp16"] < cost["bf16"] < 1e-2 and 0 < cost["int8"] < 1e-2
+    size = {name: int(rows[name][0]) for name in cost}
+    assert size["fp16"] == size["bf16"] > size["int8"]
+
+
 def test_figures(trained, tmp_path, monkeypatch):
     """The command lines that the script makes, run in this process."""
     results, called = tmp_path / "results.csv", tmp_path / "called"
