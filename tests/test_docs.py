@@ -16,7 +16,7 @@ PAGES = sorted(
 )
 NAMED = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / "reliability.md").read_text("utf-8"))
 # Options of programs that are neither fairseq nor of this project.
-FOREIGN = {"--help", "--paired-bs", "--system-site-packages", "--user-dir"}
+FOREIGN = {"--help", "--logdir", "--paired-bs", "--system-site-packages", "--user-dir"}
 FOLDERS = ("configs/", "docs/", "examples/", "ka_fairseq/", "scripts/", "tests/")
 # Where the code says what is the default by other means than the field's own.
 BY_OTHER_MEANS = {

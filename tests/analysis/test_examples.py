@@ -45,6 +45,13 @@ def test_cache_precision(trained, monkeypatch, capsys):
     assert size["fp16"] == size["bf16"] > size["int8"]
 
 
+def test_cache_throughput(tmp_path, monkeypatch, capsys):
+    run_python("cache_throughput.py", monkeypatch, tmp_path, 16, 40)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[:2]] == ["fp16, written", "fp16, read"]
+    assert len(lines) == 6 and not list(tmp_path.iterdir())
+
+
 def test_figures(trained, tmp_path, monkeypatch):
     """The command lines that the script makes, run in this process."""
     results, called = tmp_path / "results.csv", tmp_path / "called"
