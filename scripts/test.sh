@@ -14,6 +14,7 @@ export PATH="$venv/bin:$PATH"
 ruff check .
 ruff format --check .
 shellcheck scripts/*.sh examples/*.sh examples/slurm/*.sbatch .ci/run
-# Two files at a time, each with a thread: most of a test's time is one process that starts.
+# Two files at a time, each with a thread: most of a test's time is one process that starts. In the order
+# of tests/conftest.py, the longest first; the slowest ten are named at the end.
 export OMP_NUM_THREADS=1
-pytest -n 2 --dist loadfile "$@"
+pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10 "$@"

@@ -31,7 +31,12 @@ class _FilesAndAFolder(LoadFileScheduling):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+    """Take what lasts longest first, and skip what needs a GPU where there is none.
+
+    The quick files are left for the end, so that no worker waits long for the other.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (not item.nodeid.startswith(FINISHED), item.path not in slow))
     if torch.cuda.is_available():
         return
     for item in items:
