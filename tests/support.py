@@ -47,6 +47,20 @@ def run(
     return result
 
 
+def example(name: str, *words: object, **env: str) -> str:
+    """Run a shell script of examples/; return what it printed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", str(ROOT / "examples" / name), *map(str, words)],
+        env={**os.environ, "PATH": path, **env},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    return result.stdout
+
+
 def train_options(data: Path, save_dir: Path, *arguments: object) -> list[object]:
     """What fairseq-train is given: on the CPU, tiny, deterministic, this package as --user-dir."""
     return [

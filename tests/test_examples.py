@@ -1,6 +1,5 @@
 """The examples that train run as they are written, in a small form."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from tests.support import DEMO_TEACHER, ROOT, TEXT, run, train
+from tests.support import DEMO_TEACHER, TEXT, example, run, train
 
 pytestmark = pytest.mark.slow
 
@@ -35,20 +34,6 @@ def segmented(tmp_path_factory):
     return folder / "bin"
 
 
-def example(name: str, *words: object, **env: str) -> str:
-    """Run a shell script of examples/; return what it printed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    result = subprocess.run(
-        ["bash", str(ROOT / "examples" / name), *map(str, words)],
-        env={**os.environ, "PATH": path, **env},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
-    return result.stdout
-
-
 def test_own_models(segmented, tmp_path):
     plain = ("--task", "translation", "--criterion", "label_smoothed_cross_entropy")
     train(segmented, tmp_path / "learner", *plain, *TINY)
@@ -69,21 +54,6 @@ def test_own_models(segmented, tmp_path):
     )
     lines = translated.stdout.split("\n")
     assert len(lines) == 4 and not lines[1] and not lines[3]
-
-
-def test_own_corpus(tmp_path):
-    data = tmp_path / "mein Korpus"
-    data.mkdir()
-    for split in ("train", "valid", "test"):
-        for language in ("de", "en"):
-            text = (TEXT / f"{split}.{language}").read_text("utf-8")
-            (data / f"{split}.{language}").write_text(text, encoding="utf-8")
-    words = (data, "de", "en", "--quick", "--runs", tmp_path / "runs", "--jobs", 2)
-    printed = example("own_corpus.sh", *words, OMP_NUM_THREADS="1")
-    assert "| seq-Inter, then ½ KD + ½ KA" in printed
-    (line,) = [line.strip() for line in printed.splitlines() if "translate.py" in line]
-    translated = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
-    assert translated.stdout.count("\n") == 1
 
 
 def test_language_model(tmp_path):
