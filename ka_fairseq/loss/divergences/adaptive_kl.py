@@ -9,11 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ka_fairseq.loss.distribution import Distribution
+from ka_fairseq.loss.distribution import Distribution, best_tokens
 from ka_fairseq.loss.divergences.base import Divergence, Term, not_negative
 
-# On a CPU the head is looked for among this many types first: sorting all takes many times as long.
-USUAL_HEAD = 64
+# On a CPU the head is looked for among so many types first, and among more where these do not hold
+# it: sorting all takes many times as long.
+USUAL_HEADS = (8, 64)
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,13 @@ class AdaptiveKL(Divergence):
         d = p.lprobs - q.lprobs
         forward_share = head_share(p, q, self.head)
         backward_share = 1 - forward_share
-        of_forward = (q.probs * d).sum(-1).neg_()
+        of_forward = torch.linalg.vecdot(q.probs, d).neg_()
         slope = d.mul_(p.probs)
         of_backward = slope.sum(-1)
         value = forward_share * not_negative(of_forward)
         value = value + backward_share * not_negative(of_backward)
-        slope = slope.mul_(backward_share.unsqueeze(-1))
-        slope.sub_(forward_share.unsqueeze(-1) * q.probs)
         along = backward_share.unsqueeze(-1)
+        slope = slope.mul_(along).addcmul_(q.probs, forward_share.unsqueeze(-1), value=-1)
         yield 1.0, Term(value, slope, slope.sum(-1), along=along)
 
 
@@ -75,12 +75,17 @@ def head_share(p: Distribution, q: Distribution, mass: float) -> Tensor:
 
 def _head_gap(p: Distribution, q: Distribution, mass: float) -> Tensor:
     """Σ_head |q − p|, shape (n,)."""
-    if q.probs.device.type != "cpu" or q.probs.size(-1) <= USUAL_HEAD:
+    if q.probs.device.type != "cpu":
         return _gap_among(p.probs, q.probs, None, mass)[0]
-    gap, held = _gap_among(p.probs, q.probs, q.best(USUAL_HEAD), mass)
-    longer = held.le(mass).nonzero().squeeze(-1)  # on a CPU nobody waits for this
-    if len(longer):
-        gap[longer] = _gap_among(p.probs[longer], q.probs[longer], None, mass)[0]
+    gap = q.probs.new_empty(len(q.probs))
+    left = torch.arange(len(gap))
+    for size in (*(size for size in USUAL_HEADS if size < q.probs.size(-1)), None):
+        of_p, of_q = (p.probs, q.probs) if len(left) == len(gap) else (p.probs[left], q.probs[left])
+        candidates = None if size is None else best_tokens(of_q, size)
+        gap[left], held = _gap_among(of_p, of_q, candidates, mass)
+        left = left[held.le(mass)]  # on a CPU nobody waits for this
+        if not len(left):
+            break
     return gap
 
 
