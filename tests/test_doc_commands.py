@@ -30,6 +30,7 @@ ELSEWHERE = {
     r"fairseq-train DATA --user-dir mine": "tests/test_extending.py",
     r"python -m ka_fairseq\.cache build --config-dir": "stage cache of tests/pipeline/finished",
     r"python scripts/benchmark\.py": "tests/test_benchmark.py",
+    r"python examples/": "tests/analysis/test_examples.py",
     r"…$": "nothing",
 }
 RUN_HERE = r"(KA=|fairseq-|python -m ka_fairseq|python de-en/|pip install -r de-en)"
@@ -68,7 +69,7 @@ def test_a_scripts_command_names_what_is_there(page, line, tmp_path, monkeypatch
     words = shlex.split(line[line.index(".sh") + 3 :].replace("~/", f"{tmp_path}/").rstrip("&"))
     for name in ("DIR", "corpus", "wmt17", "iwslt15"):
         (tmp_path / name).mkdir()
-    for split in ("train", "valid", "test", "news2017"):
+    for split in ("train", "valid", "test", "news2017", "test_2016_flickr", "test_2017_flickr"):
         for language in ("de", "en"):
             for folder in ("DIR", "corpus"):
                 (tmp_path / folder / f"{split}.{language}").write_text("Ja.\n", encoding="utf-8")
