@@ -6,7 +6,7 @@ import sys
 import pytest
 import sentencepiece
 
-from tests.support import DEMO_TEACHER, TEXT, example, run, train
+from tests.support import DEMO_TEACHER, ROOT, TEXT, example, run, train
 
 pytestmark = pytest.mark.slow
 
@@ -70,3 +70,23 @@ def test_language_model(tmp_path):
     told = [line.split(": ") for line in printed.splitlines() if "Perplexity" in line]
     assert [words[0] for words in told] == ["teacher", "alone", "taught"]
     assert all(1 < float(words[-1]) < 1000 for words in told)  # 300 types, hardly trained
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["binarize"], "error: binarize needs prepare, which is not done"),
+        (["prepare", "--archives", "nowhere"], "error: --archives nowhere is no folder"),
+    ],
+)
+def test_the_slurm_job_hands_its_words_to_the_pipeline(words, says, tmp_path):
+    """As SLURM runs it on its first node; what it tells fairseq: tests/pipeline/test_devices.py."""
+    job = ROOT / "examples" / "slurm" / "wmt17_de_en.sbatch"
+    result = subprocess.run(
+        ["bash", str(job), *words, "--runs", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1 and result.stderr.splitlines()[-1] == says
