@@ -28,7 +28,8 @@ ENGINES = (("ctranslate2", "float32"), ("ctranslate2", "int8"), ("fairseq-genera
 _EPILOG = """\
 Each engine runs as the stage runs it, on the same sentences of the training text, and on a single
 one: the difference is its speed, the single one its start. CPU time is of all its threads, so that
-other work on the machine counts little. Needs the stages binarize and the teacher's.
+other work on the machine counts little; – says that the sentences were too few to tell. Needs the
+stages binarize and the teacher's.
 
 example:
   scripts/engines.sh demo --sentences 400 --threads 1"""
@@ -74,8 +75,8 @@ def _compare(pair: Pair, translator: str, source: Source) -> pd.DataFrame:
         rows.append(
             {
                 "engine": engine + (f", {quantization}" if engine == "ctranslate2" else ""),
-                "sentences/s of CPU time": round(count / (whole.cpu - start.cpu), 1),
-                "sentences/s": round(count / (whole.wall - start.wall), 1),
+                "sentences/s of CPU time": _rate(count, whole.cpu - start.cpu),
+                "sentences/s": _rate(count, whole.wall - start.wall),
                 "start, s of CPU time": round(start.cpu, 1),
             }
         )
@@ -83,6 +84,11 @@ def _compare(pair: Pair, translator: str, source: Source) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(
         **{f"best as {ENGINES[-1][0]}'s": [f"{n} of {len(source)}" for n in same]}
     )
+
+
+def _rate(count: int, seconds: float) -> float | str:
+    """A dash where a run of many sentences took no longer than that of a single one."""
+    return round(count / seconds, 1) if seconds > 0 else "–"
 
 
 def _source(pair: Pair, translator: str, sentences: int, folder: Path) -> Source:

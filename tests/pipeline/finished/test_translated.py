@@ -184,7 +184,8 @@ def test_the_engines_are_compared(finished):
         "fairseq-generate",
     ]
     assert [row[-1].strip() for row in rows][-1] == "20 of 20"
-    assert all(float(figure) > 0 for row in rows for figure in row[1:-1])
+    told = [figure.strip() for row in rows for figure in row[1:-1]]
+    assert all(figure == "–" or float(figure) > 0 for figure in told)  # too few to tell, perhaps
 
 
 def best(project: Project) -> dict[int, str]:
