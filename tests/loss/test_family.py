@@ -248,7 +248,9 @@ def test_zero_at_equality_only(learner, teacher, divergence):
 @given(usual, usual, divergences, st.permutations(range(5)))
 def test_the_order_of_types_and_other_rows_do_not_matter(learner, teacher, divergence, order):
     learner, teacher = (torch.tensor([row], dtype=torch.float64) for row in (learner, teacher))
-    if isinstance(divergence, AdaptiveKL) and len(set(teacher[0].tolist())) < 5:
+    # Logits that differ may still be one probability, to rounding.
+    different = set(teacher[0].softmax(-1).round(decimals=12).tolist())
+    if isinstance(divergence, AdaptiveKL) and len(different) < 5:
         return  # of types that are the same to the teacher any may be in the head
     found, gradient = compute(divergence, learner, teacher)
     both = [torch.cat([x[:, order], torch.zeros(1, 5).double()]) for x in (learner, teacher)]

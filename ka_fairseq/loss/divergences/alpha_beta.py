@@ -56,11 +56,14 @@ class AlphaBeta(Divergence):
         """
         alpha, beta = self.alpha, self.beta
         p_beta = _power(p, beta)
-        of_beta = _difference(p, q, beta, p_beta)
+        q_alpha = _power(q, alpha) if alpha else None
+        # Powers are what takes time on a CPU: with equal exponents there is one of each to make.
+        p_alpha, q_beta = (p_beta, q_alpha) if alpha == beta else (None, None)
+        of_beta = _difference(p, q, beta, p_beta, q_beta)
         if alpha:
-            q_alpha = _power(q, alpha)
-            slope = _power(p, alpha).sub(q_alpha).div_(alpha).mul_(p_beta)
-            of_both = _difference(p, q, alpha + beta, None)
+            p_alpha = _power(p, alpha) if p_alpha is None else p_alpha
+            slope = p_alpha.sub(q_alpha).div_(alpha).mul_(p_beta)
+            of_both = _difference(p, q, alpha + beta)
             value = of_both.sub_(of_beta.mul_(q_alpha)).sum(-1).div_(alpha)
         else:
             slope = (p.lprobs - q.lprobs).mul_(p_beta)
@@ -73,9 +76,16 @@ def _power(p: Distribution, exponent: float) -> Tensor:
     return p.probs if exponent == 1 else (p.lprobs * exponent).exp_()
 
 
-def _difference(p: Distribution, q: Distribution, exponent: float, of_p: Tensor | None) -> Tensor:
+def _difference(
+    p: Distribution,
+    q: Distribution,
+    exponent: float,
+    of_p: Tensor | None = None,
+    of_q: Tensor | None = None,
+) -> Tensor:
     """(p^e − q^e)/e and its limit for e = 0, shape (n, V); the caller's to write over."""
     if not exponent:
         return p.lprobs - q.lprobs
     of_p = _power(p, exponent) if of_p is None else of_p
-    return (of_p - _power(q, exponent)).div_(exponent)
+    of_q = _power(q, exponent) if of_q is None else of_q
+    return (of_p - of_q).div_(exponent)
