@@ -32,7 +32,7 @@ from tests.pipeline.test_page import assert_fits
 from tests.pipeline.test_report import GOOD, REFERENCES, log_text, table
 
 NEWS = EvaluationSet("news")
-METHODS = ("control", "kd", "ka", "mixture", "topk", "seq_tune")
+METHODS = ("control", "kd", "ka", "mixture", "topk", "seq_inter")
 
 
 def plan(pair, *methods, **more):
