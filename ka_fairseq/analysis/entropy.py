@@ -13,7 +13,6 @@ import pandas as pd
 from ka_fairseq.analysis import options, plotting
 from ka_fairseq.analysis.forced import Corpus
 from ka_fairseq.analysis.runs import Run
-from ka_fairseq.loss.distribution import Distribution
 from ka_fairseq.teacher.frozen import FrozenTeacher
 
 TEACHER = "teacher"
@@ -23,7 +22,7 @@ def mean_entropy(corpus: Corpus, model: FrozenTeacher, label: str = "") -> float
     """The mean over all target positions t of H(p(·|y_<t, x)) = −Σ_y p·log2 p, in bits."""
     total, positions = 0.0, 0
     for chunk in corpus.walk([model], corpus.all_sentences(), label):
-        total += Distribution(chunk.lprobs[0]).entropy.double().sum().item()
+        total += chunk.distributions[0].entropy.double().sum().item()
         positions += len(chunk.rows)
     return total / positions / math.log(2)
 

@@ -22,6 +22,7 @@ import ka_fairseq  # noqa: F401  registers the tasks that checkpoints name
 from ka_fairseq import task_traits
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.chunks import chunk_rows, slices
+from ka_fairseq.loss.distribution import Distribution
 from ka_fairseq.loss.positions import select, target_rows
 from ka_fairseq.teacher.frozen import FrozenTeacher
 
@@ -35,14 +36,19 @@ class Chunk(NamedTuple):
         sentences: index of each position's sentence in the split; shape (n,).
         positions: place of each position in its sentence, from 0; shape (n,).
         targets: the reference's token; shape (n,).
-        lprobs: log-probabilities of each model, float32, in nats; shape (n, V) each.
+        distributions: each model's, over all types.
     """
 
     rows: Tensor
     sentences: Tensor
     positions: Tensor
     targets: Tensor
-    lprobs: list[Tensor]
+    distributions: list[Distribution]
+
+    @property
+    def lprobs(self) -> list[Tensor]:
+        """Log-probabilities of each model, float32, in nats; shape (n, V) each."""
+        return [distribution.lprobs for distribution in self.distributions]
 
 
 @dataclass(frozen=True)
@@ -214,7 +220,7 @@ class Corpus:
                     sentence[rows],
                     position[rows],
                     target[rows],
-                    [output.distribution(rows).lprobs for output in outputs],
+                    [output.distribution(rows) for output in outputs],
                 )
 
     def _batches(self, sentences: np.ndarray) -> list[np.ndarray]:

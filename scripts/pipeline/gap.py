@@ -1,4 +1,4 @@
-"""The gap between teacher and learner, and how much of it a fine-tuning recovers."""
+"""The gap between teacher and learner, and how much of it a method recovers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def teacher_gap(rows: Sequence[Mapping[str, Any]], metric: str = "bleu") -> floa
 
 
 def recovered(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Return (fine-tuning - learner) / (teacher - learner) for each fine-tuning, by metric.
+    """Return (method - learner) / (teacher - learner) for each method, by metric.
 
     Args:
         rows: of each model, its name and its scores `METRICS`.
 
     Returns:
-        The share for each fine-tuning and metric, None where the teacher's gap is below `MIN_GAP`
+        The share for each method and metric, None where the teacher's gap is below `MIN_GAP`
         in BLEU or in the metric itself. Nothing where teacher or learner is missing.
     """
     scores = {row["model"]: row for row in rows}

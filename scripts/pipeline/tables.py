@@ -29,7 +29,7 @@ MINUTES = (
     "that was trained before this run."
 )
 GAP = (
-    f"Gap recovered: (fine-tuning − learner) ÷ (teacher − learner); {NONE} where the teacher is "
+    f"Gap recovered: (method − learner) ÷ (teacher − learner); {NONE} where the teacher is "
     f"less than {MIN_GAP:g} BLEU above the learner."
 )
 
@@ -150,7 +150,7 @@ def sizes(content: Mapping[str, Any], names: Mapping[str, str]) -> Table:
 
 
 def notes(content: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
-    """Say what the columns of `scores` mean, and whether a fine-tuning is the best."""
+    """Say what the columns of `scores` mean, and whether a method is the best."""
     found = [leader(content["leader"], names)] if content["leader"] else []
     for baseline in content["baselines"]:
         head = f"vs {BASELINES[baseline]}"
@@ -191,18 +191,18 @@ def _export_notes(content: Mapping[str, Any], names: Mapping[str, str]) -> list[
 
 
 def _has_gaps(content: Mapping[str, Any]) -> bool:
-    """Whether there are a teacher, a learner and a fine-tuning."""
+    """Whether there are a teacher, a learner and a method."""
     return any(row["gap_recovered"] is not None for row in content["models"])
 
 
 def leader(found: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """Say which fine-tuning is the first, and whether it is the best; see `limits.leader`."""
+    """Say which method is the first, and whether it is the best; see `limits.leader`."""
     first, second = names[found["model"]], names[found["second"]]
     margin = f"{difference(found)} BLEU"
     if found["best"]:
-        return f"Best fine-tuning: {first}, {margin} against the second, {second}."
+        return f"Best method: {first}, {margin} against the second, {second}."
     return (
-        f"No fine-tuning is marked as the best: the first, {first}, has {margin} against the "
+        f"No method is marked as the best: the first, {first}, has {margin} against the "
         f"second, {second}, and that interval holds zero."
     )
 

@@ -140,7 +140,7 @@ def test_the_notes_say_what_quantization_costs_and_what_was_refused():
 
 
 @pytest.mark.parametrize(
-    ("best", "said"), [(True, "Best fine-tuning: KA"), (False, "No fine-tuning is marked")]
+    ("best", "said"), [(True, "Best method: KA"), (False, "No method is marked")]
 )
 def test_the_notes_say_whether_one_is_the_best(best, said):
     leader = {"model": "ka", "second": "kd", "bleu": 0.4, "low": -0.1, "high": 0.9, "best": best}
