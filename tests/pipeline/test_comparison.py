@@ -33,6 +33,7 @@ from tests.pipeline.test_report import GOOD, REFERENCES, log_text, table
 
 NEWS = EvaluationSet("news")
 METHODS = ("control", "kd", "ka", "mixture", "topk", "seq_inter")
+FROM_NOTHING = ("learner", "seq_inter")
 
 
 def plan(pair, *methods, **more):
@@ -57,7 +58,8 @@ def test_a_seed_covers_the_learner_and_what_starts_from_it(pair):
     found = plan(pair)
     for name in ("learner", *METHODS):
         own, other = trainings(found, name).values()
-        assert other.start == (None if name == "learner" else "compare/2/learner")
+        assert own.start == (None if name in FROM_NOTHING else "learner")
+        assert other.start == (None if name in FROM_NOTHING else "compare/2/learner")
         assert other.teacher == own.teacher
         ours, theirs = (training.inputs(pair) for training in (own, other))
         assert (ours["common.seed"], theirs["common.seed"]) == (1, 2)
