@@ -18,7 +18,10 @@ NAME = 'größe 1, "d\'été"'
 # Small enough for a test; two epochs and a bit, and records that straddle the epochs' ends.
 QUICK = {
     "segmentation": {"vocab_size": 400},
-    "translate": {"beam": 2, "n_best": 2, "shard": 120, "max_len_a": 1.0, "max_len_b": 5},
+    "translate": {
+        **{"beam": 2, "n_best": 2, "shard": 120, "max_len_a": 1.0, "max_len_b": 5},
+        "quantization": "float32",  # as fairseq-generate translates
+    },
     "training": {
         "optimization.max_update": 40,
         "optimization.max_epoch": 9,

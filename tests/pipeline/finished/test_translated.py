@@ -49,7 +49,7 @@ def translated(finished) -> Project:
     """Everything up to a learner from scratch on the best, and its fine-tuning on them by KA."""
     project = copied(finished, "runs with translations")
     printed = project.pipeline("seq_kd", "seq_kd_ka", "--jobs", 1)
-    assert "translate.teacher: CTranslate2 (int8) translates 600 of 600 sentences" in printed
+    assert "translate.teacher: CTranslate2 (float32) translates 600 of 600 sentences" in printed
     assert "sentences/s; the other 480 will take about" in printed
     assert "translate.teacher: 0 empty, 0 too long" in printed
     return project
