@@ -58,7 +58,7 @@ class Translator:
         beam: hypotheses that are followed at a time; the folder's own by default.
         threads: batches that are translated at a time on a CPU; as many as there are cores by
             default.
-        device: ``cpu``, ``cuda``, or ``auto`` for CUDA where it is.
+        device: ``cpu``, ``cuda``, or ``auto`` for CUDA where it works.
         batch_tokens: subwords a batch, padding included.
 
     Raises:
@@ -85,12 +85,8 @@ class Translator:
         self._batch_tokens = batch_tokens
         threads = threads or _cores()
         try:
-            import ctranslate2
-
             self._text = _Text(folder, settings)
-            self._model = ctranslate2.Translator(
-                str(folder), device=device, inter_threads=threads, intra_threads=1
-            )
+            self._model = _load(folder, device, threads)
         except ImportError as error:
             raise TranslateError(
                 f"{error.name} is not installed: pip install -r {folder / 'requirements.txt'}"
@@ -218,6 +214,35 @@ def split(
         parts.append(rest[:cut])
         rest = rest[cut:]
     return [*parts, rest] if rest else parts
+
+
+def _load(folder: Path, device: str, threads: int) -> Any:
+    """Return CTranslate2's translator, on a GPU once it has translated there.
+
+    A GPU that it sees may still be of no use: it loads cuBLAS, of the one version that it was built
+    for, with the first translation.
+
+    Raises:
+        RuntimeError: the device is not there, or what CTranslate2 needs of CUDA is not.
+    """
+    import ctranslate2
+
+    def on(name: str) -> Any:
+        return ctranslate2.Translator(
+            str(folder), device=name, inter_threads=threads, intra_threads=1
+        )
+
+    if device == "cpu" or (device == "auto" and not ctranslate2.get_cuda_device_count()):
+        return on("cpu")
+    try:
+        model = on("cuda")
+        model.translate_batch([[""]], max_decoding_length=1)
+    except (RuntimeError, ValueError) as error:
+        if device == "cuda":
+            raise
+        logger.warning("on the CPU: CTranslate2 cannot use the GPU here (%s)", error)
+        return on("cpu")
+    return model
 
 
 class _Text:

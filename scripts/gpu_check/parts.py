@@ -16,7 +16,7 @@ def groups_of(device: str, quick: bool) -> list[list[Part]]:
     How long each may take is an estimate: none has run on a GPU yet. Expected are 15 s for
     ``prepare``, 90 s for the second group, 190 s and 130 s for the last two.
     """
-    prepare = Part("prepare", "text and teacher", training.prepare, 90)
+    prepare = Part("prepare", "text and teacher", training.prepare, 150)
     tests = Part("tests", "GPU tests", unit_tests.run, 180)
     trainings = [
         Part(f"train-{name}", f"training, {name}", training.in_precision(name), 180, "prepare")

@@ -18,8 +18,9 @@ from pipeline.teacher_text.recipe import Recipe, Sampling
 from pipeline.teacher_text.shards import Candidate, Shard
 from pipeline.teacher_text.source import Sentences, sentences
 
-SENTENCES, WRITTEN = "sentences", "written"
-"""The first word of a line that it prints: how many more are translated; a shard's file."""
+SENTENCES, WRITTEN, NO_GPU = "sentences", "written", "no-gpu"
+"""The first word of a line that it prints: how many more are translated; a shard's file; why a GPU
+is not used."""
 
 
 def write(
@@ -73,20 +74,29 @@ def main(path: Path) -> None:
 
 
 def _load(job: Mapping[str, Any], seed: int | None = None) -> Any:
-    """Return the translator.
+    """Return the translator, on the GPU where there is one that it can use.
 
     Its threads take the seed when they draw first, and never again: a seed is for a translator.
     """
     import ctranslate2
 
-    if seed is not None:
-        ctranslate2.set_random_seed(seed)
-    return ctranslate2.Translator(
-        job["model"],
-        device="cuda" if ctranslate2.get_cuda_device_count() else "cpu",
-        inter_threads=1,
-        intra_threads=job["threads"],
-    )
+    def on(device: str) -> Any:
+        if seed is not None:
+            ctranslate2.set_random_seed(seed)
+        return ctranslate2.Translator(
+            job["model"], device=device, inter_threads=1, intra_threads=job["threads"]
+        )
+
+    if not ctranslate2.get_cuda_device_count():
+        return on("cpu")
+    try:
+        translator = on("cuda")
+        # cuBLAS, of the one version that CTranslate2 was built for, is loaded here and not before.
+        translator.translate_batch([[""]], max_decoding_length=1)
+    except RuntimeError as error:
+        print(NO_GPU, " ".join(str(error).split()), flush=True)
+        return on("cpu")
+    return translator
 
 
 def _search(recipe: Recipe) -> dict[str, Any]:

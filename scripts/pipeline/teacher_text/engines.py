@@ -68,6 +68,8 @@ class CTranslate2:
                 report.sentences(int(value))
             elif word == ctranslate2_job.WRITTEN:
                 report.written(Path(value))
+            elif word == ctranslate2_job.NO_GPU:
+                say(f"translate: on the CPU, as CTranslate2 cannot use this GPU ({value})")
 
         job = scratch / "job.json"
         wanted = [(source.subwords, of_source) for source, of_source in work]
