@@ -17,6 +17,7 @@ if not hasattr(backends, "_setup_privateuseone_for_python_backend"):
 import torch
 from fairseq.criterions import CRITERION_REGISTRY
 
+from ka_fairseq.criterions.chunked_cross_entropy import ChunkedCrossEntropyConfig
 from ka_fairseq.criterions.presets import ORDERS, TopKKLConfig
 from ka_fairseq.criterions.selection import KEY as WINDOW
 from ka_fairseq.criterions.selection import SELECTIONS
@@ -42,7 +43,12 @@ RESTRICTED = [
     for form in TOP_K_FORMS
     for order in ORDERS
 ]
-CONFIGS = {"topk_kl": TopKKLConfig, "tie_kd": TieKDConfig, "transfer": TransferConfig}
+CONFIGS = {
+    "topk_kl": TopKKLConfig,
+    "tie_kd": TieKDConfig,
+    "transfer": TransferConfig,
+    "chunked_cross_entropy": ChunkedCrossEntropyConfig,
+}
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "amp": None}
 ONE_WAIT = ["aten.nonzero.default"]
 
@@ -159,6 +165,14 @@ def test_the_other_divergences(corpus, teacher_file, tmp_path, name):
         step.open_cache(tmp_path / "cache", teacher_file)
         step.run("stored")
         assert step.run("stored") == ONE_WAIT
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_no_teacher(corpus, precision):
+    """fairseq's own loss in chunks."""
+    with fake.fake_gpu(positions(corpus)) as gpu:
+        options = {"label_smoothing": 0.1, "report_accuracy": True}
+        assert Step(gpu, corpus, "chunked_cross_entropy", options, precision).run() == ONE_WAIT
 
 
 @pytest.mark.parametrize("kind", SELECTIONS)

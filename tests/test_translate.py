@@ -163,6 +163,32 @@ def test_wrong_options_are_one_line(exported_folder, arguments, error):
     assert line.startswith("error: ") and error in line
 
 
+def test_a_gpu_without_its_libraries(exported_folder, monkeypatch, caplog):
+    """CTranslate2 loads the cuBLAS that it was built for with the first translation."""
+    ctranslate2 = pytest.importorskip("ctranslate2")
+    own = ctranslate2.Translator
+
+    class Translator:
+        def __init__(self, path, device, **options):
+            self.device = device
+            self.model = own(path, device="cpu", **options)
+
+        def translate_batch(self, *arguments, **options):
+            if self.device == "cuda":
+                raise RuntimeError("Library libcublas.so.12 is not found")
+            return self.model.translate_batch(*arguments, **options)
+
+    monkeypatch.setattr(ctranslate2, "Translator", Translator)
+    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 1)
+    with pytest.raises(TranslateError, match=r"cannot be used on cuda: .*libcublas\.so\.12"):
+        translate.Translator(exported_folder, device="cuda")
+    assert not caplog.records
+    found = translate.Translator(exported_folder, device="auto", threads=1).translate(["Datei"])
+    assert found == translate.Translator(exported_folder, threads=1).translate(["Datei"])
+    (record,) = caplog.records
+    assert record.getMessage().startswith("on the CPU: ") and "libcublas" in record.getMessage()
+
+
 def test_a_package_that_is_missing_is_told(exported_folder):
     hide = "import sys, runpy; sys.modules['ctranslate2'] = None; sys.argv = [sys.argv[1]];"
     script = f"{hide} runpy.run_path(sys.argv[0], run_name='__main__')"

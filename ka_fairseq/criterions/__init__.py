@@ -1,5 +1,5 @@
 """The criterions; fairseq does not import this folder of a --user-dir by itself."""
 
-from ka_fairseq.criterions import presets, tie_kd, transfer
+from ka_fairseq.criterions import chunked_cross_entropy, presets, tie_kd, transfer
 
-__all__ = ["presets", "tie_kd", "transfer"]
+__all__ = ["chunked_cross_entropy", "presets", "tie_kd", "transfer"]

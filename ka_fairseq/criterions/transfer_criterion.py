@@ -17,6 +17,8 @@ from fairseq.tasks import TASK_REGISTRY
 from torch import Tensor, nn
 
 from ka_fairseq import models
+from ka_fairseq.criterions import chunk_options
+from ka_fairseq.criterions.chunk_options import ChunkOptions
 from ka_fairseq.criterions.divergence_options import configured
 from ka_fairseq.criterions.schedules import TransferWeightSchedule, scheduled
 from ka_fairseq.criterions.selection import Selection, SelectionOptions
@@ -40,7 +42,10 @@ _OF_TRANSFER = ("transfer_loss", "entropy", "teacher_entropy")
 
 @dataclass
 class TransferCriterionConfig(
-    LabelSmoothedCrossEntropyCriterionConfig, TransferWeightSchedule, SelectionOptions
+    LabelSmoothedCrossEntropyCriterionConfig,
+    TransferWeightSchedule,
+    SelectionOptions,
+    ChunkOptions,
 ):
     """The options of every criterion here, beside fairseq's of label_smoothed_cross_entropy."""
 
@@ -63,13 +68,6 @@ class TransferCriterionConfig(
     top_k_form: str = field(
         default="generalized",
         metadata={"help": f"what becomes of the other tokens: {', '.join(TOP_K_FORMS)}"},
-    )
-    loss_chunk_tokens: int = field(
-        default=0,
-        metadata={
-            "help": "target positions whose logits are held at a time; 0 chooses by the "
-            "number of types and the device; changes memory and speed, the loss to rounding only"
-        },
     )
     compile_loss: bool = field(
         default=False,
@@ -276,8 +274,7 @@ def _check_options(cfg: TransferCriterionConfig) -> None:
         raise UserError(f"--transfer-weight must lie between 0 and 1, not {cfg.transfer_weight}")
     if not 0 <= cfg.label_smoothing < 1:
         raise UserError(f"--label-smoothing must lie in [0, 1), not {cfg.label_smoothing}")
-    if cfg.loss_chunk_tokens < 0:
-        raise UserError(f"--loss-chunk-tokens must be 0 or more, not {cfg.loss_chunk_tokens}")
+    chunk_options.check(cfg)
     if not 0 < cfg.temperature < math.inf:
         raise UserError(f"--temperature must be greater than 0, not {cfg.temperature}")
     if cfg.compile_loss and not hasattr(torch, "compile"):

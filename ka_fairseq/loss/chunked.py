@@ -9,16 +9,18 @@ a CPU's cache: all passes but the first find them there.
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ka_fairseq.loss.chunks import block_rows, chunk_rows, slices
+from ka_fairseq.loss.cross_entropy import CrossEntropy, row_cross_entropies
 from ka_fairseq.loss.distribution import Distribution, best_token
 from ka_fairseq.loss.ensemble import GatheredDistribution, TeacherOutput
 from ka_fairseq.loss.hard_positions import HardPositions
@@ -58,7 +60,7 @@ def transfer_loss(
     if not rows_per_chunk:
         distributions = (1 + len(teacher.members)) * divergence.passes
         rows_per_chunk = chunk_rows(vocabulary, distributions, targets.device)
-    work = _Work(
+    work = _TransferWork(
         learner=learner.prepare(),
         teacher=teacher.prepare(),
         targets=targets,
@@ -75,6 +77,38 @@ def transfer_loss(
     if hard is not None:
         hard.begin(functools.partial(position_nll, work.learner, targets, rows_per_chunk))
     return TransferLoss(*_ChunkedLoss.apply(work, *learner.inputs))
+
+
+def cross_entropy(
+    learner: Output,
+    targets: Tensor,
+    epsilon: float,
+    rows_per_chunk: int = 0,
+    accuracy: bool = False,
+) -> CrossEntropy:
+    """fairseq's label-smoothed NLL, summed over all positions, and its parts; without a teacher.
+
+    Args:
+        learner: N positions.
+        targets: the reference tokens, shape (N,). No padding: drop it before.
+        epsilon: ε, the label smoothing.
+        rows_per_chunk: as :func:`transfer_loss` takes it.
+        accuracy: whether to count the positions whose best token is the target.
+
+    Returns:
+        Sums in nats; only ``loss`` has a gradient.
+    """
+    if not rows_per_chunk:
+        rows_per_chunk = chunk_rows(learner.vocabulary, 1, targets.device)
+    work = _CrossEntropyWork(
+        learner=learner.prepare(),
+        targets=targets,
+        rows_per_chunk=rows_per_chunk,
+        gradient=torch.is_grad_enabled(),
+        epsilon=epsilon,
+        accuracy=accuracy,
+    )
+    return CrossEntropy(*_ChunkedLoss.apply(work, *learner.inputs))
 
 
 def position_nll(learner: Output, targets: Tensor, rows_per_chunk: int) -> Tensor:
@@ -99,27 +133,64 @@ def compiled_row_losses() -> Callable[..., TransferLoss]:
     return torch.compile(row_losses, dynamic=True)
 
 
-@dataclass(frozen=True)
-class _Work:
+@dataclass(frozen=True, kw_only=True)
+class _Work(abc.ABC):
     """What the loop over the chunks needs; outside of any graph."""
 
-    learner: Output
-    teacher: TeacherOutput
-    targets: Tensor
-    objective: Objective
-    rows_per_chunk: int
-    whole_teacher: bool
-    losses_of: Callable[..., TransferLoss]
-    gradient: bool
-    predictions: Tensor | None
-    hard: HardPositions | None
+    parts: ClassVar[type[tuple]]
+    """What a row's loss is made of: a named tuple, whose first is the loss."""
 
+    learner: Output
+    targets: Tensor
+    rows_per_chunk: int
+    gradient: bool
+
+    @abc.abstractmethod
     def losses_of_chunk(self, rows: slice, values: Tensor) -> Tensor:
         """Write the losses of some rows to ``values``, shape (N, parts); block by block.
 
         Returns:
             Their logits, shape (n, V), or what was written over them: their gradient.
         """
+
+    @abc.abstractmethod
+    def end(self, values: Tensor) -> None:
+        """Be told the losses of all rows, shape (N, parts)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CrossEntropyWork(_Work):
+    parts = CrossEntropy
+
+    epsilon: float
+    accuracy: bool
+
+    def losses_of_chunk(self, rows: slice, values: Tensor) -> Tensor:
+        logits = self.learner.logits(rows)
+        for block in slices(len(logits), block_rows(logits)):
+            here = slice(rows.start + block.start, rows.start + block.stop)
+            losses = row_cross_entropies(
+                *(logits[block], self.targets[here], self.epsilon, self.gradient, self.accuracy)
+            )
+            torch.stack(losses, dim=-1, out=values[here])
+        return logits
+
+    def end(self, values: Tensor) -> None:
+        pass  # nobody asks for them
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TransferWork(_Work):
+    parts = TransferLoss
+
+    teacher: TeacherOutput
+    objective: Objective
+    whole_teacher: bool
+    losses_of: Callable[..., TransferLoss]
+    predictions: Tensor | None
+    hard: HardPositions | None
+
+    def losses_of_chunk(self, rows: slice, values: Tensor) -> Tensor:
         logits = self.learner.logits(rows)
         of_teacher = self.teacher.logits(rows) if self.whole_teacher else []
         more = () if self.hard is None else (self.hard.threshold,)
@@ -140,6 +211,10 @@ class _Work:
             torch.stack(losses, dim=-1, out=values[here])
         return logits
 
+    def end(self, values: Tensor) -> None:
+        if self.hard is not None:
+            self.hard.end(values[:, TransferLoss._fields.index("nll_loss")])
+
 
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
@@ -152,7 +227,7 @@ class _ChunkedLoss(torch.autograd.Function):
             make(tensor, dtype=dtype) if work.gradient and needed else None
             for tensor, needed in zip(inputs, ctx.needs_input_grad[1:], strict=True)
         ]
-        shape = (len(work.targets), len(TransferLoss._fields))
+        shape = (len(work.targets), len(work.parts._fields))
         values = torch.empty(shape, dtype=dtype, device=work.targets.device)
         # Autocast would round the logits to half precision.
         with torch.autocast(work.targets.device.type, enabled=False):
@@ -160,8 +235,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 of_logits = work.losses_of_chunk(rows, values)
                 if work.gradient:
                     work.learner.add_gradients(rows, of_logits, gradients)
-        if work.hard is not None:
-            work.hard.end(values[:, TransferLoss._fields.index("nll_loss")])
+        work.end(values)
         ctx.gradients = gradients
         ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in inputs]
         loss, *parts = (part.clone() for part in values.sum(0, dtype=torch.float64))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ka_fairseq.loss.cross_entropy import smoothing
 from ka_fairseq.loss.distribution import Distribution
 from ka_fairseq.loss.divergences import Divergence, Term
 from ka_fairseq.loss.ensemble import GatheredDistribution, averaged_softmax
@@ -110,7 +111,7 @@ def label_smoothed_nll(p: Distribution, targets: Tensor, epsilon: float) -> tupl
     nll = -p.at(targets.unsqueeze(-1)).squeeze(-1)
     if not epsilon:
         return nll, nll
-    at_target, each = _smoothing(epsilon, p.lprobs.size(-1))
+    at_target, each = smoothing(epsilon, p.lprobs.size(-1))
     return at_target * nll - each * p.lprobs.sum(-1), nll
 
 
@@ -139,14 +140,8 @@ def write_gradient(
         term.add_to(out, scale * share)
     if not of_nll:
         return
-    at_target, each = _smoothing(objective.label_smoothing, out.size(-1))
+    at_target, each = smoothing(objective.label_smoothing, out.size(-1))
     if objective.label_smoothing:
         out.sub_(of_nll * each)
     targets = targets.unsqueeze(-1)
     out.scatter_add_(-1, targets, out.new_full(targets.shape, -of_nll * at_target))
-
-
-def _smoothing(epsilon: float, vocabulary: int) -> tuple[float, float]:
-    """What the smoothed target distribution gives to the target beside ``each``, and to each."""
-    each = epsilon / (vocabulary - 1)
-    return 1.0 - epsilon - each, each

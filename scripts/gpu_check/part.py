@@ -152,10 +152,10 @@ def _environment(device: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",
     }
-    if device == "cpu":
-        # Several threads that have to share a core slow such small models down many times over.
-        variables = {"OMP_NUM_THREADS": "1", **variables, "CUDA_VISIBLE_DEVICES": ""}
-    return variables
+    # Several threads that have to share a core slow such small models down many times over; on a
+    # GPU, too, parts run side by side, and a core is enough for each.
+    variables = {"OMP_NUM_THREADS": "1", **variables}
+    return variables | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
 
 
 @dataclass(frozen=True)

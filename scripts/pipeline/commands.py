@@ -119,7 +119,7 @@ def run(
             errors="replace",
             cwd=folder,
             close_fds=False,  # hands on the lock of the run folder; Python's other files stay here
-            env={**_environment(), **slot.environment},
+            env={**_environment(slot), **slot.environment},
         ) as process:
             try:
                 for line in process.stdout or ():
@@ -135,10 +135,15 @@ def run(
         raise PipelineError(reason(process.returncode, log))
 
 
-def threads_and_memory() -> dict[str, str]:
-    """Return the environment variables that make torch fast on this CPU; the user's own stay."""
+def threads_and_memory(threads: int | None = None) -> dict[str, str]:
+    """Return the environment variables that make torch fast on this CPU; the user's own stay.
+
+    Args:
+        threads: that torch is given; None: it decides.
+    """
     return {
-        "OMP_WAIT_POLICY": _wait_policy(),
+        # One thread waits for nobody.
+        "OMP_WAIT_POLICY": "PASSIVE" if threads == 1 else _wait_policy(),
         # glibc hands each large tensor back to the system when it is freed; fetching its pages anew
         # for the next one was a quarter of a small model's training time on a CPU.
         "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -156,11 +161,11 @@ def _kill(process: subprocess.Popen[str]) -> None:
     process.kill()
 
 
-def _environment() -> dict[str, str]:
+def _environment(slot: Slot) -> dict[str, str]:
     return {
         # Hydra 1.0 on Python 3.10 stumbles over its own short form of errors, and hides them.
         "HYDRA_FULL_ERROR": "1",
-        **threads_and_memory(),
+        **threads_and_memory(slot.threads),
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",
     }
