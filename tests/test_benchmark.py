@@ -71,6 +71,26 @@ def test_the_others_are_measured_without_a_plain_reference(workspace, criterion)
     assert type(bench.criterion).__name__ == kinds.get(criterion, "AnyTransferCriterion")
 
 
+def test_what_needs_no_teacher_is_one_case_beside_fairseqs(workspace):
+    name = sizes.WITHOUT_TEACHER
+    cases = runner.cases_of(["backward_kl", name], ["chunked", "cached"])
+    assert [case for case in cases if case.criterion == name] == [Case(name)]
+    results = [
+        measure.measure(request_for(workspace, kind, kind)) for kind in ("cross_entropy", name)
+    ]
+    assert results[0].tokens == results[1].tokens
+    assert all(result.teacher_weights == 0 and result.loss_alone for result in results)
+    benches = [
+        measure.build(request_for(workspace, kind, kind), torch.device("cpu"))
+        for kind in ("cross_entropy", name)
+    ]
+    losses = [
+        bench.criterion(bench.model.eval(), first_batch(bench, workspace.batches))[0].item()
+        for bench in benches
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_the_plain_reference_leaves_padding_out(workspace):
     bench = measure.build(request_for(workspace, "plain", "backward_kl"), torch.device("cpu"))
     bench.model.eval()
@@ -429,6 +449,7 @@ def test_what_does_not_fit_is_left_out_of_the_plot(workspace, tmp_path):
         (["--steps", "2"], "pass --steps 4 or --batches 2"),
         (["--precision", "bf16"], "--precision bf16 is for --device cuda"),
         (["--scaling", "--criterions", "topk_kl", "forward_kl"], "measures one criterion"),
+        (["--scaling", "--criterions", sizes.WITHOUT_TEACHER], "has a teacher"),
         (["--scaling", "--batches", "3"], "measures one batch"),
         (["--scaling", "--keep-going"], "leave --keep-going and --time-limit out"),
         (["--time-limit", "0"], "--time-limit must be 1 or more, not 0"),

@@ -110,7 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--types", type=int, help="size of the vocabulary (default: the paper's)")
     add("--criterions", nargs="+", choices=sizes.ALL_CRITERIONS, metavar="NAME",
         help=f"default: {' '.join(sizes.CRITERIONS)}; with --scaling: backward_kl; and, without "
-        f"a plain reference: {' '.join(sizes.MORE)}")  # fmt: skip
+        f"a plain reference: {' '.join(sizes.MORE)}; and {sizes.WITHOUT_TEACHER}, beside fairseq's "
+        "cross-entropy")  # fmt: skip
     add("--variants", nargs="+", choices=sizes.ALL_VARIANTS, metavar="NAME",
         help=f"default: {' '.join(sizes.VARIANTS)}, and on a GPU the peers that are installed: "
         "liger and trl (these packages' fused losses); compiled is chunked with --compile-loss, "
@@ -162,6 +163,8 @@ def _check(arguments: argparse.Namespace) -> None:
 def _check_scaling(arguments: argparse.Namespace) -> None:
     if arguments.criterions and len(arguments.criterions) > 1:
         raise UserError("--scaling measures one criterion: name one with --criterions")
+    if arguments.criterions == [sizes.WITHOUT_TEACHER]:
+        raise UserError(f"--scaling has a teacher: leave {sizes.WITHOUT_TEACHER} out")
     if arguments.batches not in (None, 1):
         raise UserError("--scaling measures one batch: leave --batches out")
     if arguments.keep_going or arguments.time_limit:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmark.peers import liger_loss, trl_loss
 from benchmark.plain import plain_loss
 from ka_fairseq import models
-from ka_fairseq.loss.chunked import transfer_loss
+from ka_fairseq.loss.chunked import cross_entropy, transfer_loss
 from ka_fairseq.loss.ensemble import TeacherOutput
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.positions import select, target_rows
@@ -106,6 +106,17 @@ class CrossEntropyCase(CriterionCase):
             label_smoothed_nll_loss(lprobs, targets, epsilon, padding)[0].backward()
 
         return run
+
+
+class ChunkedCrossEntropyCase(CriterionCase):
+    """The learner's own step with the chunked form of that loss."""
+
+    def loss_alone(self, sample: Sample) -> Run:
+        """The chunked loss."""
+        rows = self.bench.rows(sample)
+        learner = self.bench.leaf(sample, rows)
+        targets, epsilon = select(sample["target"], rows), self.bench.criterion.eps
+        return lambda: cross_entropy(learner, targets, epsilon).loss.backward()
 
 
 class ChunkedCase(CriterionCase):
@@ -252,6 +263,7 @@ class ProductsCase(CriterionCase):
 
 CASES: dict[str, type[CriterionCase]] = {
     "cross_entropy": CrossEntropyCase,
+    "chunked_cross_entropy": ChunkedCrossEntropyCase,
     "teacher": TeacherCase,
     "products": ProductsCase,
     "plain": PlainCase,

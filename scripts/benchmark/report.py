@@ -35,6 +35,7 @@ _DIGITS = {"to_floor": 3, "to_floor_iqr": 3, "to_cross_entropy": 3, "tokens_per_
 _DIGITS |= {"over_cross_entropy_mb": 0, "over_cross_entropy_and_teacher_mb": 0}
 _NAMES = {
     "cross_entropy": "cross-entropy (CE), fairseq's",
+    "chunked_cross_entropy": "cross-entropy, chunked",
     "teacher": "teacher, forward",
     "floor": "floor: CE + teacher, forward",
     "products": "both models without a loss",

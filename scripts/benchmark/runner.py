@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from benchmark import children, peers
 from benchmark.measure import Request, Result
-from benchmark.sizes import CRITERIONS
+from benchmark.sizes import CRITERIONS, WITHOUT_TEACHER
 from benchmark.workspace import Workspace
 from ka_fairseq.errors import UserError
 
@@ -86,17 +86,22 @@ class Problem:
 def cases_of(criterions: Iterable[str], variants: Iterable[str]) -> list[Case]:
     """The two that make up the floor, and each criterion's variants.
 
-    Beside the plain reference, which knows no further passes, stands a step without a loss.
+    Beside the plain reference, which knows no further passes, stands a step without a loss. What
+    needs no teacher has no variants.
     """
     variants = list(variants)
+    criterions = list(criterions)
     cases = [
         Case(criterion, variant)
         for criterion in criterions
+        if criterion != WITHOUT_TEACHER
         for variant in variants
         if variant not in peers.PACKAGES or criterion in peers.BETA
         if variant != "plain" or criterion in CRITERIONS
     ]
-    return [CROSS_ENTROPY, TEACHER, *([PRODUCTS] if "plain" in variants else []), *cases]
+    first = [CROSS_ENTROPY, TEACHER, *([PRODUCTS] if "plain" in variants else [])]
+    alone = [Case(WITHOUT_TEACHER)] if WITHOUT_TEACHER in criterions else []
+    return [*first, *alone, *cases]
 
 
 def run(workspace: Workspace, cases: list[Case], plan: Plan) -> tuple[pd.DataFrame, list[Problem]]:

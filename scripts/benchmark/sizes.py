@@ -31,9 +31,11 @@ MORE = {
     "hard-global": {"select": "hard-global"},
     "tie_kd": {"_name": "tie_kd"},
 }
+# Beside fairseq's own cross-entropy where it is named; it has no variants.
+WITHOUT_TEACHER = "chunked_cross_entropy"
 # How often these run the models' decoders.
 PASSES = {"tie_kd": 3}
-ALL_CRITERIONS = (*CRITERIONS, *MORE)
+ALL_CRITERIONS = (*CRITERIONS, *MORE, WITHOUT_TEACHER)
 VARIANTS = ("plain", "chunked", "cached")
 ALL_VARIANTS = (*VARIANTS, "compiled", "liger", "trl")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -109,7 +111,7 @@ def criterion_options(pair: str, criterion: str) -> list[str]:
     """fairseq's options for a criterion as the pair's training has it: λ, label smoothing and k.
 
     ``cross_entropy`` is fairseq's label_smoothed_cross_entropy with the label smoothing of the
-    others.
+    others, and so is its chunked form.
 
     Raises:
         UserError: no model of the pair is trained with it.
@@ -118,12 +120,16 @@ def criterion_options(pair: str, criterion: str) -> list[str]:
         settings = _criterions(pair)["backward_kl"] | MORE[criterion]
         return ["--criterion", settings["_name"], *_options(settings)]
     found = _criterions(pair)
-    settings = found.get(CRITERIONS[0] if criterion == "cross_entropy" else criterion)
+    without_teacher = {
+        "cross_entropy": "label_smoothed_cross_entropy",
+        WITHOUT_TEACHER: WITHOUT_TEACHER,
+    }
+    settings = found.get(CRITERIONS[0] if criterion in without_teacher else criterion)
     if settings is None:
         raise UserError(f"no model of {pair} has the criterion {criterion}, but {', '.join(found)}")
-    if criterion == "cross_entropy":
+    if criterion in without_teacher:
         settings = {
-            "_name": "label_smoothed_cross_entropy",
+            "_name": without_teacher[criterion],
             "label_smoothing": settings["label_smoothing"],
         }
     return ["--criterion", settings["_name"], *_options(settings)]

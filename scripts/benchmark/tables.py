@@ -63,7 +63,10 @@ def summary(measured: Measured) -> list[dict[str, Any]]:
     floor += [PRODUCTS] if PRODUCTS in measured else []
     others = sorted(
         (case for case in measured.cases if case not in floor),
-        key=lambda case: (ALL_CRITERIONS.index(case.criterion), ALL_VARIANTS.index(case.variant)),
+        key=lambda case: (
+            ALL_CRITERIONS.index(case.criterion),
+            ALL_VARIANTS.index(case.variant) if case.variant else -1,
+        ),
     )
     return [_summary_row(measured, case) for case in [*floor, *others]]
 
