@@ -83,7 +83,7 @@ def preprocess(
     Raises:
         PipelineError: it failed.
     """
-    command = commands.python_module("fairseq_cli.preprocess")
+    command = commands.fairseq_module("fairseq_cli.preprocess")
     command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]
     command += [*more, "--destdir", "."]
     # With this package, as several workers write no index beyond 2 GiB under numpy 2 alone.

@@ -105,7 +105,7 @@ class TeacherCache:
         say(f"{self.name}: {share_is_there(share)}")
 
     def _fill(self, pair: Pair, share: tuple[int, int]) -> None:
-        command = [*commands.python_module("ka_fairseq.cache"), "build"]
+        command = [*commands.fairseq_module("ka_fairseq.cache"), "build"]
         command += ["--shard", "{}/{}".format(*share)]
         folder = {"hydra.run.dir": str(pair.model_dir(self.teacher))}
         command += self.reader.arguments(pair, folder)

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from pipeline import quick_start
 from pipeline.devices import Slot
 from pipeline.errors import PipelineError
 
@@ -81,6 +82,11 @@ def in_threads(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
 def python_module(name: str) -> list[str]:
     """Return the start of a command that runs a module with this interpreter."""
     return [sys.executable, "-m", name]
+
+
+def fairseq_module(name: str) -> list[str]:
+    """Return the start of a command that runs a module which needs fairseq, likewise."""
+    return [sys.executable, quick_start.__file__, name]
 
 
 def run(

@@ -69,7 +69,7 @@ class Training(Model):
         begun = pair.last_checkpoint(self.name).exists()
         if begun:
             say(f"{self.name}: going on from its last checkpoint")
-        command = [*devices.launcher, *commands.python_module("fairseq_cli.hydra_train")]
+        command = [*devices.launcher, *commands.fairseq_module("fairseq_cli.hydra_train")]
         command += self.arguments(pair, devices.overrides())
         with _Progress(self.name, settings) as progress:
             commands.run(command, log, progress.on_line, append=begun, slot=pair.slot)

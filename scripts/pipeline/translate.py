@@ -46,7 +46,7 @@ def translate(
 
 
 def _command(model: Path, data: Path, subset: str, pair: Pair) -> list[str]:
-    command = commands.python_module("fairseq_cli.generate")
+    command = commands.fairseq_module("fairseq_cli.generate")
     # fairseq 0.12.2 needs the package to translate with torch 1.13 (ka_fairseq.compat).
     command += [str(data), "--path", str(model), "--user-dir", str(USER_DIR)]
     command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]

@@ -200,7 +200,7 @@ def _append(path: Path, part: Path, times: int) -> None:
 
 
 def _preprocess(pair: Pair, target: Path, log: Path) -> None:
-    command = commands.python_module("fairseq_cli.preprocess")
+    command = commands.fairseq_module("fairseq_cli.preprocess")
     command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]
     # Relative to the folder: fairseq-preprocess splits the paths of its text at commas.
     command += ["--trainpref", f"segmented/{TRAIN}", "--destdir", "."]

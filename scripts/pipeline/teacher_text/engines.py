@@ -169,7 +169,7 @@ class FairseqGenerate:
             for word in (f"--{name}", value)
             if word is not None
         ]
-        return [*commands.python_module("fairseq_cli.generate"), str(data), *words]
+        return [*commands.fairseq_module("fairseq_cli.generate"), str(data), *words]
 
 
 def choose(

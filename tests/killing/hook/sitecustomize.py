@@ -18,8 +18,8 @@ def kill(*_):
 def program():
     """What runs, and in which configuration: a stage of the pipeline, for instance."""
     words = sys.orig_argv
-    named = [words[n + 1] for n, word in enumerate(words[:-1]) if word in ("-m", "--config-name")]
-    return "/".join(named)
+    before = ("-m", "quick_start.py", "--config-name")
+    return "/".join(words[n + 1] for n, word in enumerate(words[:-1]) if word.endswith(before))
 
 
 class Watch:
