@@ -49,7 +49,8 @@ def import_fairseq() -> None:
 
 def main() -> None:
     """Run the module that the command line names, with the rest of the command line."""
-    sys.path[0] = str(Path.cwd())  # as with -m; this file's folder is no place for modules
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = str(Path.cwd())  # as with -m; this file's folder is no place for modules
     del sys.argv[0]
     import_fairseq()
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
