@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -117,8 +117,7 @@ def position_nll(learner: Output, targets: Tensor, rows_per_chunk: int) -> Tenso
     with torch.no_grad(), torch.autocast(targets.device.type, enabled=False):
         for rows in slices(len(targets), rows_per_chunk):
             logits = learner.logits(rows)
-            for block in slices(len(logits), block_rows(logits)):
-                here = slice(rows.start + block.start, rows.start + block.stop)
+            for block, here in _blocks(logits, rows):
                 p = Distribution.of_logits(logits[block])
                 parts.append(label_smoothed_nll(p, targets[here], 0.0)[1])
     return torch.cat(parts) if parts else targets.new_empty(0, dtype=torch.float32)
@@ -131,6 +130,12 @@ def compiled_row_losses() -> Callable[..., TransferLoss]:
     Shapes are dynamic, as every batch has another number of rows.
     """
     return torch.compile(row_losses, dynamic=True)
+
+
+def _blocks(logits: Tensor, rows: slice) -> Iterator[tuple[slice, slice]]:
+    """The blocks of a chunk: which rows of its logits, and which of all positions, these are."""
+    for block in slices(len(logits), block_rows(logits)):
+        yield block, slice(rows.start + block.start, rows.start + block.stop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +172,7 @@ class _CrossEntropyWork(_Work):
 
     def losses_of_chunk(self, rows: slice, values: Tensor) -> Tensor:
         logits = self.learner.logits(rows)
-        for block in slices(len(logits), block_rows(logits)):
-            here = slice(rows.start + block.start, rows.start + block.stop)
+        for block, here in _blocks(logits, rows):
             losses = row_cross_entropies(
                 *(logits[block], self.targets[here], self.epsilon, self.gradient, self.accuracy)
             )
@@ -194,8 +198,7 @@ class _TransferWork(_Work):
         logits = self.learner.logits(rows)
         of_teacher = self.teacher.logits(rows) if self.whole_teacher else []
         more = () if self.hard is None else (self.hard.threshold,)
-        for block in slices(len(logits), block_rows(logits)):
-            here = slice(rows.start + block.start, rows.start + block.stop)
+        for block, here in _blocks(logits, rows):
             teacher = (
                 [of_member[block] for of_member in of_teacher]
                 if self.whole_teacher
