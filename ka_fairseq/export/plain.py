@@ -8,45 +8,48 @@ Namespaces for which torch >= 2.6 refuses the file unless somebody allow-lists t
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from fairseq import checkpoint_utils
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-import ka_fairseq  # noqa: F401  checkpoints of this package name its task and criterions
+import ka_fairseq
 from ka_fairseq import hardening
-from ka_fairseq.criterions.divergence_options import DivergenceOptions
-from ka_fairseq.criterions.presets import TopKKLConfig
-from ka_fairseq.criterions.schedules import MixtureSchedule, TransferWeightSchedule
-from ka_fairseq.criterions.selection import SelectionOptions
-from ka_fairseq.criterions.tie_kd import TieKDConfig
-from ka_fairseq.criterions.transfer import TransferConfig
-from ka_fairseq.criterions.transfer_criterion import TransferCriterionConfig
 from ka_fairseq.errors import UserError
-from ka_fairseq.tasks.argmax_views import ViewsConfig
-from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherConfig
-from ka_fairseq.tasks.on_policy import OnPolicyConfig
 
 PLAIN_TASKS = {
     "language_modeling_with_teacher": "language_modeling",
     "translation_with_teacher": "translation",
 }
 PLAIN_CRITERION = "label_smoothed_cross_entropy"
-_CONFIGS = (FrozenTeacherConfig, TransferCriterionConfig, TopKKLConfig, TransferConfig, TieKDConfig)
-OWN_OPTIONS = {
-    name
-    for config in (
-        *(*_CONFIGS, ViewsConfig, OnPolicyConfig),
-        *(DivergenceOptions, MixtureSchedule, TransferWeightSchedule, SelectionOptions),
-    )
-    for name in config.__annotations__
-    if name != "seed"  # fairseq's, which some of its tasks pass on as ours do
+
+
+def _own_options(configs: Iterable[type]) -> set[str]:
+    """What dataclasses have from this package, and not from fairseq's that they extend."""
+    package = ka_fairseq.__name__
+    return {
+        name
+        for config in configs
+        for base in config.__mro__
+        if base.__module__.partition(".")[0] == package
+        for name in base.__annotations__
+        if name != "seed"  # fairseq's, which some of its tasks pass on as ours do
+    }
+
+
+OWN_CRITERIONS = {
+    name for name, config in CRITERION_DATACLASS_REGISTRY.items() if _own_options([config])
 }
+OWN_OPTIONS = _own_options(
+    [*CRITERION_DATACLASS_REGISTRY.values(), *TASK_DATACLASS_REGISTRY.values()]
+)
 FOLDERS = ("data", "save_dir", "finetune_from_model", "user_dir")
 """Options that name folders and files of the machine that the model was trained on."""
 
@@ -103,14 +106,15 @@ def load(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _plain_config(cfg: DictConfig) -> dict[str, Any]:
     plain = _plain(OmegaConf.to_container(cfg))
-    if plain["task"].get("_name") not in PLAIN_TASKS:
+    task = plain["task"].get("_name")
+    if task not in PLAIN_TASKS and plain["criterion"].get("_name") not in OWN_CRITERIONS:
         return plain
     # fairseq-train keeps the whole command line once more beside the model's own options.
     for section in ("task", "criterion", "model"):
         plain[section] = {k: v for k, v in plain[section].items() if k not in OWN_OPTIONS}
     for option in ("task", "criterion", "user_dir"):
         plain["model"].pop(option, None)
-    plain["task"]["_name"] = PLAIN_TASKS[plain["task"]["_name"]]
+    plain["task"]["_name"] = PLAIN_TASKS.get(task, task)
     plain["criterion"]["_name"] = PLAIN_CRITERION
     plain["common"]["user_dir"] = None
     return plain

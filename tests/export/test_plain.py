@@ -1,11 +1,13 @@
 """Exported checkpoints, in a fairseq that knows nothing of this package."""
 
+import dataclasses
 import re
 import subprocess
 import sys
 
 import pytest
 import torch
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 
 from ka_fairseq.errors import UserError
 from ka_fairseq.export import export
@@ -42,6 +44,32 @@ def test_the_weights_stay_and_the_rest_goes(files):
     assert files[1].stat().st_size < 0.5 * files[0].stat().st_size
     assert "teacher" not in str(after["cfg"])
     assert after["cfg"]["criterion"]["label_smoothing"] == 0.1
+
+
+def takes(config):
+    """Whether the criterion that a configuration names, of plain fairseq, has all its options."""
+    criterion = dict(config["criterion"])
+    known = CRITERION_DATACLASS_REGISTRY[criterion.pop("_name")]
+    return known.__module__.startswith("fairseq.") and criterion.keys() <= {
+        option.name for option in dataclasses.fields(known)
+    }
+
+
+def test_fairseqs_own_criterion_takes_the_options(files):
+    before, after = (torch.load(file, weights_only=False)["cfg"] for file in files)
+    assert takes(after) and not takes(before)
+
+
+def test_a_model_without_a_teacher_forgets_the_chunks(teacher_file, tmp_path):
+    state = torch.load(teacher_file, weights_only=False)
+    state["cfg"]["criterion"] |= {"_name": "chunked_cross_entropy", "loss_chunk_tokens": 64}
+    state["cfg"]["common"]["user_dir"] = str(USER_DIR)
+    torch.save(state, tmp_path / "chunked.pt")
+    assert not takes(state["cfg"])
+    export(tmp_path / "chunked.pt", tmp_path / "exported.pt")
+    after = torch.load(tmp_path / "exported.pt", weights_only=True)["cfg"]
+    assert takes(after) and after["task"]["_name"] == "translation"
+    assert after["common"]["user_dir"] is None
 
 
 def test_half_of_it_names_no_folder(files, tmp_path):
