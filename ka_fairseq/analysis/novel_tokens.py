@@ -60,7 +60,7 @@ def count_novel(best: np.ndarray, seen: np.ndarray) -> tuple[int, np.ndarray]:
     """
     # A token at a position as one number: no vocabulary has 2^32 types.
     position = np.arange(len(best), dtype=np.int64)[:, np.newaxis] << 32
-    novel = np.setdiff1d(position + best, seen)
+    novel = np.setdiff1d((position + best).ravel(), seen, assume_unique=True)
     return len(novel), np.concatenate([seen, novel])
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from ka_fairseq.analysis import agreement, entropy, novel_tokens, top_tokens
 from ka_fairseq.analysis.forced import Corpus
 from ka_fairseq.analysis.runs import Run, find_run
-from pipeline import files, plots, state
+from pipeline import files, parallel, plots, state
+from pipeline.progress import bar
 from pipeline.settings import Pair
 from pipeline.stage import Stage
 
@@ -83,31 +87,95 @@ def analyse(pair: Pair) -> Analysis | None:
     )
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What the figures and tables are made of, and where they go.
+
+    Attributes:
+        folder: theirs.
+        bin_dir: the text.
+        languages: its source and target.
+        learner: what the runs start from.
+        teacher: the checkpoint.
+        runs: by model.
+        learners: by what figures call them: the checkpoints that are compared with the teacher.
+        styles: of the lines, by the same names.
+    """
+
+    folder: Path
+    bin_dir: Path
+    languages: tuple[str, str]
+    learner: Path
+    teacher: str
+    runs: dict[str, Run]
+    learners: dict[str, Path]
+    styles: dict[str, dict[str, Any]]
+
+    def corpus(self, split: str) -> Corpus:
+        return Corpus.open(self.bin_dir, split, self.learner, self.languages)
+
+
 def _compute(pair: Pair, names: dict[str, str], target: Path) -> dict[str, Any]:
+    """Make all of it, as many parts at a time as there are cores: nothing runs beside it."""
+    learner = pair.best_checkpoint("learner")
     with files.written_whole(target) as folder:
         folder.mkdir()
-        start = pair.best_checkpoint("learner")
-        runs = {name: find_run(names[name], pair.model_dir(name), start) for name in names}
-        teacher = str(pair.best_checkpoint("teacher"))
-        valid = Corpus.open(pair.bin_dir, "valid", start, pair.languages)
-        frame = entropy.entropy(valid, list(runs.values()), teacher)
-        _keep(frame, folder / "entropy")
-        styles = plots.styles(pair.models)
-        entropy.plot_entropy(frame, folder / "entropy", styles)
-
-        train = Corpus.open(pair.bin_dir, "train", start, pair.languages)
-        frame = novel_tokens.novel_tokens(train, list(runs.values()), **NOVEL_TOKENS)
-        _keep(frame, folder / "novel_tokens")
-        novel_tokens.plot_novel_tokens(
-            frame, folder / "novel_tokens", NOVEL_TOKENS["top_k"], styles
+        work = _Work(
+            folder,
+            pair.bin_dir,
+            pair.languages,
+            learner,
+            str(pair.best_checkpoint("teacher")),
+            {name: find_run(names[name], pair.model_dir(name), learner) for name in names},
+            {"learner": learner, **{names[name]: pair.best_checkpoint(name) for name in names}},
+            plots.styles(pair.models),
         )
-
-        learners = {names[name]: pair.best_checkpoint(name) for name in names}
-        learners = {"learner": start, **learners}
-        _keep(agreement.agreement(valid, learners, teacher).summary, folder / "agreement")
-        compared = [runs[name] for name in COMPARED if name in runs]
-        files.write_json(folder / "examples.json", _examples(valid, compared))
+        parts = [(part, work) for part in (_entropy, _novel_tokens, _agreement, _places)]
+        processes = min(len(parts), parallel.cores())
+        settings = (parallel.cores() // processes, pair.log("analysis"))
+        done = parallel.ordered_map(
+            _make, parts, initializer=_set_up, initargs=settings, processes=processes, fresh=True
+        )
+        for _ in bar(done, title="analysis", total=len(parts), unit="part"):
+            pass
     return {}
+
+
+def _set_up(threads: int, log: Path) -> None:
+    """Prepare a process for its parts; what they print goes where that of other stages goes."""
+    torch.set_num_threads(threads)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr = log.open("a", encoding="utf-8")
+    logging.getLogger().setLevel(logging.WARNING)  # as above
+
+
+def _make(part: tuple[Callable[[_Work], None], _Work]) -> None:
+    function, work = part
+    function(work)
+
+
+def _entropy(work: _Work) -> None:
+    frame = entropy.entropy(work.corpus("valid"), list(work.runs.values()), work.teacher)
+    _keep(frame, work.folder / "entropy")
+    entropy.plot_entropy(frame, work.folder / "entropy", work.styles)
+
+
+def _novel_tokens(work: _Work) -> None:
+    runs = list(work.runs.values())
+    frame = novel_tokens.novel_tokens(work.corpus("train"), runs, **NOVEL_TOKENS)
+    path = work.folder / "novel_tokens"
+    _keep(frame, path)
+    novel_tokens.plot_novel_tokens(frame, path, NOVEL_TOKENS["top_k"], work.styles)
+
+
+def _agreement(work: _Work) -> None:
+    tables = agreement.agreement(work.corpus("valid"), work.learners, work.teacher)
+    _keep(tables.summary, work.folder / "agreement")
+
+
+def _places(work: _Work) -> None:
+    compared = [work.runs[name] for name in COMPARED if name in work.runs]
+    files.write_json(work.folder / "examples.json", _examples(work.corpus("valid"), compared))
 
 
 def _keep(frame: pd.DataFrame, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import itertools
+import multiprocessing
 import os
 import threading
 import time
@@ -35,6 +36,7 @@ def ordered_map(
     initializer: Callable[..., None] | None = None,
     initargs: tuple[Any, ...] = (),
     processes: int | None = None,
+    fresh: bool = False,
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for each item, in the order of the items.
 
@@ -47,6 +49,8 @@ def ordered_map(
         initializer: called once in each process.
         initargs: its arguments.
         processes: as many as there are cores by default.
+        fresh: they import everything anew, as a copy of a process that has used torch's threads or
+            a GPU may not use them.
 
     Raises:
         PipelineError: a process was killed.
@@ -54,7 +58,10 @@ def ordered_map(
     processes = processes or cores()
     items = iter(items)
     with concurrent.futures.ProcessPoolExecutor(
-        processes, initializer=_start, initargs=(os.getpid(), initializer, initargs)
+        processes,
+        multiprocessing.get_context("spawn" if fresh else None),
+        initializer=_start,
+        initargs=(os.getpid(), initializer, initargs),
     ) as pool:
         waiting: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
         try:

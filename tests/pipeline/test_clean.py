@@ -150,6 +150,14 @@ def test_the_order_stays_and_little_is_read_ahead():
     assert list(results) == list(range(6, 2000, 2))
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_fresh_process_is_no_copy_of_this_one(monkeypatch, fresh):
+    monkeypatch.setitem(os.environ, "HERE_ALONE", "")  # inherited by both
+    monkeypatch.setattr(os, "environ", {})  # of a copy alone
+    results = parallel.ordered_map(os.getenv, ["HERE_ALONE"], processes=1, fresh=fresh)
+    assert list(results) == ([""] if fresh else [None])
+
+
 def test_a_killed_worker_is_one_line():
     with pytest.raises(PipelineError, match=r"killed \(too little memory\?\)"):
         list(parallel.ordered_map(os._exit, [1], processes=1))
