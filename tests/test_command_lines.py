@@ -2,12 +2,17 @@
 
 import re
 import shutil
+from functools import partial
 
 import pytest
 import torch
 import yaml
 
-from tests.support import USER_DIR, records, run, same_weights, train, weights
+from tests import support
+from tests.support import USER_DIR, records, same_weights, weights
+
+run = partial(support.run, as_typed=True)
+train = partial(support.train, as_typed=True)
 
 pytestmark = pytest.mark.slow
 # Fairseq's own code is at work in these most: CI has the time for them with 0.12.2 too.
