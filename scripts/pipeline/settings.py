@@ -233,12 +233,17 @@ def load(
         text={**pair.text, **less.get("text", {})},
         segmentation={**pair.segmentation, **less.get("segmentation", {})},
         training={**pair.training, **shorter},
-        finetuning={
-            **pair.finetuning,
-            **{key: shorter[key] for key in pair.finetuning if key in shorter},
-        },
+        finetuning=_shortened(pair.finetuning, shorter),
+        models=tuple(
+            replace(model, settings=_shortened(model.settings, shorter)) for model in pair.models
+        ),
         translate=_translate(content.get("translate"), less.get("translate")),
     )
+
+
+def _shortened(changes: Mapping[str, Any], shorter: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what some models change of their configs, with the quick values of it."""
+    return {key: shorter.get(key, value) for key, value in changes.items()}
 
 
 def check_tests(names: Iterable[Any], where: str) -> None:

@@ -60,10 +60,18 @@ def test_what_is_said_of_all_of_fine_tunings_and_of_one(load):
         assert f"optimization.max_update={found[training.name]}" in given
 
 
-def test_quick_is_quicker_than_both(load):
-    given = {"optimization.max_update": 1000}
-    pair = load(quick=True, configs=str(DEMO), training=given, finetuning=given)
-    assert updates(pair)["learner"] == updates(pair)["kd"] == 30
+def test_quick_is_quicker_than_all(load):
+    given = {"optimization.max_update": 1000, "dataset.max_tokens": 77}
+    models = {"ka": {"settings": given}}
+    pair = load(quick=True, configs=str(DEMO), training=given, finetuning=given, models=models)
+    assert set(updates(pair).values()) == {30}
+    assert resolved(pair)["ka"]["dataset.max_tokens"] == 77
+
+
+@pytest.mark.parametrize("pair", ["demo", "texts/multi30k_de_en", "texts/iwslt14_ted_de_en"])
+def test_no_model_of_a_pair_is_slow_when_it_is_to_be_quick(pair, tmp_path):
+    quick = settings.load(settings.CONFIGS / pair, tmp_path, quick=True)
+    assert set(updates(quick).values()) == {30}
 
 
 @pytest.mark.parametrize(
