@@ -9,8 +9,8 @@ import torch
 
 from ka_fairseq.errors import UserError
 from ka_fairseq.export import convert, export
-from tests.export.untrained import write_checkpoint
 from tests.support import make_batch, make_model, make_task, run, train, weights
+from tests.untrained import write_checkpoint
 
 # Options of fairseq-train for models that differ in all that may matter.
 ARCHITECTURES = {

@@ -18,8 +18,8 @@ from ka_fairseq.errors import UserError
 from ka_fairseq.export import export_folder
 from ka_fairseq.export.__main__ import main
 from ka_fairseq.translate import Translator
-from tests.export.untrained import write_checkpoint
 from tests.support import DEMO_TEACHER, ROOT, TEXT, USER_DIR, command_line, run
+from tests.untrained import write_checkpoint
 
 SENTENCES = (TEXT / "test.de").read_text(encoding="utf-8").splitlines()
 DICTIONARIES = (DEMO_TEACHER / "dict.txt",) * 2

@@ -85,6 +85,7 @@ def test_a_release_without_some_of_the_years(small):
     assert prepare.run(pair)["pairs"] == {"train": 60, "valid": 6, "test": 5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [WMT, IWSLT])
 def test_binarize(small, name):
     pair = small(name)
@@ -185,6 +186,7 @@ def test_a_truncated_archive_is_found_out(small, monkeypatch, capsys):
     assert "is cut off" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "broken"),
     [

@@ -8,7 +8,8 @@ from ka_fairseq.errors import UserError
 from ka_fairseq.loss.positions import target_rows
 from ka_fairseq.loss.projection import Logits, Projection
 from ka_fairseq.teacher.frozen import DTYPES, FrozenTeacher
-from tests.support import make_batch, make_task, train
+from tests.support import make_batch, make_task
+from tests.untrained import write_checkpoint
 
 ALL = slice(None)
 
@@ -60,8 +61,8 @@ def test_it_is_frozen(task, teacher_file):
 
 
 def test_several_teachers_average_their_probabilities(task, teacher_file, binarized, tmp_path):
-    train(binarized, tmp_path, "--criterion", "label_smoothed_cross_entropy", "--seed", 7)
-    second = tmp_path / "checkpoint_best.pt"
+    second = tmp_path / "second.pt"
+    write_checkpoint(binarized, second)
     batch = make_batch(task)
     rows = rows_of(task, batch)
     ensemble = FrozenTeacher.load(f"{teacher_file}:{second}", task)
@@ -85,10 +86,10 @@ OTHER_ARCHITECTURES = {
 
 @pytest.mark.parametrize("arch", OTHER_ARCHITECTURES)
 def test_other_architectures(binarized, tmp_path, arch):
-    options = ("--task", "translation", "--criterion", "cross_entropy", "--max-update", 2)
-    train(binarized, tmp_path, *options, "--arch", arch, *OTHER_ARCHITECTURES[arch].split())
+    path = tmp_path / "teacher.pt"
+    write_checkpoint(binarized, path, "--arch", arch, *OTHER_ARCHITECTURES[arch].split())
     task, _ = make_task(binarized, "--max-source-positions", 500, "--max-target-positions", 500)
-    teacher = FrozenTeacher.load(str(tmp_path / "checkpoint_best.pt"), task)
+    teacher = FrozenTeacher.load(str(path), task)
     batch = make_batch(task)
     rows = rows_of(task, batch)
     output = teacher.answer(batch["net_input"], rows)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ka_fairseq.errors import UserError
-from tests.support import make_batch, make_model, make_task, train
+from tests.support import make_batch, make_model, make_task
+from tests.untrained import write_checkpoint
 
 CRITERIONS = {
     "forward_kl": (),
@@ -264,14 +265,12 @@ def test_a_damaged_answer_is_given_anew(make, tmp_path, caplog):
 
 
 def test_a_teacher_without_a_plain_projection(binarized, tmp_path):
-    plain = ("--task", "translation", "--criterion", "adaptive_loss")
-    adaptive = ("--adaptive-softmax-cutoff", "20,60", "--ddp-backend", "legacy_ddp")
-    train(binarized, tmp_path, *plain, *adaptive, "--max-update", 1)
+    path = tmp_path / "adaptive.pt"
+    write_checkpoint(binarized, path, "--adaptive-softmax-cutoff", "20,60")
     task, cfg = make_task(
         binarized,
         *("--task", "translation_with_teacher", "--criterion", "forward_kl"),
-        *("--teacher-path", tmp_path / "checkpoint_last.pt"),
-        *("--teacher-cache", tmp_path / "cache"),
+        *("--teacher-path", path, "--teacher-cache", tmp_path / "cache"),
     )
     with pytest.raises(UserError, match="TransformerModel with its options is none"):
         task.build_criterion(cfg.criterion)
