@@ -46,8 +46,8 @@ def run(
     python: str = sys.executable,
     as_typed: bool = False,
 ) -> subprocess.CompletedProcess:
-    """Run a fairseq command, with this Python by :func:`quick_line` unless as users type it."""
-    quick = python == sys.executable and not as_typed
+    """Run a command; one of fairseq's by :func:`quick_line`, unless as users type it."""
+    quick = python == sys.executable and command.startswith("fairseq-") and not as_typed
     result = subprocess.run(
         quick_line(command, *arguments)
         if quick
