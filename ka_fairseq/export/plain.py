@@ -107,7 +107,8 @@ def load(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _plain_config(cfg: DictConfig) -> dict[str, Any]:
     plain = _plain(OmegaConf.to_container(cfg))
     task = plain["task"].get("_name")
-    if task not in PLAIN_TASKS and plain["criterion"].get("_name") not in OWN_CRITERIONS:
+    criterion = plain.get("criterion") or {}  # an old checkpoint may name none
+    if task not in PLAIN_TASKS and criterion.get("_name") not in OWN_CRITERIONS:
         return plain
     # fairseq-train keeps the whole command line once more beside the model's own options.
     for section in ("task", "criterion", "model"):

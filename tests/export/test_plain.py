@@ -72,6 +72,15 @@ def test_a_model_without_a_teacher_forgets_the_chunks(teacher_file, tmp_path):
     assert after["common"]["user_dir"] is None
 
 
+def test_a_plain_model_without_a_criterion_stays_as_it_is(teacher_file, tmp_path):
+    state = torch.load(teacher_file, weights_only=False)
+    state["cfg"]["criterion"] = None
+    torch.save(state, tmp_path / "old.pt")
+    export(tmp_path / "old.pt", tmp_path / "exported.pt")
+    after = torch.load(tmp_path / "exported.pt", weights_only=True)["cfg"]
+    assert after["criterion"] is None and after["task"]["_name"] == "translation"
+
+
 def test_half_of_it_names_no_folder(files, tmp_path):
     target = tmp_path / "half.pt"
     export(files[0], target, half=True, folders=False)
