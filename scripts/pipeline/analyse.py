@@ -116,7 +116,7 @@ class _Work:
 
 
 def _compute(pair: Pair, names: dict[str, str], target: Path) -> dict[str, Any]:
-    """Make all of it, as many parts at a time as there are cores: nothing runs beside it."""
+    """Make all of it, several parts at a time."""
     learner = pair.best_checkpoint("learner")
     with files.written_whole(target) as folder:
         folder.mkdir()
@@ -131,14 +131,22 @@ def _compute(pair: Pair, names: dict[str, str], target: Path) -> dict[str, Any]:
             plots.styles(pair.models),
         )
         parts = [(part, work) for part in (_entropy, _novel_tokens, _agreement, _places)]
-        processes = min(len(parts), parallel.cores())
-        settings = (parallel.cores() // processes, pair.log("analysis"))
+        processes = _processes(len(parts))
+        place = (parallel.cores() // processes, pair.log("analysis"))
         done = parallel.ordered_map(
-            _make, parts, initializer=_set_up, initargs=settings, processes=processes, fresh=True
+            _make, parts, initializer=_set_up, initargs=place, processes=processes, fresh=True
         )
         for _ in bar(done, title="analysis", total=len(parts), unit="part"):
             pass
     return {}
+
+
+def _processes(parts: int) -> int:
+    """As many as there are cores, as nothing runs beside it; one on a GPU, which may be too small.
+
+    Each process has the teacher and the learners of its part in memory.
+    """
+    return 1 if torch.cuda.is_available() else min(parts, parallel.cores())
 
 
 def _set_up(threads: int, log: Path) -> None:

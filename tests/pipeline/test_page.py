@@ -276,3 +276,10 @@ def test_models_without_a_checkpoint_of_an_epoch_are_not_analysed(pair):
         files.write_text(pair.best_checkpoint(model), "weights")
         files.write_text(pair.last_checkpoint(model), "weights")
     assert analyse.analyse(pair) is None
+
+
+@pytest.mark.parametrize(("gpu", "expected"), [(False, 2), (True, 1)])
+def test_parts_of_the_analysis_share_cores_and_no_gpu(monkeypatch, gpu, expected):
+    monkeypatch.setattr(analyse.torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(analyse.parallel, "cores", lambda: 2)
+    assert analyse._processes(4) == expected
