@@ -52,7 +52,7 @@ def count_novel(best: np.ndarray, seen: np.ndarray) -> tuple[int, np.ndarray]:
     §5.3). The first epoch has none before it, so that all of its tokens count.
 
     Args:
-        best: the epoch's token indices, shape (positions, k).
+        best: the epoch's token indices, shape (positions, k); those of a position are distinct.
         seen: what this function returned for the epoch before; :data:`NOTHING` for the first.
 
     Returns:
