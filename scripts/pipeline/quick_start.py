@@ -7,10 +7,13 @@ Here those two find them when they call them; whatever is imported later is the 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import importlib.util
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,19 +35,37 @@ class Later(ModuleType):
         return call
 
 
-def import_fairseq() -> None:
-    """Import fairseq, with the modules of `LATER` put off where they are not there already."""
-    put_off = {name: Later(name) for name in LATER if name not in sys.modules}
-    for name, module in put_off.items():
+@contextlib.contextmanager
+def put_off() -> Iterator[None]:
+    """Let stand-ins be imported for the modules of `LATER`, where they are not there already."""
+    modules = {name: Later(name) for name in LATER if name not in sys.modules}
+    for name, module in modules.items():
         parent, _, own = name.rpartition(".")
-        if parent in put_off:
-            setattr(put_off[parent], own, module)
-    sys.modules.update(put_off)
+        if parent in modules:
+            setattr(modules[parent], own, module)
+    sys.modules.update(modules)
     try:
-        importlib.import_module("fairseq")
+        yield
     finally:
-        for name in put_off:
+        for name in modules:
             del sys.modules[name]
+
+
+class FairseqFinder:
+    """Finds fairseq for the import system once, to be executed with `put_off`.
+
+    Not imported here: a command may have to set up logging before fairseq does, as train has.
+    """
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Return how fairseq is loaded, as it is found without this finder."""
+        if name != "fairseq":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec and spec.loader:
+            spec.loader.exec_module = put_off()(spec.loader.exec_module)
+        return spec
 
 
 def main() -> None:
@@ -52,7 +73,7 @@ def main() -> None:
     if not getattr(sys.flags, "safe_path", False):
         sys.path[0] = str(Path.cwd())  # as with -m; this file's folder is no place for modules
     del sys.argv[0]
-    import_fairseq()
+    sys.meta_path.insert(0, FairseqFinder())
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 

@@ -9,7 +9,8 @@ from fairseq.criterions import sentence_prediction
 from pipeline import commands
 
 SHOWN = """
-import json, sys
+import json, logging, sys
+logging.basicConfig(format="%(message)s as this command has it")
 import fairseq
 before = sorted(name for name in ("sklearn", "scipy.stats") if name in sys.modules)
 from fairseq.criterions import sentence_prediction
@@ -18,6 +19,7 @@ score = put_off and put_off([0, 1, 1], [0, 1, 0])
 from sklearn.metrics import f1_score
 print(json.dumps({
     "argv": sys.argv[1:], "name": __name__, "path": sys.path[0], "spec": __spec__.name,
+    "logging": logging.getLogger().handlers[0].formatter._fmt,
     "before": before, "score": score, "own": f1_score([0, 1, 1], [0, 1, 0]),
 }))
 """
@@ -43,6 +45,7 @@ def test_all_but_scikit_learn_is_there(folder):
     imports = hasattr(sentence_prediction, "f1_score")  # not in fairseq 0.12.2
     assert (quick.pop("before"), usual.pop("before")) == ([], ["scipy.stats", "sklearn"] * imports)
     assert quick == usual
+    assert quick["logging"] == "%(message)s as this command has it"
     assert quick["argv"] == ["--an", "option"] and quick["name"] == "__main__"
     assert quick["path"] == str(folder) and quick["spec"] == "shown"
 
