@@ -113,7 +113,8 @@ def train_together(
         watch: a function of a module; each process is inside of what it returns.
     """
     forking = multiprocessing.get_context("forkserver")
-    forking.set_forkserver_preload(["fairseq_cli.train", "tests.support"])
+    # PyTorch's compiler, too: the first optimizer of a process imports it.
+    forking.set_forkserver_preload(["fairseq_cli.train", "torch._dynamo", "tests.support"])
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder, str(number)) for number in range(len(option_lists))]
         processes = [

@@ -1,10 +1,11 @@
-"""What runs by quick_start.py is what runs by -m, but for what fairseq imports for sounds."""
+"""What runs by quick_start.py is what runs by -m, but for what it puts off."""
 
 import json
 import subprocess
 import sys
 
 import pytest
+import torch
 from fairseq.criterions import sentence_prediction
 from pipeline import commands
 
@@ -24,30 +25,62 @@ print(json.dumps({
 }))
 """
 
+COMPILED = """
+import gc, json, sys
+import fairseq, torch
+collects = gc.isenabled()
+x = torch.nn.Parameter(torch.ones(3))
+optimizer = torch.optim.Adam([x], lr=0.1)
+x.square().sum().backward()
+optimizer.step()
+before = "torch._dynamo.eval_frame" in sys.modules
 
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "shown.py").write_text(SHOWN, encoding="utf-8")
-    return tmp_path
+@torch._disable_dynamo
+def left_alone(y):
+    return y + 1
+left_alone(x)
+graphs = []
+def backend(graph, inputs):
+    graphs.append(len(graph.graph.nodes))
+    return graph.forward
+compiled = torch.compile(lambda y: left_alone(y * 2) * 3, backend=backend)
+print(json.dumps({
+    "before": before, "collects": collects, "x": x.tolist(), "compiled": compiled(x).tolist(),
+    "graphs": graphs, "limit": torch._dynamo.config.recompile_limit > 0,
+    "after": "torch._dynamo.eval_frame" in sys.modules, "name": torch._dynamo.__spec__.name,
+}))
+"""
 
 
-def shown(folder, start):
+def shown(tmp_path, start, program):
+    (tmp_path / "shown.py").write_text(program, encoding="utf-8")
     command = (
         [*start, "shown", "--an", "option"] if start[-1] == "-m" else [*start, "--an", "option"]
     )
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     return json.loads(found.stdout)
 
 
-def test_all_but_scikit_learn_is_there(folder):
-    quick = shown(folder, commands.fairseq_module("shown"))
-    usual = shown(folder, [sys.executable, "-m"])
+def test_all_but_scikit_learn_is_there(tmp_path):
+    quick = shown(tmp_path, commands.fairseq_module("shown"), SHOWN)
+    usual = shown(tmp_path, [sys.executable, "-m"], SHOWN)
     imports = hasattr(sentence_prediction, "f1_score")  # not in fairseq 0.12.2
     assert (quick.pop("before"), usual.pop("before")) == ([], ["scipy.stats", "sklearn"] * imports)
     assert quick == usual
     assert quick["logging"] == "%(message)s as this command has it"
     assert quick["argv"] == ["--an", "option"] and quick["name"] == "__main__"
-    assert quick["path"] == str(folder) and quick["spec"] == "shown"
+    assert quick["path"] == str(tmp_path) and quick["spec"] == "shown"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(torch, "_disable_dynamo"), reason="this PyTorch marks nothing")
+def test_the_compiler_is_there_once_something_asks_for_it(tmp_path):
+    quick = shown(tmp_path, commands.fairseq_module("shown"), COMPILED)
+    usual = shown(tmp_path, [sys.executable, "-m"], COMPILED)
+    assert (quick.pop("before"), usual.pop("before")) == (False, True)
+    assert quick == usual
+    assert quick["collects"] and quick["after"] and quick["name"] == "torch._dynamo"
+    assert len(quick["graphs"]) == 2  # what lies between them is left alone
 
 
 def test_a_module_that_is_missing_is_told(tmp_path):
