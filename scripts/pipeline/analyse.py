@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ EXAMPLES = 3
 # The paper takes 2,000 pairs; a quarter of them shows the same in a quarter of the time, and
 # `python -m ka_fairseq.analysis novel-tokens` takes as many as one likes.
 NOVEL_TOKENS = {"sentences": 500, "top_k": 16}
+# Sentences of validation with which a part takes as long as a process that starts.
+FEW = 200
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class _Work:
         runs: by model.
         learners: by what figures call them: the checkpoints that are compared with the teacher.
         styles: of the lines, by the same names.
+        log: gets what they print.
     """
 
     folder: Path
@@ -110,9 +113,13 @@ class _Work:
     runs: dict[str, Run]
     learners: dict[str, Path]
     styles: dict[str, dict[str, Any]]
+    log: Path
 
     def corpus(self, split: str) -> Corpus:
         return Corpus.open(self.bin_dir, split, self.learner, self.languages)
+
+
+_Part = tuple[Callable[[_Work], None], _Work]
 
 
 def _compute(pair: Pair, names: dict[str, str], target: Path) -> dict[str, Any]:
@@ -129,37 +136,52 @@ def _compute(pair: Pair, names: dict[str, str], target: Path) -> dict[str, Any]:
             {name: find_run(names[name], pair.model_dir(name), learner) for name in names},
             {"learner": learner, **{names[name]: pair.best_checkpoint(name) for name in names}},
             plots.styles(pair.models),
+            pair.log("analysis"),
         )
         parts = [(part, work) for part in (_entropy, _novel_tokens, _agreement, _places)]
-        processes = _processes(len(parts))
-        place = (parallel.cores() // processes, pair.log("analysis"))
-        done = parallel.ordered_map(
-            _make, parts, initializer=_set_up, initargs=place, processes=processes, fresh=True
-        )
-        for _ in bar(done, title="analysis", total=len(parts), unit="part"):
+        validated = files.read_lines(pair.text_dir / f"valid.{pair.languages[0]}")
+        for _ in bar(
+            _made(parts, _processes(len(parts), len(validated))),
+            title="analysis",
+            total=len(parts),
+            unit="part",
+        ):
             pass
     return {}
 
 
-def _processes(parts: int) -> int:
-    """As many as there are cores, as nothing runs beside it; one on a GPU, which may be too small.
+def _made(parts: list[_Part], processes: int) -> Iterator[None]:
+    """Make the parts, as they are asked for or in other processes."""
+    if processes == 1:
+        return map(_make, parts)
+    threads = parallel.cores() // processes
+    return parallel.ordered_map(
+        _make, parts, initializer=_set_up, initargs=(threads,), processes=processes, fresh=True
+    )
 
-    Each process has the teacher and the learners of its part in memory.
+
+def _processes(parts: int, validated: int) -> int:
+    """As many as there are cores, as nothing runs beside it.
+
+    One on a GPU, as each has the teacher and the learners of its part in memory, and one for a
+    small validation set.
     """
-    return 1 if torch.cuda.is_available() else min(parts, parallel.cores())
+    if torch.cuda.is_available() or validated < FEW:
+        return 1
+    return min(parts, parallel.cores())
 
 
-def _set_up(threads: int, log: Path) -> None:
-    """Prepare a process for its parts; what they print goes where that of other stages goes."""
+def _set_up(threads: int) -> None:
     torch.set_num_threads(threads)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stderr = log.open("a", encoding="utf-8")
     logging.getLogger().setLevel(logging.WARNING)  # as above
 
 
-def _make(part: tuple[Callable[[_Work], None], _Work]) -> None:
+def _make(part: _Part) -> None:
+    """Make a part; what it prints goes where that of other stages goes."""
     function, work = part
-    function(work)
+    work.log.parent.mkdir(parents=True, exist_ok=True)
+    with work.log.open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+        function(work)
 
 
 def _entropy(work: _Work) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.support import ROOT, TEXT
+from tests.support import ROOT, TEXT, quick_line
 
 NAME = 'größe 1, "d\'été"'
 # Small enough for a test; two epochs and a bit, and records that straddle the epochs' ends.
@@ -126,8 +126,7 @@ class Project:
         flags = ["--cpu", "--share-all-embeddings"]
         flags += ["--encoder-normalize-before", "--decoder-normalize-before"]
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        program = Path(sys.executable).with_name("fairseq-train")
-        return [str(word) for word in (program, self.run_dir / "bin", *flags, *words)]
+        return quick_line("fairseq-train", self.run_dir / "bin", *flags, *words)
 
     def fine_tune(self, folder: Path, **env: str) -> str:
         """Run that to its end, and return what it printed."""

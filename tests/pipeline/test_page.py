@@ -278,8 +278,10 @@ def test_models_without_a_checkpoint_of_an_epoch_are_not_analysed(pair):
     assert analyse.analyse(pair) is None
 
 
-@pytest.mark.parametrize(("gpu", "expected"), [(False, 2), (True, 1)])
-def test_parts_of_the_analysis_share_cores_and_no_gpu(monkeypatch, gpu, expected):
+@pytest.mark.parametrize(
+    ("gpu", "validated", "expected"), [(False, 500, 2), (True, 500, 1), (False, 80, 1)]
+)
+def test_parts_of_the_analysis_share_cores_and_no_gpu(monkeypatch, gpu, validated, expected):
     monkeypatch.setattr(analyse.torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(analyse.parallel, "cores", lambda: 2)
-    assert analyse._processes(4) == expected
+    assert analyse._processes(4, validated) == expected
