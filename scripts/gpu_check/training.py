@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline import training_log
+from pipeline import commands, training_log
 from pipeline.settings import REPOSITORY, USER_DIR
 from tabulate import tabulate
 
@@ -47,7 +47,8 @@ def prepare(job: Job) -> Findings:
     train, valid = ("valid", "test") if job.setting.quick else ("train", "valid")
     job.run(
         "preprocess",
-        *("-m", "fairseq_cli.preprocess", "-s", source, "-t", target, "--joined-dictionary"),
+        *_start("fairseq_cli.preprocess"),
+        *("-s", source, "-t", target, "--joined-dictionary"),
         *("--trainpref", TEXT / train, "--validpref", TEXT / valid, "--thresholdsrc", 3),
         *("--destdir", work / "data"),
     )
@@ -83,7 +84,7 @@ def run(job: Job, precision: str) -> Findings:
     }
     errors = []
     if precision == "amp" or not job.setting.quick:  # a process more, and amp's is the risk
-        built = job.run("cache", "-m", "ka_fairseq.cache", "build", *_common(job), *cached)
+        built = job.run("cache", *_start("ka_fairseq.cache"), "build", *_common(job), *cached)
         errors += not_filled(built.read_text(encoding="utf-8"))
     records = {name: training_log.read(log) for name, log in logs.items()}
     rows = compare(records, precision)
@@ -119,8 +120,12 @@ def _common(job: Job) -> list[object]:
 
 def _train(job: Job, model: str, *options: object, step: str = "") -> Path:
     folder = job.setting.work / (model if model == "teacher" else f"{job.name}-{model}")
-    command = ("-m", "fairseq_cli.train", *_common(job), "--save-dir", folder, *options)
+    command = (*_start("fairseq_cli.train"), *_common(job), "--save-dir", folder, *options)
     return job.run(step or model, *command)
+
+
+def _start(module: str) -> list[str]:
+    return commands.fairseq_module(module)[1:]  # the job names Python itself
 
 
 # -- what is checked -------------------------------------------------------------------------------

@@ -86,8 +86,8 @@ def test_a_student_by_its_preset_is_trained_and_exported(finished):
     configs = shutil.copytree(finished.configs, finished.home / "configs with a preset")
     pair = configs / "pair.yaml"
     content = yaml.safe_load(pair.read_text(encoding="utf-8"))
-    settings = {"optimization.max_update": 2}
-    content["models"]["small"] = {"config": "learner", "student": "tiny", "settings": settings}
+    content["models"]["small"] = {"config": "learner", "student": "tiny"}
+    content["quick"]["training"]["optimization.max_update"] = 2
     pair.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
     words = small.command("small", "export.small")
     words[words.index(str(finished.configs))] = str(configs)
