@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline import devices, settings
+from pipeline import devices, quick_start, settings
 from pipeline.devices import Slot
 from pipeline.errors import PipelineError, describe
 from pipeline.train import Training
 
 # Before fairseq is imported, which sets logging up to show everything.
 logging.basicConfig(level=logging.WARNING)
+quick_start.install()
 
 # What fairseq's own code makes torch and Hydra say, and no user of it can change.
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")

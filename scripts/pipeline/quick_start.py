@@ -118,12 +118,18 @@ def _execute(execute: Callable[[ModuleType], None], fairseq: ModuleType) -> None
     gc.enable()
 
 
+def install() -> None:
+    """Have fairseq come sooner in this process, where it is not there yet."""
+    if "fairseq" not in sys.modules:
+        sys.meta_path.insert(0, FairseqFinder())
+
+
 def main() -> None:
     """Run the module that the command line names, with the rest of the command line."""
     if not getattr(sys.flags, "safe_path", False):
         sys.path[0] = str(Path.cwd())  # as with -m; this file's folder is no place for modules
     del sys.argv[0]
-    sys.meta_path.insert(0, FairseqFinder())
+    install()
     gc.disable()  # until fairseq is there
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
