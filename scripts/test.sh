@@ -13,7 +13,7 @@ export PATH="$venv/bin:$PATH"
 
 ruff check .
 ruff format --check .
-shellcheck scripts/*.sh examples/*.sh examples/slurm/*.sbatch .ci/run
+shellcheck scripts/*.sh examples/*.sh examples/slurm/*.sbatch .ci/run tests/quick/fairseq-train
 # Two files at a time, each with a thread: most of a test's time is one process that starts. In the order
 # of tests/conftest.py, the longest first; the slowest ten are named at the end.
 export OMP_NUM_THREADS=1

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
-from tests.support import ROOT
+from tests.support import ROOT, quick_path
 
 PAGES = sorted({ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")})
 SCRIPTS = re.compile(r"(?:\./)?scripts/(pipeline|compare|sweep|engines|gpu_check)\.sh\b")
@@ -39,14 +38,13 @@ def run_block(block: str, folder: Path, *smaller: tuple[str, str]) -> str:
     for long, short in smaller:
         assert long in block, f"no {long!r} in:\n{block}"
         block = block.replace(long, short)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     result = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PATH": quick_path(), "OMP_NUM_THREADS": "1"},
     )
     assert result.returncode == 0, f"{block}\n{result.stdout[-2000:]}\n{result.stderr[-3000:]}"
     return result.stdout

@@ -39,6 +39,13 @@ def quick_line(command: str, *arguments: object) -> list[str]:
     return [*commands.fairseq_module(f"fairseq_cli.{module}"), *map(str, arguments)]
 
 
+def quick_path() -> str:
+    """A search path on which fairseq's commands start so, before the scripts of this Python."""
+    return os.pathsep.join(
+        [str(ROOT / "tests" / "quick"), str(Path(sys.executable).parent), os.environ["PATH"]]
+    )
+
+
 def run(
     command: str,
     *arguments: object,
@@ -63,10 +70,9 @@ def run(
 
 def example(name: str, *words: object, **env: str) -> str:
     """Run a shell script of examples/; return what it printed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     result = subprocess.run(
         ["bash", str(ROOT / "examples" / name), *map(str, words)],
-        env={**os.environ, "PATH": path, **env},
+        env={**os.environ, "PATH": quick_path(), **env},
         check=False,
         capture_output=True,
         text=True,

@@ -9,10 +9,11 @@ import torch
 import yaml
 
 from tests import support
-from tests.support import USER_DIR, records, same_weights, weights
+from tests.support import USER_DIR, records, same_weights, train, weights
 
+# As users type them; of the trainings one is, as all start alike.
 run = partial(support.run, as_typed=True)
-train = partial(support.train, as_typed=True)
+TYPED = "backward_kl"
 
 pytestmark = pytest.mark.slow
 # Fairseq's own code is at work in these most: CI has the time for them with 0.12.2 too.
@@ -23,7 +24,7 @@ CRITERIONS = ("forward_kl", "backward_kl", "jsd_mixture", "topk_kl")
 
 @pytest.fixture(scope="module")
 def fine_tune(binarized, teacher_file, learner_file):
-    def fine_tune(folder, criterion, *arguments, check=True):
+    def fine_tune(folder, criterion, *arguments, **options):
         return train(
             binarized,
             folder,
@@ -31,7 +32,7 @@ def fine_tune(binarized, teacher_file, learner_file):
             *("--criterion", criterion, "--restore-file", learner_file),
             *("--reset-optimizer", "--reset-dataloader", "--reset-meters"),
             *("--reset-lr-scheduler", "--max-update", 20, *arguments),
-            check=check,
+            **options,
         )
 
     return fine_tune
@@ -43,7 +44,7 @@ def fine_tuned(fine_tune, tmp_path_factory):
     results = {}
     for criterion in CRITERIONS:
         folder = tmp_path_factory.mktemp(criterion)
-        results[criterion] = folder, fine_tune(folder, criterion)
+        results[criterion] = folder, fine_tune(folder, criterion, as_typed=criterion == TYPED)
     return results
 
 
@@ -256,7 +257,7 @@ def test_bad_input_is_one_line_before_training(fine_tune, tmp_path, arguments, s
 
 def test_a_task_without_a_teacher_is_one_line_before_training(binarized, tmp_path):
     plain = ("--task", "translation", "--criterion", "forward_kl")
-    result = train(binarized, tmp_path, *plain, check=False)
+    result = train(binarized, tmp_path, *plain, check=False, as_typed=True)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert "use --task translation_with_teacher" in result.stderr.strip().splitlines()[-1]
     assert not list(tmp_path.glob("*.pt"))
