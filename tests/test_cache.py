@@ -7,15 +7,17 @@ import sys
 
 import pytest
 import torch
+from pipeline import commands
 
 from tests.support import ROOT, train
 
 pytestmark = pytest.mark.slow
 
 
-def build(data, *arguments, check=True):
+def build(data, *arguments, check=True, as_typed=False):
+    start = commands.python_module if as_typed else commands.fairseq_module
     result = subprocess.run(
-        [sys.executable, "-m", "ka_fairseq.cache", "build", str(data), *map(str, arguments)],
+        [*start("ka_fairseq.cache"), "build", str(data), *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -40,7 +42,8 @@ def teacher(teacher_file):
 def built(binarized, teacher, tmp_path_factory):
     """A cache of everything, and what the command printed."""
     folder = tmp_path_factory.mktemp("built") / "cache"
-    result = build(binarized, *teacher, "--teacher-cache", folder, "--max-tokens", 800, "--cpu")
+    options = (*teacher, "--teacher-cache", folder, "--max-tokens", 800, "--cpu")
+    result = build(binarized, *options, as_typed=True)
     return folder, answered(result)
 
 
@@ -172,7 +175,7 @@ def test_several_parts_of_the_training_set(binarized, teacher, tmp_path):
 
 
 def test_a_build_without_a_folder(binarized, teacher):
-    result = build(binarized, *teacher, "--cpu", check=False)
+    result = build(binarized, *teacher, "--cpu", check=False, as_typed=True)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
         "error: say where the cache shall be: --teacher-cache DIR"
