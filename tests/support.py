@@ -93,9 +93,15 @@ def train_options(data: Path, save_dir: Path, *arguments: object) -> list[object
     ]
 
 
-def train(data: Path, save_dir: Path, *arguments: object, **options: object):
-    """fairseq-train with :func:`train_options`."""
-    return run("fairseq-train", *train_options(data, save_dir, *arguments), **options)
+def train(
+    data: Path, save_dir: Path, *arguments: object, check: bool = True, **options: object
+) -> subprocess.CompletedProcess:
+    """fairseq-train with :func:`train_options`: by `train_together`, or as options of `run` say."""
+    words = train_options(data, save_dir, *arguments)
+    if options:
+        return run("fairseq-train", *words, check=check, **options)
+    results = train_together(words)
+    return (succeeded(results) if check else results)[0]
 
 
 def language_model(width: int = 32) -> list[object]:
@@ -122,10 +128,11 @@ def train_together(
     # PyTorch's compiler, too: the first optimizer of a process imports it.
     forking.set_forkserver_preload(["fairseq_cli.train", "torch._dynamo", "tests.support"])
     with tempfile.TemporaryDirectory() as folder:
-        logs = [Path(folder, str(number)) for number in range(len(option_lists))]
+        numbers = range(len(option_lists))
+        said = [[Path(folder, f"{number}.{end}") for end in ("out", "err")] for number in numbers]
         processes = [
-            forking.Process(target=_train_here, args=([str(o) for o in options], log, watch))
-            for options, log in zip(option_lists, logs, strict=True)
+            forking.Process(target=_train_here, args=([str(o) for o in options], files, watch))
+            for options, files in zip(option_lists, said, strict=True)
         ]
         try:
             for process in processes:
@@ -137,18 +144,22 @@ def train_together(
                 process.kill()
                 process.join()
         return [
-            subprocess.CompletedProcess(options, process.exitcode, log.read_text("utf-8"), "")
-            for options, process, log in zip(option_lists, processes, logs, strict=True)
+            subprocess.CompletedProcess(
+                options, process.exitcode, *(file.read_text("utf-8") for file in files)
+            )
+            for options, process, files in zip(option_lists, processes, said, strict=True)
         ]
 
 
-def _train_here(options: list[str], log: Path, watch: Callable[[], AbstractContextManager]) -> None:
+def _train_here(
+    options: list[str], said: list[Path], watch: Callable[[], AbstractContextManager]
+) -> None:
     # Not above: importing it sets up logging, which is no business of the tests' own process.
     from fairseq_cli.train import cli_main
 
-    with log.open("wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    for descriptor, path in enumerate(said, start=1):
+        with path.open("wb") as file:
+            os.dup2(file.fileno(), descriptor)
     sys.argv = ["fairseq-train", *options]
     torch.set_num_threads(1)
     with watch():
@@ -159,7 +170,8 @@ def succeeded(results: list[subprocess.CompletedProcess]) -> list[subprocess.Com
     """The results; the test fails where one of the commands did."""
     for result in results:
         if result.returncode:
-            pytest.fail(f"fairseq-train ended with {result.returncode}:\n{result.stdout}")
+            said = result.stdout + result.stderr
+            pytest.fail(f"fairseq-train ended with {result.returncode}:\n{said}")
     return results
 
 

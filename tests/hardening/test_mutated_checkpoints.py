@@ -329,7 +329,7 @@ def test_the_commands_say_it_in_one_line(binarized, teacher_file, tmp_path):
         options("cut off"),
     )
     for result in results:
-        assert result.returncode == 1 and "Traceback" not in result.stdout
-        last = result.stdout.strip().splitlines()[-1]
+        assert result.returncode == 1 and "Traceback" not in result.stderr
+        last = result.stderr.strip().splitlines()[-1]
         assert last.startswith("error: ") and "does not fit its checksum" in last
         assert not records(result, "train_inner")
