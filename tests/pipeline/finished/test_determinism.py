@@ -13,9 +13,9 @@ pytestmark = pytest.mark.slow
 
 
 def test_stages_side_by_side_are_those_one_after_the_other(finished):
-    """From the fine-tunings on: before them one stage waits for the other, or test_killed has both.
+    """From the fine-tunings on: before them, only the teacher and the learner can be side by side.
 
-    That is the teacher beside the learner.
+    These two are so in test_killed.
     """
     again = replace(finished, runs="other runs")
     for name in ("bin", "text", "teacher", "learner"):
