@@ -110,7 +110,7 @@ def test_a_fine_tuned_learner_goes_on_with_anything(fine_tuned, binarized, with_
     assert nll(went_on[1]) == nll(went_on[2]) == nll(went_on[3])
     assert nll(went_on[4])
     assert refused.returncode != 0
-    assert "--reset-optimizer" in refused.stdout
+    assert "--reset-optimizer" in refused.stderr
     assert not nll(refused)
 
 

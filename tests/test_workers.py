@@ -266,7 +266,7 @@ def test_unused_parameters_may_be_looked_for(options, tmp_path):
 
 def test_fully_sharded_is_refused_in_one_line(options, tmp_path):
     [result] = train_together(options("run", "backward_kl", "--ddp-backend", "fully_sharded"))
-    assert result.returncode == 1 and "Traceback" not in result.stdout
-    last = result.stdout.strip().splitlines()[-1]
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("error: --ddp-backend fully_sharded does not work") and "legacy" in last
     assert not list((tmp_path / "run").glob("*.pt"))
