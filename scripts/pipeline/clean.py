@@ -16,7 +16,6 @@ import numpy as np
 
 from pipeline import corpus, parallel
 from pipeline.errors import PipelineError
-from pipeline.moses import Moses
 from pipeline.progress import bar
 
 RawPair = tuple[bytes, bytes]
@@ -212,6 +211,9 @@ class _Worker:
     """The state of one process: tokenizers are slow to make."""
 
     def __init__(self, recipe: Recipe) -> None:
+        # Not above: sacremoses takes a third of a second, which raw text does without.
+        from pipeline.moses import Moses
+
         self.recipe = recipe
         self.tokenizers = [Moses(lang) if recipe.tokenizer else None for lang in recipe.languages]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import runpy
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline import parallel
@@ -162,9 +165,20 @@ class Devices:
 
 def visible_gpus() -> int:
     """Return how many GPUs torch finds on this node."""
+    if not _made_for_gpus():
+        return 0
     import torch  # not above: a second that --help and the stages before the trainings do without
 
     return torch.cuda.device_count()
+
+
+def _made_for_gpus() -> bool:
+    """Whether this torch is a build for GPUs: its version.py says so, and nothing is imported."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return True  # it says itself what is wrong
+    version = runpy.run_path(str(Path(found.origin).with_name("version.py")))
+    return bool(version.get("cuda") or version.get("hip"))
 
 
 def _number(environ: Mapping[str, str], name: str) -> int | None:

@@ -11,7 +11,7 @@ import torch
 from fairseq.dataclass.configs import FairseqConfig
 from fairseq.distributed.utils import infer_init_method
 from omegaconf import OmegaConf
-from pipeline import parallel, stages, state
+from pipeline import devices, parallel, stages, state
 from pipeline.devices import Devices, Slot, slots
 from pipeline.errors import PipelineError
 
@@ -70,6 +70,22 @@ def test_what_fairseq_is_told():
         "distributed_training.distributed_world_size": 8,
         "distributed_training.distributed_port": 29500,
     }
+
+
+def test_torch_is_asked_for_gpus_unless_it_is_built_for_none(monkeypatch):
+    """A build for CPUs is not even imported, which takes a second of every start."""
+    built = {"cuda": None, "hip": None}
+    monkeypatch.setattr(devices.runpy, "run_path", lambda path: built)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert devices.visible_gpus() == 0
+    for name, version in (("cuda", "13.0"), ("hip", "7.0")):
+        monkeypatch.setitem(built, name, version)
+        assert devices.visible_gpus() == 4
+        monkeypatch.setitem(built, name, None)
+
+
+def test_what_this_torch_is_built_for_is_read_from_its_own_file():
+    assert devices._made_for_gpus() == bool(torch.version.cuda or torch.version.hip)
 
 
 @pytest.mark.parametrize(("node", "rank"), [(0, 0), (1, 4)])
