@@ -57,5 +57,13 @@ install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check -
 "${install[@]}" pip || fail "pip could not install the pip that $constraints names"
 # torch on its own first: left to a dependency, pip may choose another build before it reads ours.
 "${install[@]}" torch || fail "pip could not install torch"
-"${install[@]}" -e ".[$extra]" || fail "pip could not install what pyproject.toml asks for"
+# The package, which is built in a folder beside pyproject.toml, then what it asks for: two Pythons
+# may be set up at the same time.
+one_at_a_time=()
+if command -v flock >/dev/null; then
+    one_at_a_time=(flock pyproject.toml)
+fi
+broken="pip could not install what pyproject.toml asks for"
+${one_at_a_time[@]+"${one_at_a_time[@]}"} "${install[@]}" --no-deps -e . || fail "$broken"
+"${install[@]}" "ka-fairseq[$extra]" || fail "$broken"
 printf '%s\n%s\n' "$wanted" "$extra" >"$stamp"

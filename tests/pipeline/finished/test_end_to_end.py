@@ -17,7 +17,8 @@ from pipeline import training_log
 from tests.pipeline.comparing import MODELS
 from tests.pipeline.project import environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.older]
+pytestmark = pytest.mark.slow
+older = pytest.mark.older
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,7 @@ def run(finished):
     return finished.run_dir
 
 
+@older
 def test_the_table_has_every_model(run):
     content = json.loads((run / "report.json").read_text(encoding="utf-8"))
     assert [row["model"] for row in content["models"]] == MODELS
@@ -42,6 +44,7 @@ def test_the_table_has_every_model(run):
         assert (run / f"{figure}.png").stat().st_size > 10_000
 
 
+@older
 def test_the_page_shows_what_the_learners_do(run):
     text = (run / "report.html").read_text(encoding="utf-8")
     for heading in ("Results on the test set", "How sure they are", "Best tokens at one position"):
@@ -51,6 +54,7 @@ def test_the_page_shows_what_the_learners_do(run):
     assert "https://" not in text
 
 
+@older
 def test_every_translation_has_its_line(run):
     references = (run / "text" / "test.en").read_text(encoding="utf-8").count("\n")
     for model in (*MODELS, *(f"export.{model}" for model in MODELS)):
@@ -71,6 +75,7 @@ def second(run, finished):
     return finished.pipeline(), before, written()
 
 
+@older
 def test_the_last_line_translates_a_sentence_as_it_is_printed(second):
     line = second[0].splitlines()[-1]
     result = subprocess.run(
@@ -99,6 +104,7 @@ def test_a_student_by_its_preset_is_trained_and_exported(finished):
     assert (small.run_dir / "export" / "small" / "model.bin").stat().st_size > 5_000_000
 
 
+@older
 @pytest.mark.parametrize("model", ["kd", "ka", "mixture", "topk"])
 def test_the_learner_comes_nearer_to_the_teacher(run, model):
     records = training_log.read(run / "logs" / f"{model}.log")
@@ -109,7 +115,7 @@ def test_the_learner_comes_nearer_to_the_teacher(run, model):
     assert max(validated.values()) < distances[0]
 
 
-@pytest.mark.parametrize("model", ["teacher", "ka"])
+@pytest.mark.parametrize("model", ["teacher", pytest.param("ka", marks=older)])
 def test_models_load_in_plain_fairseq_generate(run, model):
     program = Path(sys.executable).with_name("fairseq-generate")
     command = [program, run / "bin", "--path", run / model / "model.pt", "-s", "de", "-t", "en"]
@@ -125,6 +131,7 @@ def test_models_load_in_plain_fairseq_generate(run, model):
     assert result.stdout.count("\nD-") + result.stdout.startswith("D-") == 80
 
 
+@older
 def test_a_second_run_does_nothing_again(second):
     output, before, after = second
     # Those before, models, cache, scores, folders, speed, analysis.
