@@ -7,26 +7,28 @@ from dataclasses import replace
 
 import pytest
 
-from tests.pipeline.comparing import assert_same_runs
+from tests.pipeline.comparing import MODELS, assert_same_runs
 
 pytestmark = pytest.mark.slow
+THERE = ("teacher", "learner", "mixture", "topk")  # from before
 
 
 def test_stages_side_by_side_are_those_one_after_the_other(finished):
-    """From the fine-tunings on: before them, only the teacher and the learner can be side by side.
+    """Three fine-tunings, of which two at a time; then what is made of all models.
 
-    These two are so in test_killed.
+    Before them only the teacher and the learner can be side by side: they are in test_killed. The
+    analysis is in test_analysis.
     """
     again = replace(finished, runs="other runs")
-    for name in ("bin", "text", "teacher", "learner"):
+    for folder in ("state", "logs"):
+        (again.run_dir / folder).mkdir(parents=True)
+    for name in ("bin", "text", "analysis", *THERE):
         shutil.copytree(finished.run_dir / name, again.run_dir / name)
-    (again.run_dir / "state").mkdir()
-    for name in ("prepare", "binarize", "teacher", "learner", "cache.teacher"):
+    for name in ("prepare", "binarize", "cache.teacher", "analysis", *THERE):
         shutil.copy(finished.run_dir / "state" / f"{name}.json", again.run_dir / "state")
-    (again.run_dir / "logs").mkdir()
-    for name in ("teacher", "learner"):
+    for name in THERE:
         shutil.copy(finished.log(name), again.log(name))
-    printed = again.pipeline("--jobs", 2)
-    for name in ("control", "kd", "ka", "mixture", "topk"):
-        assert f"\n{name}: done already\n" not in printed
+    printed = f"\n{again.pipeline('--jobs', 2)}"
+    for name in MODELS:
+        assert (f"\n{name}: done already\n" in printed) == (name in THERE)
     assert_same_runs(again, finished)
