@@ -17,6 +17,4 @@ shellcheck scripts/*.sh examples/*.sh examples/slurm/*.sbatch .ci/run tests/quic
 # Two files at a time, each with a thread: most of a test's time is one process that starts. In the order
 # of tests/conftest.py, the longest first; the slowest ten are named at the end.
 export OMP_NUM_THREADS=1
-# As for the pipeline's trainings (scripts/pipeline/commands.py): a tenth of the time of those in tests.
-export MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=1073741824
 pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10 "$@"
