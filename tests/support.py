@@ -217,6 +217,9 @@ def make_task(data: Path, *arguments: object):
     return tasks.setup_task(cfg.task), cfg
 
 
+_COMPOSED: dict[str, tuple[dict[str, Any], DictConfig]] = {}
+
+
 def configuration(args: Namespace) -> DictConfig:
     """What fairseq makes of parsed options.
 
@@ -243,9 +246,6 @@ def configuration(args: Namespace) -> DictConfig:
     changed = {name: given[name] for name in own & given.keys() if given[name] != first[name]}
     overwrite_args_by_name(cfg, changed)
     return cfg
-
-
-_COMPOSED: dict[str, tuple[dict[str, Any], DictConfig]] = {}
 
 
 def make_model(task, cfg, seed: int = 1):

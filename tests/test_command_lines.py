@@ -1,9 +1,8 @@
 """The commands that users type, on real text: fairseq-train, -hydra-train, -validate, -generate."""
 
-import functools
 import re
 import shutil
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -43,7 +42,7 @@ def fine_tune(binarized, teacher_file, learner_file):
 def fine_tuned(fine_tune, tmp_path_factory):
     """With each criterion that is asked for once: → (folder, what the command printed)."""
 
-    @functools.cache
+    @cache
     def fine_tuned(criterion):
         folder = tmp_path_factory.mktemp(criterion)
         return folder, fine_tune(folder, criterion, as_typed=criterion == TYPED)

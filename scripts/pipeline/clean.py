@@ -211,11 +211,13 @@ class _Worker:
     """The state of one process: tokenizers are slow to make."""
 
     def __init__(self, recipe: Recipe) -> None:
-        # Not above: sacremoses takes a third of a second, which raw text does without.
-        from pipeline.moses import Moses
-
         self.recipe = recipe
-        self.tokenizers = [Moses(lang) if recipe.tokenizer else None for lang in recipe.languages]
+        self.tokenizers = [None, None]
+        if recipe.tokenizer:
+            # Not above: sacremoses takes a third of a second, which raw text does without.
+            from pipeline.moses import Moses
+
+            self.tokenizers = [Moses(language) for language in recipe.languages]
 
     def side(self, line: bytes, side: int) -> str:
         text = corpus.decode(line)
