@@ -62,7 +62,7 @@ def commands_of_scripts():
 def test_a_scripts_command_names_what_is_there(page, line, tmp_path, monkeypatch):
     """Up to the first stage: options, pairs, stages, methods and grids."""
     from pipeline import __main__ as pipeline
-    from pipeline import compare, stages, sweep
+    from pipeline import comet, compare, stages, sweep
     from pipeline.teacher_text import engine_speed
 
     script = SCRIPTS.search(line)[1]
@@ -75,6 +75,7 @@ def test_a_scripts_command_names_what_is_there(page, line, tmp_path, monkeypatch
                 (tmp_path / folder / f"{split}.{language}").write_text("Ja.\n", encoding="utf-8")
     words = [str(tmp_path / "DIR") if word == "DIR" else word for word in words]
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(comet, "_command", lambda: "of another environment")
     if script == "pipeline":
         arguments = pipeline._parser().parse_intermixed_args(words)
         pair, names = pipeline._pair_and_stages(arguments)

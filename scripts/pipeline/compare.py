@@ -8,7 +8,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline import cli, comparison, evaluation_sets, grid, prepare, schedule, settings, state
+from pipeline import (
+    cli,
+    comet,
+    comparison,
+    evaluation_sets,
+    grid,
+    prepare,
+    schedule,
+    settings,
+    state,
+)
 from pipeline.comparison import NAME, Comparison, Grid
 from pipeline.errors import PipelineError
 from pipeline.evaluation_sets import MAIN, EvaluationSet
@@ -53,6 +63,7 @@ def planned(
     seeds_from: str = comparison.FROM_LEARNER,
     tune: Grid | None = None,
     tests: Iterable[str] = (),
+    comet_model: str | None = None,
 ) -> Comparison:
     """Return a comparison, when it is sure that it can be begun.
 
@@ -63,16 +74,18 @@ def planned(
         seeds_from: what a seed covers; one of `comparison.SEEDS_FROM`.
         tune: what is tried for each method.
         tests: names of test sets; by default those of the pair.
+        comet_model: what COMET is computed with, as in `comet.check`; by default it is not.
 
     Raises:
-        PipelineError: there is no such method or test set.
+        PipelineError: there is no such method or test set, or nothing to compute COMET with.
     """
+    if comet_model is not None:
+        comet.check(comet_model)
     chosen = comparison.methods(pair, methods)
     if not chosen:
         raise PipelineError(f"{pair.name} has no method to compare: add one to its models")
-    return Comparison(
-        pair, chosen, seeds, seeds_from, tune or Grid(), _tests(pair, tests or pair.tests)
-    )
+    found = _tests(pair, tests or pair.tests)
+    return Comparison(pair, chosen, seeds, seeds_from, tune or Grid(), found, comet_model)
 
 
 def report(found: Comparison) -> dict[str, Any]:
@@ -95,6 +108,7 @@ def comparison_of(arguments: argparse.Namespace) -> Comparison:
         seeds_from=arguments.seeds_from,
         tune=_grid(arguments.tune),
         tests=arguments.test,
+        comet_model=arguments.comet,
     )
 
 
@@ -179,6 +193,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="test sets to score, each for itself (default: text.test of pair.yaml, or test); "
         "with --data NAME.SRC and NAME.TGT lie beside train",
+    )
+    parser.add_argument(
+        "--comet",
+        metavar="MODEL",
+        help="score with COMET too: Unbabel/wmt22-comet-da, or the path of a .ckpt; takes "
+        "unbabel-comet, in an environment of its own (docs/compare.md)",
     )
     cli.add_redo_option(parser)
     cli.add_run_options(parser, quick="a few steps on little text; the run is named PAIR-quick")

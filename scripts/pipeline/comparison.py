@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import evaluate, files, grid, stages, state
+from pipeline import comet, evaluate, files, grid, stages, state
 from pipeline.errors import PipelineError
 from pipeline.evaluation_sets import MAIN, EvaluationSet
 from pipeline.gap import BASES
@@ -56,6 +56,7 @@ class Comparison:
         seeds_from: one of `SEEDS_FROM`.
         grid: what is tried for each method, the same for all.
         tests: the test sets.
+        comet: COMET's model, as in `comet.check`; None: it is not computed.
     """
 
     pair: Pair
@@ -64,6 +65,7 @@ class Comparison:
     seeds_from: str = FROM_LEARNER
     grid: Grid = Grid()
     tests: tuple[EvaluationSet, ...] = (MAIN,)
+    comet: str | None = None
 
     @functools.cached_property
     def seeds(self) -> list[int]:
@@ -140,6 +142,11 @@ class Comparison:
         """Return a point's BLEU on validation with each seed, of the checkpoint that was chosen."""
         return [grid.best_bleu(self.pair, self.training(point, seed)) for seed in self.seeds]
 
+    def scores_of(self, training: str, which: EvaluationSet) -> list[Stage]:
+        """Return the stages that score a trained model: each needs those before it."""
+        own = [evaluate.stage(training, which)]
+        return own if self.comet is None else [*own, comet.stage(training, which, self.comet)]
+
     def stages(self, report: Callable[[Comparison], dict[str, Any]]) -> list[Stage]:
         """Return all stages: those of the pair that are needed, trainings, scores, and the tables.
 
@@ -153,10 +160,11 @@ class Comparison:
         made = {t.name: t for name in self.shown for t in self._all_trainings(name)}
         made |= {training.name: training for training in starts}
         scores = [
-            self._score(name, index, which)
+            stage
             for name in self.shown
             for index in range(len(self._all_trainings(name, 1)))
             for which in self.tests
+            for stage in self._scores(name, index, which)
         ]
         last = Stage(
             NAME,
@@ -197,21 +205,22 @@ class Comparison:
             return self.trainings(name)
         return [self.training(p, seed) for p in self.points[name][:most] for seed in self.seeds]
 
-    def _score(self, name: str, index: int, which: EvaluationSet) -> Stage:
-        """Return the stage that scores a model, as chosen, with the seed of this index."""
+    def _scores(self, name: str, index: int, which: EvaluationSet) -> list[Stage]:
+        """Return the stages that score a model, as chosen, with the seed of this index."""
         tried = self._all_trainings(name)
         if name not in self.methods or len(self.points[name]) == 1:
-            return evaluate.stage(tried[index].name, which)
+            return self.scores_of(tried[index].name, which)
 
         def score_chosen(pair: Pair) -> dict[str, Any]:
             chosen = dataclasses.replace(self, pair=pair).trainings(name)[index]
-            evaluate.stage(chosen.name, which).execute(pair)
+            for stage in self.scores_of(chosen.name, which):
+                stage.execute(pair)
             return {}
 
         needs = [training.name for training in tried]
         needs += [] if which == MAIN else [which.made_by]
         title = evaluate.name(f"{NAME}/{self.seeds[index]}/{name}", which)
-        return Stage(f"{title} as chosen", score_chosen, inputs=None, needs=tuple(needs))
+        return [Stage(f"{title} as chosen", score_chosen, inputs=None, needs=tuple(needs))]
 
 
 def read(pair: Pair) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import (
+    comet,
     comparison_plot,
     comparison_tables,
     evaluate,
@@ -29,6 +30,9 @@ from pipeline.hierarchical import Differences
 from pipeline.limits import Limit
 from pipeline.progress import bar, say
 from pipeline.settings import Pair
+
+# What a row may have, in the order of the files' columns.
+_SCORES = (*sufficient.METRICS, comet.METRIC, "length_ratio")
 
 
 def build(comparison: Comparison) -> dict[str, Any]:
@@ -66,6 +70,7 @@ def collect(comparison: Comparison) -> dict[str, Any]:
         "methods": list(comparison.methods),
         "baselines": [name for name in tables.BASELINES if name in comparison.methods],
         "grid": asdict(comparison.grid),
+        "comet": comparison.comet,
         "models": models,
         "tests": tests,
         "warnings": [asdict(warning) for warning in warnings],
@@ -111,18 +116,22 @@ def _test_set(
     references = evaluate.references(pair, which)
     trained = {name: [t.name for t in comparison.trainings(name)] for name in names}
     texts = {m: [evaluate.hypotheses(pair, t, which) for t in ts] for m, ts in trained.items()}
-    scored = {m: [evaluate.scores(pair, t, which) or {} for t in ts] for m, ts in trained.items()}
-    found = {metric: Differences(metric, texts, references) for metric in sufficient.METRICS}
+    scored = {m: [_scores(comparison, t, which) for t in ts] for m, ts in trained.items()}
+    found = {m: Differences.of_texts(m, texts, references) for m in sufficient.METRICS}
+    signatures = dict(scored[names[0]][0]["signatures"])
+    if comparison.comet is not None:
+        counts = {m: [comet.counts(pair, t, which) for t in ts] for m, ts in trained.items()}
+        found[comet.METRIC] = Differences(counts, comet.of_sums)
+        signatures["COMET"] = comet.signature(comparison.comet)
     baselines = [name for name in tables.BASELINES if name in comparison.methods]
     p_values = _p_values(comparison, texts, references, baselines, which)
 
     rows: list[dict[str, Any]] = []
     for name in names:
         row: dict[str, Any] = {"model": name}
-        for metric in ("bleu", "chrf", "length_ratio"):
-            values = [scores[metric] for scores in scored[name]]
-            deviation = statistics.stdev(values) if len(values) > 1 else None
-            row[metric] = {"mean": statistics.fmean(values), "sd": deviation, "by_seed": values}
+        for metric in _SCORES:
+            if metric in scored[name][0]:
+                row[metric] = _over_seeds([scores[metric] for scores in scored[name]])
         row["differences"] = {
             baseline: {
                 **{metric: _difference(found[metric], name, baseline) for metric in found},
@@ -146,11 +155,23 @@ def _test_set(
     test = {
         "name": which.title(pair),
         "sentences": len(references),
-        "signatures": scored[names[0]][0]["signatures"],
+        "signatures": signatures,
         "rows": rows,
         "leader": limits.leader(means, both),
     }
     return test, limits.warnings(means, curves, sentences, len(references), pair.titles)
+
+
+def _scores(comparison: Comparison, training: str, which: EvaluationSet) -> dict[str, Any]:
+    pair, found = comparison.pair, {}
+    for stage in comparison.scores_of(training, which):
+        found |= _facts(pair, stage.name)
+    return found
+
+
+def _over_seeds(values: list[float]) -> dict[str, Any]:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "sd": deviation, "by_seed": values}
 
 
 def _difference(found: Differences, model: str, baseline: str) -> dict[str, Any]:
@@ -211,10 +232,10 @@ def _differences_frame(content: Mapping[str, Any]) -> pd.DataFrame:
     for test in content["tests"]:
         for row in test["rows"]:
             cells = {"test": test["name"], "model": row["model"], "sentences": test["sentences"]}
-            for metric in ("bleu", "chrf", "length_ratio"):
+            for metric in filter(row.get, _SCORES):
                 cells |= {metric: row[metric]["mean"], f"{metric}_sd": row[metric]["sd"]}
             for baseline, difference in row["differences"].items():
-                for metric in sufficient.METRICS:
+                for metric in filter(difference.get, _SCORES):
                     ends = {key: difference[metric][key] for key in ("mean", "low", "high")}
                     cells |= {f"{metric}_vs_{baseline}_{k}": value for k, value in ends.items()}
             cells["gap_recovered"] = (row["gap_recovered"] or {}).get("bleu")
@@ -229,7 +250,7 @@ def _scores_frame(content: Mapping[str, Any]) -> pd.DataFrame:
     for test in content["tests"]:
         for row in test["rows"]:
             seeded = len(row["bleu"]["by_seed"]) == len(content["seeds"])
-            for index, bleu in enumerate(row["bleu"]["by_seed"]):
+            for index in range(len(row["bleu"]["by_seed"])):
                 p_values = {
                     f"p_vs_{baseline}": difference["p_values"][index]
                     for baseline, difference in row["differences"].items()
@@ -239,9 +260,7 @@ def _scores_frame(content: Mapping[str, Any]) -> pd.DataFrame:
                         "test": test["name"],
                         "model": row["model"],
                         "seed": content["seeds"][index] if seeded else None,
-                        "bleu": bleu,
-                        "chrf": row["chrf"]["by_seed"][index],
-                        "length_ratio": row["length_ratio"]["by_seed"][index],
+                        **{m: row[m]["by_seed"][index] for m in filter(row.get, _SCORES)},
                         "train_minutes": models[row["model"]]["train_minutes"][index],
                         **p_values,
                     }

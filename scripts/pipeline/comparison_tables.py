@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline import tables
+from pipeline import comet, tables
 from pipeline.comparison import FROM_FINETUNE
 from pipeline.hierarchical import small_sample_factor
 from pipeline.significance import CONFIDENCE, RESAMPLES, TRIALS
@@ -26,6 +26,8 @@ def scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
             "BLEU": _mean(row["bleu"], 1),
             "chrF": _mean(row["chrf"], 1),
         }
+        if comet.METRIC in row:
+            found["COMET"] = _mean(row[comet.METRIC], 1)
         if has_gaps:
             found["gap recovered"] = tables.shares(row["gap_recovered"], ("bleu",))
         for baseline in content["baselines"]:
@@ -37,7 +39,7 @@ def scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
 
 
 def details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
-    """Return the rows of a test set's second table: chrF, length and tests, seed by seed."""
+    """Return the rows of a test set's second table: other metrics, length, and tests by seed."""
 
     def cells(row: Mapping[str, Any]) -> dict[str, str]:
         found = {
@@ -48,8 +50,10 @@ def details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
         for baseline in content["baselines"]:
             head = tables.BASELINES[baseline]
             difference = row["differences"].get(baseline)
-            chrf = difference and difference["chrf"]
-            found[f"chrF vs {head}"] = tables.difference(chrf, "mean")
+            for metric, called in (("chrf", "chrF"), (comet.METRIC, "COMET")):
+                if metric in row:
+                    versus = difference and difference[metric]
+                    found[f"{called} vs {head}"] = tables.difference(versus, "mean")
             found[f"p vs {head}, by seed"] = (
                 "; ".join(map(tables.p_value, difference["p_values"])) if difference else NONE
             )

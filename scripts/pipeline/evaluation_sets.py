@@ -35,6 +35,10 @@ class EvaluationSet:
         """Its target side as it was before tokenization."""
         return self.text_dir(pair) / pair.reference.name
 
+    def source(self, pair: Pair) -> Path:
+        """Its source side, likewise."""
+        return self.text_dir(pair) / pair.source.name
+
     def bin_dir(self, pair: Pair) -> Path:
         """What fairseq-generate reads, as its subset `test`."""
         return self.folder(pair) / pair.bin_dir.name

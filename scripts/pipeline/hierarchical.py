@@ -28,7 +28,8 @@ with the 97.5 % quantiles of both distributions: 9.2 for two seeds, 2.7 for thre
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
@@ -48,29 +49,47 @@ class Differences:
 
     def __init__(
         self,
-        metric: str,
-        translations: Mapping[str, Sequence[Sequence[str]]],
-        references: Sequence[str],
+        counts: Mapping[str, Sequence[np.ndarray]],
+        score: Callable[[np.ndarray], np.ndarray],
     ) -> None:
-        """Count and draw.
+        """Draw, and score what was drawn.
 
         Args:
-            metric: one of `sufficient.METRICS`.
-            translations: of each model, for each of its trainings, of the test set. Models have as
-                many trainings as there are seeds, or a single one.
-            references: the test set's translations.
+            counts: of each model, for each of its trainings, (sentences, counts): what a metric
+                adds up over the sentences of the test set. Models have as many trainings as there
+                are seeds, or a single one.
+            score: returns the metric, (...), of sums (..., counts) over sentences.
         """
         self.scores: dict[str, np.ndarray] = {}
         self._drawn: dict[str, np.ndarray] = {}  # (trainings, resamples)
-        self._sentences = len(references)
+        self._sentences = len(next(iter(counts.values()))[0])
         generator = np.random.default_rng(SEED)
         times = generator.multinomial(
             self._sentences, np.full(self._sentences, 1 / self._sentences), size=RESAMPLES
         ).astype(float)
-        for model, texts in translations.items():
-            counts = [sufficient.statistics(metric, text, references) for text in texts]
-            self.scores[model] = np.array([sufficient.scores(metric, c.sum(0)) for c in counts])
-            self._drawn[model] = np.stack([sufficient.scores(metric, times @ c) for c in counts])
+        for model, of_trainings in counts.items():
+            self.scores[model] = np.array([score(c.sum(0)) for c in of_trainings])
+            self._drawn[model] = np.stack([score(times @ c) for c in of_trainings])
+
+    @classmethod
+    def of_texts(
+        cls,
+        metric: str,
+        translations: Mapping[str, Sequence[Sequence[str]]],
+        references: Sequence[str],
+    ) -> Differences:
+        """Return those by a metric of sacrebleu's.
+
+        Args:
+            metric: one of `sufficient.METRICS`.
+            translations: of each model, for each of its trainings, of the test set.
+            references: the test set's translations.
+        """
+        counts = {
+            model: [sufficient.statistics(metric, text, references) for text in texts]
+            for model, texts in translations.items()
+        }
+        return cls(counts, functools.partial(sufficient.scores, metric))
 
     def by_seed(self, model: str, other: str) -> np.ndarray:
         """Return the difference in each seed, ``δ_j``; (1,) where both have a single training."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +19,13 @@ def pair(tmp_path):
     from pipeline import settings
 
     return settings.load(ROOT / "configs" / "demo", tmp_path / "Läufe hier")
+
+
+@pytest.fixture
+def comet_score(tmp_path, monkeypatch):
+    """Put a stand-in for Unbabel's comet-score into PATH."""
+    folder = tmp_path / "comet bin"
+    folder.mkdir()
+    shutil.copy(Path(__file__).with_name("comet_score.py"), folder / "comet-score")
+    (folder / "comet-score").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")

@@ -18,6 +18,7 @@ from pipeline import (
     page,
     report,
     schedule,
+    settings,
     stages,
     state,
 )
@@ -198,8 +199,7 @@ def worse(lines, share):
     ]
 
 
-@pytest.fixture
-def compared(pair):
+def scored(pair):
     """Two methods, two rates, two seeds, two test sets."""
     news = REFERENCES[:20]
     for which, lines in ((MAIN, REFERENCES), (NEWS, news)):
@@ -226,9 +226,15 @@ def compared(pair):
 
 
 @pytest.fixture
-def built(compared, monkeypatch):
-    """The comparison, and what ``compare.json`` holds."""
-    found, pair = compared
+def compared(pair):
+    return scored(pair)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A comparison, and what ``compare.json`` holds; its tests leave it as it is."""
+    runs = tmp_path_factory.mktemp("compared") / "Läufe hier"
+    found, pair = scored(settings.load(ROOT / "configs" / "demo", runs))
     found = replace(found, tests=(MAIN, NEWS))
     comparison_report.build(found)
     return found, json.loads((pair.run_dir / "compare" / "compare.json").read_text("utf-8"))
@@ -296,10 +302,10 @@ def test_the_markdown_says_what_was_chosen_and_what_the_numbers_mean(built):
         f"{versus['mean']:+.1f} [{versus['low']:.1f}, {versus['high']:.1f}]"
     )
     assert kd["vs KD"] == "–"
-    settings = table(text, "settings tried")
-    assert settings["KD (forward KL)"]["chosen"] == "lr 0.002"
-    assert settings["KD (forward KL)"]["BLEU, validation"] == "31.5 ± 0.7"
-    assert settings["teacher"]["chosen"] == "–"
+    chosen = table(text, "settings tried")
+    assert chosen["KD (forward KL)"]["chosen"] == "lr 0.002"
+    assert chosen["KD (forward KL)"]["BLEU, validation"] == "31.5 ± 0.7"
+    assert chosen["teacher"]["chosen"] == "–"
     assert "bootstrap over both, the spread over 2 seeds widened 9.2 times" in text
     assert "## news (20 sentences)" in text and "Seeds 1 to 2" in text
     assert "nrefs:1|case:mixed" in text
@@ -385,8 +391,11 @@ def test_what_was_made_anew_since_is_not_shown(built):
     pair = found.pair
     assert page._compared(pair) is not None
     name = "compare/1/kd-rate0.002"
+    record = state.read(pair.run_dir, name)
     state.write(pair.run_dir, name, state.Record({"t": "other"}, done=True))
     assert page._compared(pair) is None
+    state.write(pair.run_dir, name, record)
+    assert page._compared(pair) is not None
 
 
 def test_without_a_baseline_there_is_no_plot(compared):

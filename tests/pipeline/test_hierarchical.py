@@ -38,7 +38,7 @@ def metric(request):
 
 @pytest.fixture(scope="module")
 def found(metric, translations, references):
-    return hierarchical.Differences(metric, translations, references)
+    return hierarchical.Differences.of_texts(metric, translations, references)
 
 
 def corpus_score(metric, lines, references):
@@ -62,7 +62,7 @@ def test_scores_of_drawn_texts_are_sacrebleus(metric, translations, references):
 
 def test_the_interval_is_that_of_the_formula(translations, references):
     """The same by another way: texts drawn line by line, seeds counted out, sacrebleu's scores."""
-    found = hierarchical.Differences("bleu", translations, references)
+    found = hierarchical.Differences.of_texts("bleu", translations, references)
     draw = random.Random(5)
     size, seeds = len(references), range(3)
     factor = (3 / 2) ** 0.5 * 4.302653 / 1.959964  # Student's quantile with 2 degrees of freedom
@@ -111,10 +111,10 @@ def test_one_teacher_stands_against_each_seed(found):
 def test_seeds_that_do_not_differ_leave_the_sentences(translations, references):
     """And with one seed it is the interval of the pipeline's report, but for the draws."""
     same = {model: [texts[0]] * 3 for model, texts in translations.items()}
-    three = hierarchical.Differences("bleu", same, references)
+    three = hierarchical.Differences.of_texts("bleu", same, references)
     assert three.interval("kd", "control") == three.interval("kd", "control", seeds=False)
     once = {model: texts[:1] for model, texts in translations.items()}
-    one = hierarchical.Differences("bleu", once, references).interval("kd", "control")
+    one = hierarchical.Differences.of_texts("bleu", once, references).interval("kd", "control")
     texts = {model: texts[0] for model, texts in once.items()}
     expected = significance.intervals(texts, references)["kd", "control"]
     assert one.low == pytest.approx(expected.low, abs=0.1 * expected.width)
@@ -123,12 +123,14 @@ def test_seeds_that_do_not_differ_leave_the_sentences(translations, references):
 
 def test_the_same_translations_do_not_differ(translations, references):
     twice = {"a": translations["kd"], "again": translations["kd"]}
-    found = hierarchical.Differences("bleu", twice, references)
+    found = hierarchical.Differences.of_texts("bleu", twice, references)
     assert found.interval("a", "again") == Interval(0, 0)
 
 
 def test_one_sentence_says_nothing():
-    found = hierarchical.Differences("bleu", {"a": [["a b c d e"]], "b": [["x"]]}, ["a b c d e"])
+    found = hierarchical.Differences.of_texts(
+        "bleu", {"a": [["a b c d e"]], "b": [["x"]]}, ["a b c d e"]
+    )
     assert found.interval("a", "b") == Interval(-100, 100)
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 SENTENCES = 25  # of the test set that is added: the first of validation
 
 
-def test_a_comparison_that_was_killed_goes_on(finished):
+def test_a_comparison_that_was_killed_goes_on(finished, comet_score):
     compared = replace(finished, runs="runs that compare")
     shutil.copytree(finished.run_dir, compared.run_dir)
     for language in ("de", "en"):
@@ -35,7 +35,7 @@ def test_a_comparison_that_was_killed_goes_on(finished):
     for name, done in {"learner": True, "control": True, "kd": False}.items():
         record = state.read(compared.run_dir, f"compare/2/{name}")
         assert record is not None and record.done == done
-    output = compared.script(*one_by_one[1:], script="compare.sh")
+    output = compared.script(*one_by_one[1:], "--comet", "stand-in", script="compare.sh")
     for name in ("teacher", "learner", "kd", "compare/2/learner", "compare/2/control"):
         assert f"\n{name}: done already\n" in f"\n{output}"
     assert "\ncompare/2/kd: going on from its last checkpoint\n" in output
@@ -50,6 +50,10 @@ def test_a_comparison_that_was_killed_goes_on(finished):
     assert (news["name"], news["sentences"]) == ("news", SENTENCES)
     translations = compared.run_dir / "tests" / "news" / "evaluate" / "compare" / "2" / "kd.en"
     assert translations.read_text("utf-8").count("\n") == SENTENCES
+
+    assert 0 < test["rows"][0]["comet"]["mean"] < 100
+    segments = json.loads(translations.with_name("kd.en.comet.json").read_text("utf-8"))
+    assert news["rows"][-1]["comet"]["by_seed"][1] == pytest.approx(100 * sum(segments) / SENTENCES)
 
     logs = [compared.log(name) for name in ("kd", "compare/2/kd")]
     losses = [training_log.by_epoch(training_log.read(log), "train_loss") for log in logs]
