@@ -97,7 +97,7 @@ def test_an_interval_is_that_of_means_over_drawn_sentences(found):
     segments = {name: np.mean([shares(pair, t) for t in trained[name]], axis=0) for name in names}
     difference = 100 * (segments["kd"] - segments["control"])
     expected = stats.bootstrap(
-        (difference,), np.mean, n_resamples=4000, method="percentile", rng=generator
+        (difference,), np.mean, n_resamples=4000, method="percentile", random_state=generator
     ).confidence_interval
     assert interval.low == pytest.approx(expected.low, abs=0.1 * interval.width)
     assert interval.high == pytest.approx(expected.high, abs=0.1 * interval.width)
