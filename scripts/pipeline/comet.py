@@ -49,7 +49,7 @@ def check(model: str) -> None:
     path = Path(model)
     if not path.is_file():
         raise PipelineError(f"--comet {model}: there is no such file")
-    if not (path.resolve().parents[1] / "hparams.yaml").is_file():
+    if not (path.resolve().parent.parent / "hparams.yaml").is_file():
         raise PipelineError(
             f"--comet {model}: COMET reads hparams.yaml in the folder above a checkpoint's, and "
             "there is none"

@@ -26,8 +26,6 @@ def scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
             "BLEU": _mean(row["bleu"], 1),
             "chrF": _mean(row["chrf"], 1),
         }
-        if comet.METRIC in row:
-            found["COMET"] = _mean(row[comet.METRIC], 1)
         if has_gaps:
             found["gap recovered"] = tables.shares(row["gap_recovered"], ("bleu",))
         for baseline in content["baselines"]:
@@ -39,7 +37,7 @@ def scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
 
 
 def details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
-    """Return the rows of a test set's second table: other metrics, length, and tests by seed."""
+    """Return the rows of a test set's second table: chrF, length and tests, seed by seed."""
 
     def cells(row: Mapping[str, Any]) -> dict[str, str]:
         found = {
@@ -50,16 +48,27 @@ def details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
         for baseline in content["baselines"]:
             head = tables.BASELINES[baseline]
             difference = row["differences"].get(baseline)
-            for metric, called in (("chrf", "chrF"), (comet.METRIC, "COMET")):
-                if metric in row:
-                    versus = difference and difference[metric]
-                    found[f"{called} vs {head}"] = tables.difference(versus, "mean")
+            chrf = difference and difference["chrf"]
+            found[f"chrF vs {head}"] = tables.difference(chrf, "mean")
             found[f"p vs {head}, by seed"] = (
                 "; ".join(map(tables.p_value, difference["p_values"])) if difference else NONE
             )
         return found
 
     return [cells(row) for row in test["rows"]]
+
+
+def comet_scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """Return the rows of a test set's table of COMET; none where it was not computed."""
+
+    def cells(row: Mapping[str, Any]) -> dict[str, str]:
+        found = {"model": names[row["model"]], "COMET": _mean(row[comet.METRIC], 1)}
+        for baseline in content["baselines"]:
+            difference = row["differences"].get(baseline, {}).get(comet.METRIC)
+            found[f"COMET vs {tables.BASELINES[baseline]}"] = tables.difference(difference, "mean")
+        return found
+
+    return [cells(row) for row in test["rows"] if comet.METRIC in row]
 
 
 def trainings(content: Content, names: Names) -> Table:
@@ -123,6 +132,8 @@ def notes(content: Content, names: Names) -> list[str]:
             "on the same grid for each method; λ and k only where a method has them, so the "
             "numbers of settings tried differ."
         )
+    if (model := content.get("comet")) is not None:
+        found.append(f"COMET: by {comet.COMMAND} with {comet.signature(model)}.")
     found.append("Length: words in the translations to words in the references.")
     found.append(f"{tables.MINUTES} Of those that were chosen: mean over seeds ± deviation.")
     return found
@@ -142,6 +153,8 @@ def markdown(content: Content, names: Names) -> str:
         lines += ["", f"## {test['name']} ({test['sentences']} sentences)", ""]
         lines += [tables.markdown(scores(content, test, names)), ""]
         lines += [tables.markdown(details(content, test, names)), ""]
+        if found := comet_scores(content, test, names):
+            lines += [tables.markdown(found), ""]
         lines += [f"- {note}" for note in leader(test, names)]
         lines += [f"- {metric}: `{value}`" for metric, value in test["signatures"].items()]
     decoding = content["decoding"]

@@ -109,6 +109,7 @@ def _compared(pair: Pair) -> dict[str, Any] | None:
             "title": f"{test['name']} ({test['sentences']} sentences)",
             "scores": comparison_tables.scores(content, test, names),
             "details": comparison_tables.details(content, test, names),
+            "comet": comparison_tables.comet_scores(content, test, names),
             "notes": comparison_tables.leader(test, names),
             "best": _best(test["leader"], names),
         }

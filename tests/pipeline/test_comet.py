@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from pipeline import comet, compare, comparison_report, evaluate, files, state
+from pipeline import comet, compare, comparison_report, evaluate, files, report, state
 from pipeline.comparison import Grid
 from pipeline.errors import PipelineError
 from pipeline.evaluation_sets import MAIN
 from pipeline.hierarchical import Differences
 from scipy import stats
 
-from tests.pipeline.test_comparison import NEWS, compared  # noqa: F401
+from tests.pipeline.test_comparison import NEWS, scored
 from tests.pipeline.test_report import GOOD, REFERENCES, table
 
 MODEL = "Unbabel/wmt22-comet-da"
@@ -36,9 +36,9 @@ def shares(pair, training, which=MAIN):
 
 
 @pytest.fixture
-def found(compared, comet_score):  # noqa: F811
+def found(pair, comet_score):
     """A comparison with COMET of two methods, two seeds and two test sets, that is scored by it."""
-    comparison, pair = compared
+    comparison, _ = scored(pair)
     # Other words, not only another order of them.
     for seed in (1, 2):
         path = MAIN.hypotheses(pair, f"compare/{seed}/kd-rate0.002")
@@ -77,9 +77,12 @@ def test_scores_intervals_and_tables(found):
 
     text = (folder / "compare.md").read_text(encoding="utf-8")
     shown = f"{mean['mean']:.1f} ± {mean['sd']:.1f}"
-    assert table(text, "gap recovered")["KD (forward KL)"]["COMET"] == shown
+    assert table(text, "COMET")["KD (forward KL)"]["COMET"] == shown
     shown = f"{versus['mean']:+.1f} [{versus['low']:.1f}, {versus['high']:.1f}]"
     assert table(text, "COMET vs control")["KD (forward KL)"]["COMET vs control"] == shown
+    assert f"COMET: by comet-score with {MODEL}, × 100." in text
+    report.build(pair)
+    assert "COMET on test (40 sentences)" in (pair.run_dir / "report.html").read_text("utf-8")
     scores = pd.read_csv(folder / "scores.csv")
     kd = scores[(scores.model == "kd") & (scores.test == "test")]
     assert list(kd.comet) == pytest.approx(mean["by_seed"])

@@ -369,9 +369,10 @@ def test_the_widest_tables_of_a_comparison_fit(built):
     names = found.pair.titles
     by_seed = {"mean": -10.04, "sd": 10.04, "by_seed": [-10.04] * 5}
     versus = {"mean": -10.04, "low": -12.34, "high": -10.02}
-    difference = {"bleu": versus, "chrf": versus, "p_values": [0.0001] * 5}
+    metrics = ("bleu", "chrf", "comet")
+    difference = {**dict.fromkeys(metrics, versus), "p_values": [0.0001] * 5}
     row = {
-        **dict.fromkeys(("bleu", "chrf"), by_seed),
+        **dict.fromkeys(metrics, by_seed),
         "length_ratio": {"mean": 1.234, "sd": 0.123},
         "gap_recovered": {"bleu": -1.234, "chrf": -1.234},
         "differences": dict.fromkeys(("control", "kd"), difference),
@@ -383,6 +384,7 @@ def test_the_widest_tables_of_a_comparison_fit(built):
     content = {**content, "models": [{**model, "model": name} for name in names]}
     assert_fits(document, comparison_tables.scores(content, test, names))
     assert_fits(document, comparison_tables.details(content, test, names))
+    assert_fits(document, comparison_tables.comet_scores(content, test, names))
     assert_fits(document, comparison_tables.trainings(content, names))
 
 
