@@ -64,6 +64,7 @@ def planned(
     tune: Grid | None = None,
     tests: Iterable[str] = (),
     comet_model: str | None = None,
+    against: Iterable[str] = (),
 ) -> Comparison:
     """Return a comparison, when it is sure that it can be begun.
 
@@ -75,17 +76,21 @@ def planned(
         tune: what is tried for each method.
         tests: names of test sets; by default those of the pair.
         comet_model: what COMET is computed with, as in `comet.check`; by default it is not.
+        against: models of the tables that differences are taken to; by default control and KD, as
+            far as they are compared.
 
     Raises:
-        PipelineError: there is no such method or test set, or nothing to compute COMET with.
+        PipelineError: there is no such method, test set or model of the tables, or nothing to
+            compute COMET with.
     """
     if comet_model is not None:
         comet.check(comet_model)
     chosen = comparison.methods(pair, methods)
     if not chosen:
         raise PipelineError(f"{pair.name} has no method to compare: add one to its models")
-    found = _tests(pair, tests or pair.tests)
-    return Comparison(pair, chosen, seeds, seeds_from, tune or Grid(), found, comet_model)
+    sets = _tests(pair, tests or pair.tests)
+    found = Comparison(pair, chosen, seeds, seeds_from, tune or Grid(), sets, comet_model)
+    return replace(found, against=_against(found, against))
 
 
 def report(found: Comparison) -> dict[str, Any]:
@@ -109,6 +114,7 @@ def comparison_of(arguments: argparse.Namespace) -> Comparison:
         tune=_grid(arguments.tune),
         tests=arguments.test,
         comet_model=arguments.comet,
+        against=arguments.against,
     )
 
 
@@ -131,6 +137,14 @@ def _tests(pair: Pair, names: Iterable[str]) -> tuple[EvaluationSet, ...]:
         if which != MAIN:
             prepare.test_inputs(pair, which.title(pair))  # complains before any work is done
     return found
+
+
+def _against(found: Comparison, names: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(names))
+    if unknown := [name for name in names if name not in found.shown]:
+        shown = ", ".join(found.shown)
+        raise PipelineError(f"--against {unknown[0]}: not among the models of the tables, {shown}")
+    return names
 
 
 def _grid(words: Sequence[str]) -> Grid:
@@ -185,6 +199,14 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUES",
         help="settings to try: 'lr=1e-4,3e-4;weight=0.5,0.9;k=8,16' (default: the config's alone)",
+    )
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="models of the tables that differences are taken to; the plot shows those to the "
+        "first (default: control and kd, as far as they are compared)",
     )
     parser.add_argument(
         "--test",

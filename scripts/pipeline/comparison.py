@@ -57,6 +57,8 @@ class Comparison:
         grid: what is tried for each method, the same for all.
         tests: the test sets.
         comet: COMET's model, as in `comet.check`; None: it is not computed.
+        against: of the models that are shown, those that differences are taken to; empty: those
+            of `tables.BASELINES` that are compared.
     """
 
     pair: Pair
@@ -66,6 +68,7 @@ class Comparison:
     grid: Grid = Grid()
     tests: tuple[EvaluationSet, ...] = (MAIN,)
     comet: str | None = None
+    against: tuple[str, ...] = ()
 
     @functools.cached_property
     def seeds(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""The plot of a comparison: each method's difference to the control, with its interval."""
+"""The plot of a comparison: each method's difference to the first baseline, with its interval."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ def differences(content: Mapping[str, Any], models: Sequence[Model], path: Path)
     Args:
         content: what ``compare.json`` holds; nothing is drawn where it has no baseline.
         models: of the pair, for titles and colours.
-        path: without a suffix; a PNG and an SVG are written.
+        path: without a suffix; a PNG and an SVG are written, and those of before removed.
     """
+    for suffix in ("png", "svg"):
+        Path(f"{path}.{suffix}").unlink(missing_ok=True)
     if not content["baselines"]:
         return
     baseline = content["baselines"][0]
@@ -41,7 +43,7 @@ def differences(content: Mapping[str, Any], models: Sequence[Model], path: Path)
                 _draw(axes, place, rows[name][baseline]["bleu"], looks[name])
             axes.axvline(0, color=plotting.GREY, linewidth=1)
             axes.set_title(test["name"] if len(tests) > 1 else "")
-            axes.set_xlabel(f"BLEU − {tables.BASELINES[baseline]}'s")
+            axes.set_xlabel(f"BLEU {tables.versus(baseline, titles)}")
         columns[0].set_yticks(range(len(methods)), [titles[name] for name in methods])
         columns[0].set_ylim(len(methods) - 0.5, -0.5)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -68,7 +68,7 @@ def collect(comparison: Comparison) -> dict[str, Any]:
         "seeds": comparison.seeds,
         "seeds_from": comparison.seeds_from,
         "methods": list(comparison.methods),
-        "baselines": [name for name in tables.BASELINES if name in comparison.methods],
+        "baselines": list(_baselines(comparison)),
         "grid": asdict(comparison.grid),
         "comet": comparison.comet,
         "models": models,
@@ -78,6 +78,11 @@ def collect(comparison: Comparison) -> dict[str, Any]:
         "made": {name: state.fingerprint(pair.run_dir, name) for name in names},
         "system": report.system(report.threads(pair, names)),
     }
+
+
+def _baselines(comparison: Comparison) -> tuple[str, ...]:
+    usual = tuple(name for name in tables.BASELINES if name in comparison.methods)
+    return comparison.against or usual
 
 
 def _model(comparison: Comparison, name: str) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def _test_set(
         counts = {m: [comet.counts(pair, t, which) for t in ts] for m, ts in trained.items()}
         found[comet.METRIC] = Differences(counts, comet.of_sums)
         signatures["COMET"] = comet.signature(comparison.comet)
-    baselines = [name for name in tables.BASELINES if name in comparison.methods]
+    baselines = _baselines(comparison)
     p_values = _p_values(comparison, texts, references, baselines, which)
 
     rows: list[dict[str, Any]] = []
@@ -184,7 +189,7 @@ def _p_values(
     comparison: Comparison,
     texts: Mapping[str, list[list[str]]],
     references: list[str],
-    baselines: list[str],
+    baselines: Sequence[str],
     which: EvaluationSet,
 ) -> dict[str, dict[str, list[float]]]:
     """sacrebleu's p-value in each seed, by baseline and model."""

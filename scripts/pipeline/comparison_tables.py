@@ -30,7 +30,7 @@ def scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
             found["gap recovered"] = tables.shares(row["gap_recovered"], ("bleu",))
         for baseline in content["baselines"]:
             difference = row["differences"].get(baseline, {}).get("bleu")
-            found[f"vs {tables.BASELINES[baseline]}"] = tables.difference(difference, "mean")
+            found[tables.versus(baseline, names)] = tables.difference(difference, "mean")
         return found
 
     return [cells(row) for row in test["rows"]]
@@ -46,11 +46,11 @@ def details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
             "length": _mean(row["length_ratio"], 3),
         }
         for baseline in content["baselines"]:
-            head = tables.BASELINES[baseline]
+            head = tables.versus(baseline, names)
             difference = row["differences"].get(baseline)
             chrf = difference and difference["chrf"]
-            found[f"chrF vs {head}"] = tables.difference(chrf, "mean")
-            found[f"p vs {head}, by seed"] = (
+            found[f"chrF {head}"] = tables.difference(chrf, "mean")
+            found[f"p {head}, by seed"] = (
                 "; ".join(map(tables.p_value, difference["p_values"])) if difference else NONE
             )
         return found
@@ -65,7 +65,8 @@ def comet_scores(content: Content, test: Mapping[str, Any], names: Names) -> Tab
         found = {"model": names[row["model"]], "COMET": _mean(row[comet.METRIC], 1)}
         for baseline in content["baselines"]:
             difference = row["differences"].get(baseline, {}).get(comet.METRIC)
-            found[f"COMET vs {tables.BASELINES[baseline]}"] = tables.difference(difference, "mean")
+            head = f"COMET {tables.versus(baseline, names)}"
+            found[head] = tables.difference(difference, "mean")
         return found
 
     return [cells(row) for row in test["rows"] if comet.METRIC in row]
@@ -109,9 +110,7 @@ def notes(content: Content, names: Names) -> list[str]:
         )
     else:
         found.append(f"Seed {seeds[0]}, {covered}.")
-    for baseline in content["baselines"]:
-        head, meaning = tables.BASELINES[baseline], tables.MEANINGS[baseline]
-        found.append(f"vs {head}: difference in BLEU to {names[baseline]}{meaning}, within a seed.")
+    found += [f"{tables.meaning(name, names)}, within a seed." for name in content["baselines"]]
     if content["baselines"]:
         over = "over test sentences"
         if count > 1:

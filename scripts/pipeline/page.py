@@ -116,6 +116,7 @@ def _compared(pair: Pair) -> dict[str, Any] | None:
         for test in content["tests"]
     ]
     return {
+        "baseline": names[content["baselines"][0]] if content["baselines"] else None,
         "seeds": len(content["seeds"]),
         "warnings": content["warnings"],
         "figure": embedded.figure(folder / "differences", folder / f"{comparison.NAME}.csv"),

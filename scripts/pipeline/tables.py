@@ -11,9 +11,9 @@ from pipeline.gap import MIN_GAP
 from pipeline.significance import CONFIDENCE, RESAMPLES, TRIALS
 
 NONE = "–"
-# What the differences of a row are taken to, as the heads of columns call it.
+# What differences are taken to unless others are named, as the heads of columns call it.
 BASELINES = {"control": "control", "kd": "KD"}
-MEANINGS = {"control": ", what the teacher adds", "kd": ""}
+_MEANINGS = {"control": ", what the teacher adds"}
 
 ONE = "one_thread"
 # What was measured, as the heads of columns call it, in report.json.
@@ -49,6 +49,17 @@ class Difference(str):
         text = super().__new__(cls, f"{shown:+.1f} [{low_shown:.1f}, {high_shown:.1f}]")
         text.value, text.low, text.high = value, low, high
         return text
+
+
+def versus(baseline: str, names: Mapping[str, str]) -> str:
+    """Return what the head of a column calls the difference to a model."""
+    return f"vs {BASELINES.get(baseline, names[baseline])}"
+
+
+def meaning(baseline: str, names: Mapping[str, str]) -> str:
+    """Say what such a column has."""
+    what = f"{names[baseline]}{_MEANINGS.get(baseline, '')}"
+    return f"{versus(baseline, names)}: difference in BLEU to {what}"
 
 
 def markdown(rows: Table) -> str:
@@ -93,9 +104,9 @@ def differences(content: Mapping[str, Any], names: Mapping[str, str]) -> Table:
     def cells(row: Mapping[str, Any]) -> dict[str, str]:
         found = {"model": names[row["model"]]}
         for baseline in content["baselines"]:
-            versus = row["differences"].get(baseline)
-            found[f"vs {BASELINES[baseline]}"] = difference(versus)
-            found[f"p vs {BASELINES[baseline]}"] = p_value(versus["p_value"]) if versus else NONE
+            head, other = versus(baseline, names), row["differences"].get(baseline)
+            found[head] = difference(other)
+            found[f"p {head}"] = p_value(other["p_value"]) if other else NONE
         return found
 
     return [cells(row) for row in content["models"] if content["baselines"]]
@@ -152,9 +163,7 @@ def sizes(content: Mapping[str, Any], names: Mapping[str, str]) -> Table:
 def notes(content: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     """Say what the columns of `scores` mean, and whether a method is the best."""
     found = [leader(content["leader"], names)] if content["leader"] else []
-    for baseline in content["baselines"]:
-        head = f"vs {BASELINES[baseline]}"
-        found.append(f"{head}: difference in BLEU to {names[baseline]}{MEANINGS[baseline]}.")
+    found += [f"{meaning(baseline, names)}." for baseline in content["baselines"]]
     if content["baselines"]:
         found.append(
             f"In brackets: {100 * CONFIDENCE:.0f} % interval of the difference by paired "

@@ -160,6 +160,7 @@ def test_seeds_go_with_all_stages(tmp_path, capsys):
         (["demo", "--tune", "lr=0"], "--tune lr=0: 0: a learning rate is above 0"),
         (["demo", "--tune", "weight=0.5;beta=3"], "--tune beta=3: give lr=… or weight=… or k=…"),
         (["demo", "--tune", "0.001"], "--tune 0.001: give lr=…"),
+        (["demo", "--methods", "kd", "--against", "ka"], "tables, teacher, learner, kd"),
         (["demo", "--test", "news"], "demo has no test set news: choose from test"),
         (["demo", "--test", "../x"], "--test: ../x is no name for a test set"),
         (["wmt17_de_en", "--test", "x"], "wmt17_de_en has no test set x: choose from test"),
@@ -356,7 +357,9 @@ def test_the_report_page_has_a_section(built):
     assert "Methods compared, over 2 seeds" in heads
     titles = [head.text_content() for head in document.findall(".//h3")]
     assert "test (40 sentences)" in titles and "news (20 sentences)" in titles
-    assert "Each method's difference to the control" in html.tostring(document, encoding="unicode")
+    assert "Each method's difference to control (NLL), with" in html.tostring(
+        document, encoding="unicode"
+    )
     for warning in content["warnings"]:
         assert warning["text"] in document.text_content()
 
@@ -400,11 +403,38 @@ def test_what_was_made_anew_since_is_not_shown(built):
     assert page._compared(pair) is not None
 
 
+def markdown(pair):
+    return (pair.run_dir / "compare" / "compare.md").read_text(encoding="utf-8")
+
+
 def test_without_a_baseline_there_is_no_plot(compared):
     found, pair = compared
+    comparison_report.build(found)
+    assert (pair.run_dir / "compare" / "differences.png").exists()
     found = compare.planned(pair, methods=["ka"], seeds=1)
     add(pair, "ka", [30] * 4, GOOD, GOOD[:20])
     comparison_report.build(found)
-    text = (pair.run_dir / "compare" / "compare.md").read_text(encoding="utf-8")
-    assert "vs control" not in text and "differences.png" not in text
+    assert "vs control" not in markdown(pair) and "differences.png" not in markdown(pair)
     assert not (pair.run_dir / "compare" / "differences.png").exists()
+    assert page._compared(pair)["figure"] is None
+
+
+def test_differences_are_taken_to_the_models_that_are_named(compared):
+    found, pair = compared
+    compared_to = compare._against(found, ["learner", "teacher", "learner"])
+    comparison_report.build(replace(found, against=compared_to))
+    rows = table(markdown(pair), "gap recovered")
+    assert [head for head in rows["learner"] if head.startswith("vs ")] == [
+        "vs learner",
+        "vs teacher",
+    ]
+    assert rows["learner"]["vs learner"] == rows["teacher"]["vs teacher"] == "–"
+    assert "vs learner: difference in BLEU to learner, within a seed." in markdown(pair)
+    content = json.loads((pair.run_dir / "compare" / "compare.json").read_text("utf-8"))
+    by_model = {row["model"]: row for row in content["tests"][0]["rows"]}
+    for model, other in (("kd", "learner"), ("control", "teacher"), ("teacher", "learner")):
+        ours, theirs = (by_model[name]["bleu"] for name in (model, other))
+        versus = by_model[model]["differences"][other]
+        assert versus["bleu"]["mean"] == pytest.approx(ours["mean"] - theirs["mean"])
+        assert len(versus["p_values"]) == 2
+    assert page._compared(pair)["baseline"] == "learner"
