@@ -228,7 +228,8 @@ def system(threads: str = "") -> dict[str, str]:
 def threads(pair: Pair, models: list[str]) -> str:
     """Say how many threads these trainings had; nothing where it is not known."""
     counts = sorted({count for model in models if (count := _facts(pair, model).get("threads"))})
-    return f"{' or '.join(map(str, counts))} threads a training" if counts else ""
+    noun = "thread" if counts == [1] else "threads"
+    return f"{' or '.join(map(str, counts))} {noun} a training" if counts else ""
 
 
 def _version(package: str) -> str | None:

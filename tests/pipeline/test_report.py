@@ -204,11 +204,13 @@ def test_an_epoch_that_was_repeated_counts_once(tmp_path):
 
 
 def test_the_threads_of_the_trainings_are_told(evaluated):
-    assert "threads a training" not in report.collect(evaluated, {})["system"]["Hardware"]
-    for model, threads in {"teacher": 2, "kd": 1, "topk": 1}.items():
-        record = state.read(evaluated.run_dir, model)
-        state.write(
-            evaluated.run_dir, model, replace(record, facts={**record.facts, "threads": threads})
-        )
-    system = report.collect(evaluated, {})["system"]
-    assert "CPU cores, 1 or 2 threads a training" in system["Hardware"]
+    def hardware(**threads):
+        for model, count in threads.items():
+            record = state.read(evaluated.run_dir, model)
+            facts = {**record.facts, "threads": count}
+            state.write(evaluated.run_dir, model, replace(record, facts=facts))
+        return report.collect(evaluated, {})["system"]["Hardware"]
+
+    assert "a training" not in hardware()
+    assert "CPU cores, 1 thread a training" in hardware(kd=1, topk=1)
+    assert "CPU cores, 1 or 2 threads a training" in hardware(teacher=2)
