@@ -138,9 +138,10 @@ def notes(content: Content, names: Names) -> list[str]:
     return found
 
 
-def leader(test: Mapping[str, Any], names: Names) -> list[str]:
+def leader(content: Content, test: Mapping[str, Any], names: Names) -> list[str]:
     """Say whether a method is the best on a test set."""
-    return [tables.leader(test["leader"], names)] if test["leader"] else []
+    seeds = len(content["seeds"])
+    return [tables.leader(test["leader"], names, seeds=seeds)] if test["leader"] else []
 
 
 def markdown(content: Content, names: Names) -> str:
@@ -154,7 +155,7 @@ def markdown(content: Content, names: Names) -> str:
         lines += [tables.markdown(details(content, test, names)), ""]
         if found := comet_scores(content, test, names):
             lines += [tables.markdown(found), ""]
-        lines += [f"- {note}" for note in leader(test, names)]
+        lines += [f"- {note}" for note in leader(content, test, names)]
         lines += [f"- {metric}: `{value}`" for metric, value in test["signatures"].items()]
     decoding = content["decoding"]
     lines += ["", "## Settings and time", "", tables.markdown(trainings(content, names)), ""]

@@ -110,7 +110,7 @@ def _compared(pair: Pair) -> dict[str, Any] | None:
             "scores": comparison_tables.scores(content, test, names),
             "details": comparison_tables.details(content, test, names),
             "comet": comparison_tables.comet_scores(content, test, names),
-            "notes": comparison_tables.leader(test, names),
+            "notes": comparison_tables.leader(content, test, names),
             "best": _best(test["leader"], names),
         }
         for test in content["tests"]

@@ -162,13 +162,14 @@ def sizes(content: Mapping[str, Any], names: Mapping[str, str]) -> Table:
 
 def notes(content: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     """Say what the columns of `scores` mean, and whether a method is the best."""
-    found = [leader(content["leader"], names)] if content["leader"] else []
+    found = [leader(content["leader"], names, seeds=1)] if content["leader"] else []
     found += [f"{meaning(baseline, names)}." for baseline in content["baselines"]]
     if content["baselines"]:
         found.append(
             f"In brackets: {100 * CONFIDENCE:.0f} % interval of the difference by paired "
             f"bootstrap over the test sentences ({RESAMPLES} resamples); p: sacrebleu's paired "
-            f"approximate randomization, two-sided ({TRIALS} trials)."
+            f"approximate randomization, two-sided ({TRIALS} trials). Each model is one training: "
+            "what another seed would change is in neither."
         )
     if _has_gaps(content):
         found.append(GAP)
@@ -204,10 +205,21 @@ def _has_gaps(content: Mapping[str, Any]) -> bool:
     return any(row["gap_recovered"] is not None for row in content["models"])
 
 
-def leader(found: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """Say which method is the first, and whether it is the best; see `limits.leader`."""
+def leader(found: Mapping[str, Any], names: Mapping[str, str], *, seeds: int) -> str:
+    """Say which method is the first, and whether it is the best; see `limits.leader`.
+
+    Args:
+        found: what that returned.
+        names: what the models are called.
+        seeds: how many trainings each score is of.
+    """
     first, second = names[found["model"]], names[found["second"]]
     margin = f"{difference(found)} BLEU"
+    if found["best"] and seeds == 1:
+        return (
+            f"Best with this seed: {first}, {margin} against the second, {second}. Other seeds may "
+            "have another order: scripts/compare.sh."
+        )
     if found["best"]:
         return f"Best method: {first}, {margin} against the second, {second}."
     return (

@@ -140,12 +140,23 @@ def test_the_notes_say_what_quantization_costs_and_what_was_refused():
 
 
 @pytest.mark.parametrize(
-    ("best", "said"), [(True, "Best method: KA"), (False, "No method is marked")]
+    ("best", "seeds", "said"),
+    [
+        (True, 3, "Best method: KA, "),
+        (True, 1, "Best with this seed: KA, "),
+        (False, 3, "No method is marked"),
+        (False, 1, "No method is marked"),
+    ],
 )
-def test_the_notes_say_whether_one_is_the_best(best, said):
+def test_it_is_said_whether_one_is_the_best(best, seeds, said):
     leader = {"model": "ka", "second": "kd", "bleu": 0.4, "low": -0.1, "high": 0.9, "best": best}
-    first, *_ = tables.notes(content(row("ka"), row("kd"), leader=leader), NAMES)
-    assert first.startswith(said) and "+0.4 [-0.1, 0.9] BLEU against the second, KD" in first
+    found = tables.leader(leader, NAMES, seeds=seeds)
+    assert found.startswith(said)
+    assert ("Other seeds may" in found) == (best and seeds == 1)
+    assert "+0.4 [-0.1, 0.9] BLEU" in found and "against the second, KD" in found
+    if seeds == 1:  # as in a report
+        first, *_ = tables.notes(content(row("ka"), row("kd"), leader=leader), NAMES)
+        assert first == found
 
 
 def test_notes_are_of_the_columns_that_are_there():
