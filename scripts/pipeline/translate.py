@@ -53,6 +53,8 @@ def _command(model: Path, data: Path, subset: str, pair: Pair) -> list[str]:
     command += ["--gen-subset", subset, "--batch-size", str(pair.decoding["batch_size"])]
     # fairseq's default, 8, leaves out the last sentences where the batches do not divide by it.
     command += ["--required-batch-size-multiple", "1"]
+    # A process that makes batches is no faster, and leaves a socket among the temporary files.
+    command += ["--num-workers", "0"]
     command += ["--beam", str(pair.decoding["beam"]), "--lenpen", str(pair.decoding["lenpen"])]
     command += ["--remove-bpe", str(pair.decoding["remove_bpe"])]
     if tokenizer := pair.decoding.get("tokenizer"):

@@ -159,6 +159,7 @@ class FairseqGenerate:
             "gen-subset": "test",
             "max-tokens": recipe.max_tokens,
             "required-batch-size-multiple": 1,
+            "num-workers": 0,  # as in pipeline.translate
             "max-len-a": recipe.max_len_a,
             "max-len-b": recipe.max_len_b,
             **how,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests import killing
@@ -15,9 +17,16 @@ def project(tmp_path_factory) -> projects.Project:
 
 
 @pytest.fixture(scope="session")
-def finished(project) -> projects.Project:
+def temporary(tmp_path_factory) -> Path:
+    """Where the finished project's temporary files were."""
+    return tmp_path_factory.mktemp("tmp")
+
+
+@pytest.fixture(scope="session")
+def finished(project, temporary) -> projects.Project:
     """The project after every stage, run in one go, one after the other."""
-    project.pipeline("--jobs", 1, **killing.watched(project.run_dir, project.trace))
+    watched = killing.watched(project.run_dir, project.trace)
+    project.pipeline("--jobs", 1, TMPDIR=str(temporary), **watched)
     return project
 
 

@@ -55,6 +55,11 @@ def test_the_page_shows_what_the_learners_do(run):
 
 
 @older
+def test_no_temporary_files_are_left(finished, temporary):
+    assert not list(temporary.iterdir())
+
+
+@older
 def test_every_translation_has_its_line(run):
     references = (run / "text" / "test.en").read_text(encoding="utf-8").count("\n")
     for model in (*MODELS, *(f"export.{model}" for model in MODELS)):
