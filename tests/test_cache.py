@@ -47,14 +47,23 @@ def built(binarized, teacher, tmp_path_factory):
     return folder, answered(result)
 
 
-def fine_tune(data, folder, *arguments):
-    train(data, folder, "--criterion", "jsd_mixture", "--max-update", 12, *arguments)
+def fine_tune(data, folder, *arguments, criterion="jsd_mixture"):
+    train(data, folder, "--criterion", criterion, "--max-update", 12, *arguments)
     state = torch.load(folder / "checkpoint_last.pt", weights_only=True)
     return state["model"], state["extra_state"]["val_loss"]
 
 
 def same(one, other):
     return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def distance(one, other):
+    """Between all parameters of two models, Euclidean.
+
+    Not element by element: where a gradient is almost zero, a rounding turns its sign, and Adam's
+    first steps go as far the other way.
+    """
+    return sum(float((one[key] - other[key]).square().sum()) for key in one) ** 0.5
 
 
 def test_a_build_answers_every_pair_once(binarized, teacher, built):
@@ -78,11 +87,11 @@ def test_training_with_a_cache_is_the_training_without(binarized, teacher, built
         tmp_path / "from_build",
         *(*teacher, "--teacher-cache", built[0], "--num-workers", 2),
     )
+    another_loss, _ = fine_tune(binarized, tmp_path / "ka", *teacher, criterion="backward_kl")
     assert same(filling, again)
     assert loss == pytest.approx(plain_loss, rel=1e-3)
     for other in (filling, from_build):
-        for key, value in plain.items():
-            torch.testing.assert_close(other[key], value, rtol=0.05, atol=5e-3)
+        assert distance(other, plain) < 0.02 * distance(another_loss, plain)
 
 
 def test_a_build_that_was_cut_off_goes_on_and_mends(binarized, teacher, built, tmp_path):
