@@ -9,7 +9,7 @@ import pytest
 import torch
 from pipeline import commands
 
-from tests.support import ROOT, train
+from tests.support import ROOT, same_weights, train
 
 pytestmark = pytest.mark.slow
 
@@ -48,21 +48,16 @@ def built(binarized, teacher, tmp_path_factory):
 
 
 def fine_tune(data, folder, *arguments, criterion="jsd_mixture"):
-    train(data, folder, "--criterion", criterion, "--max-update", 12, *arguments)
+    # With a larger eps: else a rounding turns the sign of a gradient that is almost zero, and
+    # Adam's first steps go as far the other way.
+    options = ("--criterion", criterion, "--max-update", 12, "--adam-eps", 1e-4)
+    train(data, folder, *options, *arguments)
     state = torch.load(folder / "checkpoint_last.pt", weights_only=True)
     return state["model"], state["extra_state"]["val_loss"]
 
 
-def same(one, other):
-    return all(torch.equal(one[key], other[key]) for key in one)
-
-
 def distance(one, other):
-    """Between all parameters of two models, Euclidean.
-
-    Not element by element: where a gradient is almost zero, a rounding turns its sign, and Adam's
-    first steps go as far the other way.
-    """
+    """Between all parameters of two models, Euclidean."""
     return sum(float((one[key] - other[key]).square().sum()) for key in one) ** 0.5
 
 
@@ -88,9 +83,11 @@ def test_training_with_a_cache_is_the_training_without(binarized, teacher, built
         *(*teacher, "--teacher-cache", built[0], "--num-workers", 2),
     )
     another_loss, _ = fine_tune(binarized, tmp_path / "ka", *teacher, criterion="backward_kl")
-    assert same(filling, again)
+    assert same_weights(filling, again)
     assert loss == pytest.approx(plain_loss, rel=1e-3)
     for other in (filling, from_build):
+        for key, value in plain.items():
+            torch.testing.assert_close(other[key], value, rtol=0.05, atol=5e-4)
         assert distance(other, plain) < 0.02 * distance(another_loss, plain)
 
 
