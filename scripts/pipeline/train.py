@@ -50,6 +50,8 @@ class Training(Model):
         kept |= self._without_fp16(pair)
         # Where it is does not matter; that there is one does, in the last digits.
         kept["task.teacher_cache"] = self.cached(pair)
+        # The path above is left out; the model that it belongs to counts.
+        kept["checkpoint.finetune_from_model"] = self.start
         upstream = {f"from {need}": state.fingerprint(pair.run_dir, need) for need in self.needs}
         return {**kept, **upstream}
 
@@ -120,10 +122,10 @@ class Training(Model):
             "task.target_lang": pair.target_lang,
             "checkpoint.save_dir": folder,
         }
-        if self.start:
-            # Read only where save_dir has no checkpoint_last.pt, so a start after a kill goes on.
-            start = pair.best_checkpoint(self.start)
-            overrides["checkpoint.finetune_from_model"] = str(start)
+        # fairseq reads this file only where save_dir has no checkpoint_last.pt. A model without a
+        # start is trained from nothing, whatever its config names.
+        start = str(pair.best_checkpoint(self.start)) if self.start else None
+        overrides["checkpoint.finetune_from_model"] = start
         if self.teacher:
             paths = [str(pair.best_checkpoint(name)) for name in self.teachers]
             overrides["task.teacher_path"] = os.pathsep.join(paths)
