@@ -164,7 +164,9 @@ class Training(Model):
     def _shape(self, pair: Pair) -> dict[str, Any]:
         """Return the shape of a model that takes over some layers, or goes on from such a model.
 
-        Nothing for other models, whose configs have their shape. fairseq leaves the other layers out when it loads the start's checkpoint. The layers are the
+        Nothing for other models: their configs have their shape.
+
+        fairseq leaves the other layers out when it loads the start's checkpoint. The layers are the
         first ones: then a training that is resumed, whose own checkpoint fairseq treats likewise,
         finds all of its layers.
 
