@@ -7,24 +7,14 @@ import sys
 
 import pytest
 import torch
-from pipeline import commands
 
-from tests.support import ROOT, same_weights, train
+from tests.support import ROOT, run, same_weights, train
 
 pytestmark = pytest.mark.slow
 
 
-def build(data, *arguments, check=True, as_typed=False):
-    start = commands.python_module if as_typed else commands.fairseq_module
-    result = subprocess.run(
-        [*start("ka_fairseq.cache"), "build", str(data), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    assert not check or result.returncode == 0, result.stdout + result.stderr
-    return result
+def build(data, *arguments, **options):
+    return run("python", "-m", "ka_fairseq.cache", "build", data, *arguments, **options)
 
 
 def answered(result):
@@ -120,6 +110,7 @@ cache.main(sys.argv[1:])
 """
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("fairseqs_own", [False, True])
 def test_two_builds_share_the_work(binarized, teacher, tmp_path, fairseqs_own):
     folder = tmp_path / "cache"
@@ -152,6 +143,7 @@ def test_a_share_that_is_none_is_one_line(binarized, teacher, tmp_path):
     assert result.stderr.splitlines()[-1].endswith("3/2 is no share: 1/4 is the first of four")
 
 
+@pytest.mark.extended
 def test_eight_bits_take_half_the_room_and_tell_their_error(binarized, teacher, built, tmp_path):
     folder = tmp_path / "cache"
     options = (*teacher, "--teacher-cache", folder, "--teacher-cache-dtype", "int8")
@@ -166,6 +158,7 @@ def test_eight_bits_take_half_the_room_and_tell_their_error(binarized, teacher, 
     assert all(new == 0 for new, _ in again.values())
 
 
+@pytest.mark.extended
 def test_several_parts_of_the_training_set(binarized, teacher, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(binarized, other)
@@ -181,7 +174,7 @@ def test_several_parts_of_the_training_set(binarized, teacher, tmp_path):
 
 
 def test_a_build_without_a_folder(binarized, teacher):
-    result = build(binarized, *teacher, "--cpu", check=False, as_typed=True)
+    result = build(binarized, *teacher, "--cpu", check=False)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
         "error: say where the cache shall be: --teacher-cache DIR"

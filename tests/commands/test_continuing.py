@@ -49,6 +49,7 @@ def nll(result):
     return [float(record["nll_loss"]) for record in records(result, "train_inner")]
 
 
+@pytest.mark.extended
 def test_a_learner_of_plain_fairseq_is_fine_tuned(
     fine_tuned, binarized, with_teacher, learner_file, tmp_path
 ):
@@ -114,6 +115,7 @@ def test_a_fine_tuned_learner_goes_on_with_anything(fine_tuned, binarized, with_
     assert not nll(refused)
 
 
+@pytest.mark.extended
 def test_averaged_checkpoints_are_learner_and_teacher(
     fine_tuned, binarized, with_teacher, tmp_path
 ):

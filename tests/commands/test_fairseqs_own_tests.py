@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 FILES = (
     *("test_train.py", "test_checkpoint_utils.py", "test_label_smoothing.py", "test_ema.py"),

@@ -21,14 +21,18 @@ from tests.support import (
     records,
     same_weights,
     succeeded,
-    train_options,
     train_together,
     weights,
 )
 
 pytestmark = pytest.mark.slow
 
-CRITERIONS = ("forward_kl", "backward_kl", "jsd_mixture", "topk_kl")
+extended = pytest.mark.extended
+CRITERIONS = (
+    "jsd_mixture",
+    *(pytest.param(name, marks=extended) for name in ("forward_kl", "backward_kl", "topk_kl")),
+    pytest.param("tie_kd", marks=extended),
+)
 
 # 25 batches of 24 sentences, in one order whoever shares them out: two workers make 13 updates of
 # them, and in the last of these the second worker has nothing to do.
@@ -46,17 +50,11 @@ LOSS, WEIGHT = 2e-3, 1e-5
 
 
 @pytest.fixture
-def options(binarized, teacher_file, learner_file, tmp_path):
+def options(fine_tuning, tmp_path):
     """What fairseq-train is given to fine-tune into a folder of the test."""
 
-    def options(folder, criterion, *arguments, teacher=teacher_file):
-        return train_options(
-            binarized,
-            tmp_path / folder,
-            *("--task", "translation_with_teacher", "--teacher-path", teacher),
-            *("--criterion", criterion, "--finetune-from-model", learner_file),
-            *(*COMMON, *arguments),
-        )
+    def options(folder, criterion, *arguments, **teacher):
+        return fine_tuning(tmp_path / folder, criterion, *COMMON, *arguments, **teacher)
 
     return options
 
@@ -87,7 +85,7 @@ def assert_close(one, other):
         torch.testing.assert_close(one[name], other[name], rtol=0, atol=WEIGHT)
 
 
-@pytest.mark.parametrize("criterion", (*CRITERIONS, "tie_kd"))
+@pytest.mark.parametrize("criterion", CRITERIONS)
 def test_one_process_two_workers_and_two_batches_an_update_are_the_same_training(
     options, learner_file, tmp_path, criterion
 ):
@@ -111,6 +109,7 @@ def test_one_process_two_workers_and_two_batches_an_update_are_the_same_training
             torch.testing.assert_close(curve(result, kind), expected, rtol=0, atol=LOSS)
 
 
+@extended
 def test_hard_positions_and_schedules_are_the_same_for_two_workers(options, tmp_path):
     """One window and one λ for all of them, in a run that is continued, too.
 
@@ -138,6 +137,7 @@ def test_hard_positions_and_schedules_are_the_same_for_two_workers(options, tmp_
     torch.testing.assert_close(ours["nll_window"], theirs["nll_window"], rtol=0, atol=1e-3)
 
 
+@extended
 def test_a_run_goes_on_with_another_number_of_workers(options, tmp_path):
     """One process for an epoch and two for the next, against one process for both."""
     same_batches = ("--update-epoch-batch-itr", "True")
@@ -154,6 +154,7 @@ def test_a_run_goes_on_with_another_number_of_workers(options, tmp_path):
     assert_close(weights(tmp_path / "one"), weights(tmp_path / "changed"))
 
 
+@extended
 def test_two_workers_share_a_teacher_cache(options, tmp_path):
     """Both fill it in the first epoch; a single process then finds every answer in it."""
     cache = ("--teacher-cache", tmp_path / "cache")
@@ -174,6 +175,7 @@ def stored(cache):
     return {file: np.fromfile(file, dtype=np.uint64).reshape(-1, 3) for file in files}
 
 
+@extended
 def test_two_workers_translate_in_the_same_updates(options, tmp_path):
     """Their own sentences; the same command again is the same run."""
     own = ("--on-policy-fraction", 0.5, "--on-policy-max-len-b", 5, "--max-update", 8)
@@ -254,6 +256,7 @@ def test_each_worker_loads_its_own_teacher_and_keeps_it(
     assert not saved["task_state"] and not saved["criterion"]
 
 
+@extended
 def test_unused_parameters_may_be_looked_for(options, tmp_path):
     """As a learner with layer drop needs it; the loss uses the projection after forward."""
     looking = ("--find-unused-parameters",)

@@ -7,7 +7,7 @@ from fairseq.models.transformer import TransformerDecoderBase
 from ka_fairseq import models
 from ka_fairseq.loss.positions import target_rows
 from ka_fairseq.loss.projection import Logits, Projection
-from tests.support import make_batch, make_model, make_task
+from tests.support import log_probs, make_batch, make_model, make_task
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_it_says_what_the_model_says(binarized, arguments, kind):
     rows = target_rows(batch["target"], task.target_dictionary.pad())
     with torch.no_grad():
         output = models.run(model, batch["net_input"], rows)
-        lprobs = model.get_normalized_probs(model(**batch["net_input"]), log_probs=True)[keep]
+        lprobs = log_probs(model, batch)[keep]
     assert type(output) is kind
     assert output.vocabulary == len(task.target_dictionary)
     ours = output.prepare().logits(slice(None)).log_softmax(-1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from fairseq import checkpoint_utils
 
 from ka_fairseq.analysis.forced import Corpus
 from ka_fairseq.analysis.runs import Run, find_run
-from tests.support import USER_DIR, run
+from tests.support import succeeded, train_options, train_together
 
 EPOCHS = 3
 
@@ -48,36 +47,39 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(binarized, teacher_file, tmp_path_factory) -> Trained:
-    folder = tmp_path_factory.mktemp("runs")
+def trained(binarized, teacher_file, made_once) -> Trained:
+    """KD and KA from one learner."""
+    start = f"checkpoint{EPOCHS}.pt"
 
-    def train(name: str, *arguments: object) -> Path:
-        run(
-            "fairseq-train",
-            *(binarized, "--user-dir", USER_DIR, "--save-dir", folder / name, "--cpu"),
-            *("--arch", "transformer_tiny", "--optimizer", "adam", "--lr", 3e-3, "--seed", 1),
-            *("--max-tokens", 3000, "--num-workers", 0, "--max-epoch", EPOCHS),
-            *("--no-last-checkpoints", "--no-save-optimizer-state"),
+    def options(folder: Path, *arguments: object) -> list[object]:
+        return train_options(
+            *(binarized, folder, "--lr", 3e-3, "--max-tokens", 3000, "--max-update", 0),
+            *("--max-epoch", EPOCHS, "--no-last-checkpoints", "--no-save-optimizer-state"),
             *arguments,
         )
-        return folder / name
 
-    learner = train("learner", "--criterion", "cross_entropy")
-    start = learner / f"checkpoint{EPOCHS}.pt"
-    fine_tuning = (
-        *("--task", "translation_with_teacher", "--teacher-path", teacher_file),
-        *("--restore-file", start, "--reset-optimizer", "--reset-dataloader"),
-        *("--reset-meters", "--reset-lr-scheduler"),
-    )
-    criterions = {"KD": "forward_kl", "KA": "backward_kl"}
-    # Side by side: they take a core each, and start slowly.
-    with ThreadPoolExecutor(2) as pool:
-        waiting = {
-            name: pool.submit(train, name, "--criterion", criterion, *fine_tuning)
-            for name, criterion in criterions.items()
-        }
-    folders = {name: task.result() for name, task in waiting.items()}
-    return Trained(binarized, teacher_file, start, folders)
+    def fill(folder: Path) -> None:
+        learner = options(folder / "learner", "--criterion", "cross_entropy")
+        succeeded(train_together(keeping_epochs(learner)))
+        fine_tuning = (
+            *("--task", "translation_with_teacher", "--teacher-path", teacher_file),
+            *("--restore-file", folder / "learner" / start, "--reset-optimizer"),
+            *("--reset-dataloader", "--reset-meters", "--reset-lr-scheduler"),
+        )
+        both = (
+            options(folder / name, "--criterion", criterion, *fine_tuning)
+            for name, criterion in (("KD", "forward_kl"), ("KA", "backward_kl"))
+        )
+        succeeded(train_together(*map(keeping_epochs, both)))
+
+    folder = made_once("runs", fill)
+    runs = {name: folder / name for name in ("KD", "KA")}
+    return Trained(binarized, teacher_file, folder / "learner" / start, runs)
+
+
+def keeping_epochs(options: list[object]) -> list[object]:
+    """The same, with a checkpoint for each epoch."""
+    return [option for option in options if option != "--no-epoch-checkpoints"]
 
 
 @pytest.fixture(scope="session")

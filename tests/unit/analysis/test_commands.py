@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pandas as pd
 import pytest
 
 from ka_fairseq.analysis.__main__ import main
 from ka_fairseq.errors import UserError
-from tests.support import ROOT
+from tests.support import run
 
 
 @pytest.fixture
@@ -102,10 +99,8 @@ def test_says_what_to_change(arguments, advice, tmp_path, monkeypatch):
     assert "\n" not in str(error.value.code)
 
 
-@pytest.mark.slow
 def test_help_names_every_command():
-    command = [sys.executable, "-m", "ka_fairseq.analysis", "--help"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    result = run("python", "-m", "ka_fairseq.analysis", "--help")
     for name in ("derivatives", "toy", "entropy", "novel-tokens", "top-tokens", "sweep"):
         assert f"\n    {name}" in result.stdout
     assert "agreement" in result.stdout

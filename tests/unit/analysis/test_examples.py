@@ -8,11 +8,15 @@ import runpy
 import subprocess
 import sys
 
+import pytest
+
 from ka_fairseq.analysis import toy
 from ka_fairseq.analysis.__main__ import main
 from tests.support import ROOT
 
 EXAMPLES = ROOT / "examples"
+
+pytestmark = pytest.mark.extended
 
 
 def run_python(name: str, monkeypatch, *arguments: object) -> None:

@@ -61,6 +61,7 @@ def test_numpy_itself_is_left_alone():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_learner_is_trained_in_buckets(binarized, teacher_file, tmp_path):
     teacher = ("--task", "translation_with_teacher", "--teacher-path", teacher_file)
     buckets = ("--criterion", "backward_kl", "--num-batch-buckets", 3, "--max-update", 2)
@@ -69,6 +70,7 @@ def test_a_learner_is_trained_in_buckets(binarized, teacher_file, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_language_model_reads_sentence_by_sentence(binarized, tmp_path):
     """fairseq-eval-lm gives the loss that the training's own validation said."""
     data = tmp_path / "lm"

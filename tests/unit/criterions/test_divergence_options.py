@@ -13,7 +13,7 @@ from ka_fairseq.loss.divergences import (
     values,
 )
 from ka_fairseq.loss.positions import select, target_rows
-from tests.support import make_batch, make_model, make_task
+from tests.support import log_probs, make_batch
 
 GIVEN = [
     ("js", (), JensenShannon(0.5)),
@@ -26,29 +26,15 @@ GIVEN = [
 ]
 
 
-@pytest.fixture
-def setup(binarized, teacher_file):
-    def make(*arguments):
-        task, cfg = make_task(
-            binarized,
-            *("--task", "translation_with_teacher", "--teacher-path", teacher_file),
-            *("--criterion", "transfer", *arguments),
-        )
-        return task, make_model(task, cfg), task.build_criterion(cfg.criterion)
-
-    return make
-
-
 @pytest.mark.parametrize(("name", "options", "divergence"), GIVEN)
-def test_the_loss_is_the_formula_over_whole_distributions(setup, name, options, divergence):
-    task, model, criterion = setup("--divergence", name, *options, "--transfer-weight", 1)
+def test_the_loss_is_the_formula_over_whole_distributions(distillation, name, options, divergence):
+    task, model, criterion = distillation(
+        "transfer", "--divergence", name, *options, "--transfer-weight", 1
+    )
     batch = make_batch(task)
     loss, _, log = criterion(model, batch)
     rows = target_rows(batch["target"], task.target_dictionary.pad())
-    p, q = (
-        select(m.get_normalized_probs(m(**batch["net_input"]), log_probs=True), rows).double()
-        for m in (model, task.teacher.members[0])
-    )
+    p, q = (select(log_probs(m, batch), rows).double() for m in (model, task.teacher.members[0]))
     expected = values(divergence, p, q).sum().item()
     assert log["transfer_loss"].item() == loss.item() == pytest.approx(expected, rel=1e-4)
 
@@ -73,7 +59,7 @@ def test_the_loss_is_the_formula_over_whole_distributions(setup, name, options, 
         ),
     ],
 )
-def test_what_does_not_go_together(setup, arguments, says):
+def test_what_does_not_go_together(distillation, arguments, says):
     with pytest.raises(UserError, match=says) as error:
-        setup(*arguments)
+        distillation("transfer", *arguments)
     assert "\n" not in str(error.value)

@@ -1,13 +1,10 @@
 """λ, and the mixture of both KLs, over the updates of a training."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.divergences import KLMixture
-from ka_fairseq.loss.schedule import SHAPES, Schedule
-from tests.support import make_batch, make_model, make_task
+from tests.support import make_batch
 
 WEIGHT = ("--transfer-weight", 0.2, "--transfer-weight-schedule", "linear")
 TO = ("--transfer-weight-to", 0.8, "--transfer-weight-updates", 10)
@@ -15,43 +12,9 @@ MIXTURE = ("--mixture-from", 0, "--mixture-schedule", "cosine")
 MIXTURE_TO = ("--mixture-to", 1, "--mixture-updates", 4)
 
 
-@pytest.fixture
-def setup(binarized, teacher_file):
-    def make(criterion, *arguments):
-        task, cfg = make_task(
-            binarized,
-            *("--task", "translation_with_teacher", "--teacher-path", teacher_file),
-            *("--criterion", criterion, *arguments),
-        )
-        return task, make_model(task, cfg), task.build_criterion(cfg.criterion)
-
-    return make
-
-
-def test_by_hand():
-    assert [Schedule("linear", 0, 1, 4).at(n) for n in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
-    cosine = [Schedule("cosine", 1, 0, 3).at(n) for n in range(4)]
-    assert cosine == pytest.approx([1, 0.75, 0.25, 0])
-    assert {Schedule("constant", 0.3, 1, 3).at(n) for n in (0, 2, 9, None)} == {0.3}
-    assert Schedule("linear", 0, 0.7, 4).at(None) == 0.7
-
-
-@given(
-    st.sampled_from(list(SHAPES)), st.floats(0, 1), st.floats(0, 1), st.integers(1, 1000), st.data()
-)
-def test_from_one_end_to_the_other_and_no_further(shape, start, end, updates, data):
-    schedule = Schedule(shape, start, end, updates)
-    values = [schedule.at(update) for update in sorted(data.draw(st.sets(st.integers(0, 2000))))]
-    assert all(min(start, end) - 1e-12 <= value <= max(start, end) + 1e-12 for value in values)
-    rising = sorted(values)
-    assert values == (rising if start <= end else rising[::-1])
-    assert schedule.at(0) == start
-    assert schedule.at(updates) == schedule.at(None) == (start if shape == "constant" else end)
-
-
-def test_lambda_goes_by_the_updates(setup):
+def test_lambda_goes_by_the_updates(distillation):
     """The loss of an update is that of its λ; the parts stay what they are."""
-    task, model, criterion = setup("forward_kl", *WEIGHT, *TO)
+    task, model, criterion = distillation("forward_kl", *WEIGHT, *TO)
     batch = make_batch(task)
     criterion(model, batch)
     assert criterion.objective.transfer_weight == 0.8  # as in fairseq-validate: where it ends
@@ -62,10 +25,10 @@ def test_lambda_goes_by_the_updates(setup):
         assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_lambda_may_begin_with_zero_and_end_with_one(setup):
+def test_lambda_may_begin_with_zero_and_end_with_one(distillation):
     """Then the teacher is asked from the first update on, for the log; the NLL is left out last."""
     schedule = ("--transfer-weight-schedule", "linear", "--transfer-weight-to", 1)
-    task, model, criterion = setup(
+    task, model, criterion = distillation(
         "backward_kl", "--transfer-weight", 0, *schedule, "--transfer-weight-updates", 2
     )
     batch = make_batch(task)
@@ -85,13 +48,13 @@ def test_lambda_may_begin_with_zero_and_end_with_one(setup):
         ("topk_kl", ("--order", "mixture")),
     ],
 )
-def test_from_forward_to_backward(setup, criterion, options):
-    task, model, scheduled = setup(criterion, *options, *MIXTURE, *MIXTURE_TO)
+def test_from_forward_to_backward(distillation, criterion, options):
+    task, model, scheduled = distillation(criterion, *options, *MIXTURE, *MIXTURE_TO)
     batch = make_batch(task)
     top_k = 8 if criterion == "topk_kl" else 0
     ends = []
     for name in ("forward_kl", "backward_kl"):
-        _, _, end = setup(name, "--top-k", top_k)
+        _, _, end = distillation(name, "--top-k", top_k)
         end.task = task
         ends.append(end(model, batch)[2]["transfer_loss"].item())
     found = []
@@ -101,8 +64,8 @@ def test_from_forward_to_backward(setup, criterion, options):
     assert found == pytest.approx([ends[0], sum(ends) / 2, ends[1]], rel=1e-5)
 
 
-def test_the_mixture_may_stay_uneven(setup):
-    task, model, criterion = setup("jsd_mixture", "--mixture-from", 0.25)
+def test_the_mixture_may_stay_uneven(distillation):
+    task, model, criterion = distillation("jsd_mixture", "--mixture-from", 0.25)
     assert criterion.objective.divergence == KLMixture(0.75, 0.25)
     assert criterion(model, make_batch(task))[0] > 0
 
@@ -125,7 +88,7 @@ def test_the_mixture_may_stay_uneven(setup):
         ),
     ],
 )
-def test_what_does_not_go_together(setup, criterion, arguments, says):
+def test_what_does_not_go_together(distillation, criterion, arguments, says):
     with pytest.raises(UserError, match=says) as error:
-        setup(criterion, *arguments)
+        distillation(criterion, *arguments)
     assert "\n" not in str(error.value)

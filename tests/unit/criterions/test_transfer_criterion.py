@@ -5,14 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from fairseq.logging import metrics
 
 from ka_fairseq import models
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss import chunked, divergences
 from ka_fairseq.loss.divergences import register_divergence, registry
 from ka_fairseq.loss.positions import target_rows
-from tests.support import make_batch, make_model, make_task
+from tests.support import collate, gradient_of, log_probs, logged, make_batch, make_task
 
 CRITERIONS = {
     "forward_kl": (divergences.forward_kl, {}),
@@ -22,35 +21,16 @@ CRITERIONS = {
 }
 
 
-@pytest.fixture
-def setup(binarized, teacher_file):
-    """Make task, learner and criterion from command-line options."""
-
-    def make(criterion, *arguments):
-        task, cfg = make_task(
-            binarized,
-            *("--task", "translation_with_teacher", "--teacher-path", teacher_file),
-            *("--criterion", criterion, *arguments),
-        )
-        return task, make_model(task, cfg), task.build_criterion(cfg.criterion)
-
-    return make
-
-
-def log_probs(model, batch):
-    return model.get_normalized_probs(model(**batch["net_input"]), log_probs=True)
-
-
 @pytest.mark.parametrize("name", CRITERIONS)
-def test_the_loss_is_the_formula_over_whole_distributions(setup, name):
+def test_the_loss_is_the_formula_over_whole_distributions(distillation, name):
     """Sun & Cross, Eq. 12, from the models' own log-probabilities, one sentence at a time."""
-    task, model, criterion = setup(name, "--transfer-weight", 0.3)
+    task, model, criterion = distillation(name, "--transfer-weight", 0.3)
     divergence, restriction = CRITERIONS[name]
     loss, sample_size, log = criterion(model, make_batch(task))
     nll = transfer = entropy = 0.0
     task.load_dataset("valid")
     for index in range(4):
-        item = task.dataset("valid").collater([task.dataset("valid")[index]])
+        item = collate(task, [index])
         p, q = (log_probs(m, item)[0].double() for m in (model, task.teacher.members[0]))
         target = item["target"][0]
         nll -= p[torch.arange(len(target)), target].sum().item()
@@ -64,32 +44,32 @@ def test_the_loss_is_the_formula_over_whole_distributions(setup, name):
 
 
 @pytest.mark.parametrize("name", CRITERIONS)
-def test_padding_changes_nothing(setup, name):
-    task, model, criterion = setup(name)
+def test_padding_changes_nothing(distillation, name):
+    task, model, criterion = distillation(name)
     together, *_ = criterion(model, make_batch(task))
     task.load_dataset("valid")
-    dataset = task.dataset("valid")
-    alone = [criterion(model, dataset.collater([dataset[index]]))[0].item() for index in range(4)]
+    alone = [criterion(model, collate(task, [index]))[0].item() for index in range(4)]
     assert together.item() == pytest.approx(sum(alone), rel=1e-5)
 
 
-def test_an_update_in_two_halves_has_the_gradient_of_the_whole(setup):
-    task, model, criterion = setup("jsd_mixture", "--label-smoothing", 0.1)
+def test_an_update_in_two_halves_has_the_gradient_of_the_whole(distillation):
+    task, model, criterion = distillation("jsd_mixture", "--label-smoothing", 0.1)
     task.load_dataset("valid")
-    dataset = task.dataset("valid")
     gradients = []
     for parts in ([[0, 1, 2, 3]], [[0, 1], [2, 3]]):
         model.zero_grad()
         for part in parts:
-            criterion(model, dataset.collater([dataset[index] for index in part]))[0].backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+            criterion(model, collate(task, part))[0].backward()
+        gradients.append(gradient_of(model))
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--label-smoothing", 0.1, "--report-accuracy")])
 @pytest.mark.parametrize("name", CRITERIONS)
-def test_lambda_zero_is_fairseqs_own_criterion_to_the_last_bit(binarized, setup, name, arguments):
-    task, model, ours = setup(name, "--transfer-weight", 0, *arguments)
+def test_lambda_zero_is_fairseqs_own_criterion_to_the_last_bit(
+    binarized, distillation, name, arguments
+):
+    task, model, ours = distillation(name, "--transfer-weight", 0, *arguments)
     plain, cfg = make_task(binarized, "--criterion", "label_smoothed_cross_entropy", *arguments)
     theirs = plain.build_criterion(cfg.criterion)
     results = []
@@ -104,10 +84,10 @@ def test_lambda_zero_is_fairseqs_own_criterion_to_the_last_bit(binarized, setup,
     assert task.teacher is None
 
 
-def test_nearly_lambda_zero_agrees_with_fairseqs_own_criterion(binarized, setup):
+def test_nearly_lambda_zero_agrees_with_fairseqs_own_criterion(binarized, distillation):
     """The package's own label smoothing, accuracy and prefix options are fairseq's."""
     options = ("--label-smoothing", 0.2, "--report-accuracy", "--ignore-prefix-size", 2)
-    task, model, ours = setup("forward_kl", "--transfer-weight", 1e-12, *options)
+    task, model, ours = distillation("forward_kl", "--transfer-weight", 1e-12, *options)
     plain, cfg = make_task(binarized, "--criterion", "label_smoothed_cross_entropy", *options)
     loss, _, log = ours(model, make_batch(task))
     their_loss, _, their_log = plain.build_criterion(cfg.criterion)(model, make_batch(task))
@@ -116,17 +96,17 @@ def test_nearly_lambda_zero_agrees_with_fairseqs_own_criterion(binarized, setup)
     assert (log["n_correct"], log["total"]) == (their_log["n_correct"], their_log["total"])
 
 
-def test_a_learner_that_is_its_teacher_transfers_nothing(setup):
-    task, _, criterion = setup("backward_kl", "--transfer-weight", 1)
+def test_a_learner_that_is_its_teacher_transfers_nothing(distillation):
+    task, _, criterion = distillation("backward_kl", "--transfer-weight", 1)
     learner = task.teacher.members[0]
     loss, _, log = criterion(learner, make_batch(task))
     assert loss.item() == 0
     torch.testing.assert_close(log["entropy"], log["teacher_entropy"])
 
 
-def test_an_output_layer_that_is_no_projection(setup):
+def test_an_output_layer_that_is_no_projection(distillation):
     """Adaptive softmax: the loss goes over log-probabilities, and says the same as the formula."""
-    task, model, criterion = setup(
+    task, model, criterion = distillation(
         "backward_kl", "--adaptive-softmax-cutoff", "20,60", "--transfer-weight", 0.5
     )
     batch = make_batch(task)
@@ -156,9 +136,9 @@ def test_an_output_layer_that_is_no_projection(setup):
         ((), "TransformerModel: because of --find-unused-parameters"),
     ],
 )
-def test_whole_logits_are_told_of_once(setup, arguments, says, caplog):
+def test_whole_logits_are_told_of_once(distillation, arguments, says, caplog):
     models._tell_of_whole_logits.cache_clear()
-    task, model, criterion = setup("forward_kl", *arguments)
+    task, model, criterion = distillation("forward_kl", *arguments)
     if not arguments:  # what torch's DistributedDataParallel has with --find-unused-parameters
         model.find_unused_parameters = True
     for _ in range(2):
@@ -167,15 +147,15 @@ def test_whole_logits_are_told_of_once(setup, arguments, says, caplog):
 
 
 @pytest.mark.parametrize("arguments", [(), ("--adaptive-softmax-cutoff", "20,60")])
-def test_the_teacher_takes_the_learners_precision_not_its_outputs(setup, arguments):
+def test_the_teacher_takes_the_learners_precision_not_its_outputs(distillation, arguments):
     """Log-probabilities are float32, whatever the model that they come from."""
-    task, model, criterion = setup("forward_kl", *arguments)
+    task, model, criterion = distillation("forward_kl", *arguments)
     criterion(model.to(torch.bfloat16), make_batch(task))
     assert {p.dtype for p in task.teacher.members[0].parameters()} == {torch.bfloat16}
 
 
-def test_the_sample_is_left_as_it_was(setup):
-    task, model, criterion = setup("forward_kl")
+def test_the_sample_is_left_as_it_was(distillation):
+    task, model, criterion = distillation("forward_kl")
     batch, again = make_batch(task), make_batch(task)
     criterion(model, batch)
     assert batch["net_input"].keys() == again["net_input"].keys()
@@ -185,8 +165,8 @@ def test_the_sample_is_left_as_it_was(setup):
     assert torch.equal(batch["target"], again["target"])
 
 
-def test_logs_of_workers_add_up_to_bits_per_token(setup):
-    _, _, criterion = setup("forward_kl")
+def test_logs_of_workers_add_up_to_bits_per_token(distillation):
+    _, _, criterion = distillation("forward_kl")
     logs = [
         {"loss": 8.0, "nll_loss": 4.0, "transfer_loss": 2.0, "entropy": 6.0, "npositions": 3}
         | {"teacher_entropy": 3.0, "ntokens": 3, "nsentences": 1, "sample_size": 3},
@@ -194,27 +174,23 @@ def test_logs_of_workers_add_up_to_bits_per_token(setup):
         | {"teacher_entropy": 1.0, "ntokens": 1, "nsentences": 1, "sample_size": 1},
     ]
     assert criterion.logging_outputs_can_be_summed()
-    with metrics.aggregate(new_root=True) as aggregate:
-        criterion.reduce_metrics(logs)
-    values = aggregate.get_smoothed_values()
+    values = logged(criterion, *logs)
     bit = math.log(2)
     for name, total in (("transfer_loss", 3), ("entropy", 7), ("teacher_entropy", 4), ("loss", 9)):
         assert values[name] == pytest.approx(total / 4 / bit, abs=1e-3)
     assert values["ppl"] == pytest.approx(np.exp(5 / 4), abs=1e-2)
 
 
-def test_what_an_ignored_prefix_leaves_is_what_sums_are_divided_by(setup):
+def test_what_an_ignored_prefix_leaves_is_what_sums_are_divided_by(distillation):
     """D and the entropies of a learner that is its teacher's twin do not shrink with the prefix."""
     averages = []
     for prefix in (0, 2):
-        task, model, criterion = setup(
+        task, model, criterion = distillation(
             "forward_kl", "--ignore-prefix-size", prefix, "--transfer-weight", 0.5
         )
         batch = make_batch(task)
         _, _, log = criterion(model, batch)
-        with metrics.aggregate(new_root=True) as aggregate:
-            criterion.reduce_metrics([log])
-        values = aggregate.get_smoothed_values()
+        values = logged(criterion, log)
         p = log_probs(model, batch)[:, prefix:]
         kept = batch["target"][:, prefix:].ne(task.target_dictionary.pad())
         entropy = -(p.exp() * p).sum(-1)[kept].mean().item() / math.log(2)
@@ -223,13 +199,13 @@ def test_what_an_ignored_prefix_leaves_is_what_sums_are_divided_by(setup):
     assert averages[1] == pytest.approx(averages[0], rel=0.3)
 
 
-def test_a_sum_is_all_there_is(setup):
-    task, model, criterion = setup("forward_kl")
+def test_a_sum_is_all_there_is(distillation):
+    task, model, criterion = distillation("forward_kl")
     with pytest.raises(NotImplementedError, match="reduce=True"):
         criterion(model, make_batch(task), reduce=False)
 
 
-def test_the_size_of_chunks_is_what_was_asked_for(setup, monkeypatch):
+def test_the_size_of_chunks_is_what_was_asked_for(distillation, monkeypatch):
     """--loss-chunk-tokens reaches the walk, and --compile-loss the compiler; the loss stays."""
     asked = []
     original = chunked.slices
@@ -238,10 +214,10 @@ def test_the_size_of_chunks_is_what_was_asked_for(setup, monkeypatch):
         asked.append(step)
         return original(length, step)
 
-    task, model, criterion = setup("jsd_mixture")
+    task, model, criterion = distillation("jsd_mixture")
     expected = criterion(model, make_batch(task))[0].item()
     monkeypatch.setattr(chunked, "slices", noting)
-    task, model, criterion = setup("jsd_mixture", "--loss-chunk-tokens", 7)
+    task, model, criterion = distillation("jsd_mixture", "--loss-chunk-tokens", 7)
     assert criterion(model, make_batch(task))[0].item() == pytest.approx(expected, rel=1e-6)
     assert asked[0] == 7
 
@@ -253,49 +229,49 @@ def test_the_size_of_chunks_is_what_was_asked_for(setup, monkeypatch):
 
     monkeypatch.setattr(chunked, "compiled_row_losses", compiler)
     monkeypatch.setattr(torch, "compile", None, raising=False)
-    _, _, criterion = setup("jsd_mixture", "--compile-loss")
+    _, _, criterion = distillation("jsd_mixture", "--compile-loss")
     assert criterion(model, make_batch(task))[0].item() == pytest.approx(expected, rel=1e-6)
     assert compiled
 
 
-def test_no_compiler(setup, monkeypatch):
+def test_no_compiler(distillation, monkeypatch):
     monkeypatch.delattr(torch, "compile", raising=False)
     with pytest.raises(UserError, match="--compile-loss needs torch 2 or newer: leave it out"):
-        setup("jsd_mixture", "--compile-loss")
+        distillation("jsd_mixture", "--compile-loss")
 
 
 @pytest.mark.parametrize("name", ["forward_kl", "backward_kl", "jsd_mixture"])
-def test_the_presets_are_the_transfer_criterion_with_a_divergence(setup, name):
-    task, model, preset = setup(name, "--top-k", 5)
-    _, _, chosen = setup("transfer", "--divergence", name, "--top-k", 5)
+def test_the_presets_are_the_transfer_criterion_with_a_divergence(distillation, name):
+    task, model, preset = distillation(name, "--top-k", 5)
+    _, _, chosen = distillation("transfer", "--divergence", name, "--top-k", 5)
     chosen.task = task
     assert torch.equal(preset(model, make_batch(task))[0], chosen(model, make_batch(task))[0])
 
 
-def test_an_unknown_divergence_and_options_that_do_not_go_with_one(setup, monkeypatch):
+def test_an_unknown_divergence_and_options_that_do_not_go_with_one(distillation, monkeypatch):
     with pytest.raises(UserError, match=r"unknown divergence 'kl'; choose from forward_kl, backwa"):
-        setup("transfer", "--divergence", "kl")
-    monkeypatch.setattr(registry, "_DIVERGENCES", dict(registry._DIVERGENCES))
+        distillation("transfer", "--divergence", "kl")
+    monkeypatch.setattr(registry, "DIVERGENCES", dict(registry.DIVERGENCES))
     register_divergence("squares")(lambda lp, lq: (lp.exp() - lq.exp()).pow(2).sum(-1))
     with pytest.raises(UserError, match="--top-k 4 does not go with squares: it sums over the who"):
-        setup("transfer", "--divergence", "squares", "--top-k", 4)
+        distillation("transfer", "--divergence", "squares", "--top-k", 4)
     monkeypatch.setattr(torch, "compile", None, raising=False)  # torch 1.13 has none
     with pytest.raises(UserError, match="--compile-loss cannot compile squares"):
-        setup("transfer", "--divergence", "squares", "--compile-loss")
-    task, model, criterion = setup("transfer", "--divergence", "squares")
+        distillation("transfer", "--divergence", "squares", "--compile-loss")
+    task, model, criterion = distillation("transfer", "--divergence", "squares")
     loss, _, log = criterion(model, make_batch(task))
     assert loss > 0 and log["transfer_loss"] > 0
 
 
-def test_a_cache_serves_every_temperature(setup, tmp_path):
+def test_a_cache_serves_every_temperature(distillation, tmp_path):
     """It was made at τ = 1; softened distributions come from the logits that it gives."""
     options = ("--temperature", 2, "--top-k", 3)
-    task, model, criterion = setup("backward_kl", *options)
+    task, model, criterion = distillation("backward_kl", *options)
     expected = criterion(model, make_batch(task))[0].item()
     cache = ("--teacher-cache", tmp_path)
-    task, model, criterion = setup("backward_kl", *cache)
+    task, model, criterion = distillation("backward_kl", *cache)
     criterion(model, make_batch(task))
-    task, model, criterion = setup("backward_kl", *options, *cache)
+    task, model, criterion = distillation("backward_kl", *options, *cache)
     batch = make_batch(task)
     assert "hidden" in batch["teacher_cache"]
     assert criterion(model, batch)[0].item() == pytest.approx(expected, rel=1e-4)
@@ -305,10 +281,10 @@ def test_a_cache_serves_every_temperature(setup, tmp_path):
 
 
 @pytest.mark.parametrize("order", ["backward", "forward", "mixture"])
-def test_the_order_of_topk_kl(setup, order):
+def test_the_order_of_topk_kl(distillation, order):
     full = {"backward": "backward_kl", "forward": "forward_kl", "mixture": "jsd_mixture"}[order]
-    task, model, restricted = setup("topk_kl", "--order", order, "--top-k", 5)
-    _, _, whole = setup(full, "--top-k", 5)
+    task, model, restricted = distillation("topk_kl", "--order", order, "--top-k", 5)
+    _, _, whole = distillation(full, "--top-k", 5)
     whole.task = task
     batch = make_batch(task)
     assert torch.equal(restricted(model, batch)[0], whole(model, batch)[0])
@@ -331,9 +307,9 @@ def test_the_order_of_topk_kl(setup, order):
         (("--teacher-dtype", "int8"), "choose from fp32, fp16, bf16"),
     ],
 )
-def test_options_out_of_range(setup, arguments, says):
+def test_options_out_of_range(distillation, arguments, says):
     with pytest.raises(UserError, match=says) as error:
-        setup("topk_kl", *arguments)
+        distillation("topk_kl", *arguments)
     assert "\n" not in str(error.value)
 
 

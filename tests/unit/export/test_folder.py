@@ -4,7 +4,6 @@ import json
 import math
 import re
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from ka_fairseq.errors import UserError
 from ka_fairseq.export import export_folder
 from ka_fairseq.export.__main__ import main
 from ka_fairseq.translate import Translator
-from tests.support import DEMO_TEACHER, ROOT, TEXT, USER_DIR, command_line, run
+from tests.support import DEMO_TEACHER, ROOT, TEXT, USER_DIR, run
 from tests.untrained import write_checkpoint
 
 SENTENCES = (TEXT / "test.de").read_text(encoding="utf-8").splitlines()
@@ -31,20 +30,14 @@ SENTENCEPIECE = {"method": "sentencepiece", "model": DEMO_TEACHER / "sentencepie
 def test_it_translates_as_fairseq_does(exported_folder, tmp_path):
     for language in ("de", "en"):
         (tmp_path / f"dict.{language}.txt").write_bytes(DICTIONARIES[0].read_bytes())
-    command = command_line(
+    sentences = tmp_path / "sentences"
+    sentences.write_text("".join(f"{line}\n" for line in SENTENCES), encoding="utf-8")
+    printed = run(
         "fairseq-interactive",
-        tmp_path,
-        *("--user-dir", USER_DIR, "--path", DEMO_TEACHER / "model.pt", "--cpu"),
-        *(*LANGUAGES, "--beam", 6, "--lenpen", 1),
+        *(tmp_path, "--input", sentences, *LANGUAGES, "--beam", 6, "--lenpen", 1, "--cpu"),
+        *("--user-dir", USER_DIR, "--path", DEMO_TEACHER / "model.pt"),
         *("--bpe", "sentencepiece", "--sentencepiece-model", SENTENCEPIECE["model"]),
         *("--buffer-size", len(SENTENCES), "--max-tokens", 4000),
-    )
-    printed = subprocess.run(
-        command,
-        input="".join(f"{line}\n" for line in SENTENCES),
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
     )
     theirs = re.findall(r"^D-\d+\t(\S+)\t(.*)$", printed.stdout, re.M)
     ours = list(Translator(exported_folder, threads=1).stream(SENTENCES))

@@ -2,8 +2,6 @@
 
 import dataclasses
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -27,13 +25,8 @@ def files(binarized, teacher_file, tmp_path_factory):
         *("--task", "translation_with_teacher", "--teacher-path", teacher_file),
         *("--criterion", "topk_kl", "--label-smoothing", 0.1, "--max-update", 5),
     )
-    command = (sys.executable, "-m", "ka_fairseq.export")
     target = folder / "exported.pt"
-    subprocess.run(
-        [*command, str(folder / "checkpoint_last.pt"), str(target)],
-        check=True,
-        cwd=USER_DIR.parent,
-    )
+    run("python", "-m", "ka_fairseq.export", folder / "checkpoint_last.pt", target)
     return folder / "checkpoint_last.pt", target
 
 
@@ -107,7 +100,7 @@ def test_what_is_shared_stays_shared_in_half(teacher_file, tmp_path):
 def test_plain_generate_translates_the_same(files, binarized):
     common = ("--gen-subset", "valid", "--cpu", "--beam", 2, "--max-len-b", 3, *NO_PADDING)
     before = run("fairseq-generate", binarized, "--user-dir", USER_DIR, "--path", files[0], *common)
-    after = run("fairseq-generate", binarized, "--path", files[1], *common)
+    after = run("fairseq-generate", binarized, "--path", files[1], *common, as_typed=True)
     said, said_again = (
         re.findall(r"^H-(\d+)\t(\S+)\t(.*)$", printed.stdout, re.M) for printed in (before, after)
     )
@@ -118,11 +111,13 @@ def test_plain_generate_translates_the_same(files, binarized):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_plain_validate_and_train_take_it(files, binarized, tmp_path):
     run(
         "fairseq-validate",
         binarized,
         *("--task", "translation", "--path", files[1], "--cpu", *NO_PADDING),
+        as_typed=True,
     )
     run(
         "fairseq-train",
@@ -130,6 +125,7 @@ def test_plain_validate_and_train_take_it(files, binarized, tmp_path):
         *("--save-dir", tmp_path, "--cpu", "--arch", "transformer_tiny", "--max-tokens", 1000),
         *("--optimizer", "adam", "--lr", 0.001, "--max-update", 2),
         *("--finetune-from-model", files[1]),
+        as_typed=True,
     )
 
 

@@ -23,7 +23,11 @@ print([
 
 @pytest.mark.parametrize(
     ("off", "left"),
-    [("", [True, True, True]), ("writing, resuming", [True, False, False]), ("all", [False] * 3)],
+    [
+        ("writing, resuming", [True, False, False]),
+        pytest.param("", [True, True, True], marks=pytest.mark.extended),
+        pytest.param("all", [False] * 3, marks=pytest.mark.extended),
+    ],
 )
 def test_what_is_switched_off_is_left_as_it_was(off, left):
     result = subprocess.run(

@@ -32,7 +32,7 @@ def holds(path: Path, state) -> bool:
     return torch.equal(torch.load(path, weights_only=True)["model"], state["model"])
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("action", [SAVE, COPY], ids=["written", "copied"])
 @pytest.mark.parametrize("size", [1, 200_000, None], ids=["begun", "half done", "not yet renamed"])
 def test_killed_in_the_middle_the_previous_one_stays(last, tmp_path, action, size):

@@ -1,6 +1,5 @@
 """The chunked loss against plain formulas: float64 by a second route, and fairseq's own loss."""
 
-import functools
 import math
 
 import numpy as np
@@ -9,10 +8,19 @@ import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 
 from ka_fairseq.loss.chunked import transfer_loss
-from ka_fairseq.loss.divergences import BACKWARD_KL, FORWARD_KL, JSD_MIXTURE, TOP_K_FORMS, KLMixture
+from ka_fairseq.loss.divergences import (
+    BACKWARD_KL,
+    FORWARD_KL,
+    JSD_MIXTURE,
+    TOP_K_FORMS,
+    AlphaBeta,
+    JensenShannon,
+    KLMixture,
+)
 from ka_fairseq.loss.ensemble import TeacherOutput
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.projection import Logits, Projection
+from tests.support import projection, whole_logits
 
 N, D, V = 23, 8, 40
 ALL = slice(None)
@@ -23,11 +31,8 @@ DIVERGENCES = [
 ]
 
 
-def projection(seed, dtype=torch.float64, bias=True, width=D):
-    generator = torch.Generator().manual_seed(seed)
-    make = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
-    tensors = [make(N, width), make(V, width), make(V) if bias else None]
-    return Projection(*(t if t is None else t.to(dtype).requires_grad_() for t in tensors))
+def output(seed, width=D, **options):
+    return projection(seed, N, width, V, **options)
 
 
 def alone(teacher):
@@ -57,8 +62,7 @@ def plain_kl(a, b, top_k, form):
 
 def plain(learner, teacher_probs, objective):
     """The whole loss at once, by softmax and autograd, from probabilities."""
-    logits = learner.hidden @ learner.weight.T + (0 if learner.bias is None else learner.bias)
-    lprobs = torch.log_softmax(logits, -1)
+    lprobs = torch.log_softmax(whole_logits(learner), -1)
     smoothed, nll = label_smoothed_nll_loss(lprobs, targets(), objective.label_smoothing)
     d, p, q = objective.divergence, lprobs.exp(), teacher_probs
     divergence = d.forward * plain_kl(q, p, d.top_k, d.top_k_form).sum()
@@ -75,7 +79,7 @@ def gradients(loss, learner):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_value_and_gradients_equal_the_plain_path(divergence, smoothing, chunk_rows):
-    learner, teacher = projection(1), projection(2, width=11)
+    learner, teacher = output(1), output(2, width=11)
     objective = Objective(divergence, 0.3, smoothing)
     result = transfer_loss(learner, alone(teacher), targets(), objective, chunk_rows)
     probs = torch.softmax(teacher.logits(ALL).detach(), -1)
@@ -88,7 +92,7 @@ def test_value_and_gradients_equal_the_plain_path(divergence, smoothing, chunk_r
 
 
 def test_the_other_parts_by_numpy():
-    learner, teacher = projection(1), projection(2)
+    learner, teacher = output(1), output(2)
     objective = Objective(FORWARD_KL, 0.5, accuracy=True)
     result = transfer_loss(learner, alone(teacher), targets(), objective)
     for name, model in (("entropy", learner), ("teacher_entropy", teacher)):
@@ -105,7 +109,7 @@ def test_lambda_one_is_the_teacher_alone_and_keeps_clear_of_an_infinite_nll():
     impossible = targets()
     logits[torch.arange(N), impossible] = -math.inf
     learner = Logits(logits.requires_grad_())
-    result = transfer_loss(learner, alone(projection(2)), impossible, Objective(BACKWARD_KL, 1.0))
+    result = transfer_loss(learner, alone(output(2)), impossible, Objective(BACKWARD_KL, 1.0))
     assert torch.equal(result.loss, result.transfer_loss)
     result.loss.backward()
     assert torch.isfinite(result.loss) and torch.isfinite(logits.grad).all()
@@ -115,7 +119,7 @@ def test_lambda_one_is_the_teacher_alone_and_keeps_clear_of_an_infinite_nll():
 @pytest.mark.parametrize("divergence", [FORWARD_KL, BACKWARD_KL])
 def test_half_precision_loses_nothing_but_the_stored_digits(divergence, dtype):
     """Hidden states and weights are rounded; logits, loss and gradients are not rounded again."""
-    learner, teacher = projection(1, dtype), projection(2, dtype)
+    learner, teacher = output(1, dtype=dtype), output(2, dtype=dtype)
     objective = Objective(divergence, 0.5)
     result = transfer_loss(learner, alone(teacher), targets(), objective)
     rounded = Projection(*(t.detach().double().requires_grad_() for t in learner.inputs))
@@ -134,8 +138,8 @@ def test_gradients_are_scaled_before_they_are_rounded_to_half():
     """What the loss scaler is for: a gradient below fp16's range survives in the scaled loss."""
 
     def of_hidden(scale):
-        learner = projection(1, torch.float16)
-        result = transfer_loss(learner, alone(projection(2)), targets(), Objective(FORWARD_KL, 0.5))
+        learner = output(1, dtype=torch.float16)
+        result = transfer_loss(learner, alone(output(2)), targets(), Objective(FORWARD_KL, 0.5))
         return gradients(result.loss * scale, learner)[0]
 
     assert not of_hidden(1e-9).any()
@@ -143,15 +147,15 @@ def test_gradients_are_scaled_before_they_are_rounded_to_half():
 
 
 def test_a_second_backward_pass_is_refused():
-    learner = projection(1)
-    result = transfer_loss(learner, alone(projection(2)), targets(), Objective(FORWARD_KL, 0.5))
+    learner = output(1)
+    result = transfer_loss(learner, alone(output(2)), targets(), Objective(FORWARD_KL, 0.5))
     result.loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="earlier backward pass"):
         result.loss.backward()
 
 
 def test_autocast_does_not_round_the_logits():
-    learner, teacher = projection(1, torch.float32), projection(2, torch.float32)
+    learner, teacher = output(1, dtype=torch.float32), output(2, dtype=torch.float32)
     objective = Objective(BACKWARD_KL, 0.5)
     plain_loss = transfer_loss(learner, alone(teacher), targets(), objective).loss
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -161,10 +165,10 @@ def test_autocast_does_not_round_the_logits():
 
 
 def test_logits_give_what_a_projection_gives():
-    learner, teacher = projection(1), projection(2)
+    learner, teacher = output(1), output(2)
     objective = Objective(JSD_MIXTURE, 0.5, 0.1)
     projected = transfer_loss(learner, alone(teacher), targets(), objective, 7)
-    logits = torch.nn.functional.linear(*learner.inputs)
+    logits = whole_logits(learner)
     given = transfer_loss(Logits(logits), alone(teacher), targets(), objective, 7)
     torch.testing.assert_close(projected.loss, given.loss)
     for one, other in zip(
@@ -174,38 +178,36 @@ def test_logits_give_what_a_projection_gives():
 
 
 def test_an_ensemble_averages_probabilities():
-    teachers = [projection(2), projection(3, width=5), projection(4)]
+    teachers = [output(2), output(3, width=5), output(4)]
     probs = [torch.softmax(t.logits(ALL), -1) for t in teachers]
     mean = torch.stack(probs).mean(0).log()
     torch.testing.assert_close(TeacherOutput(teachers).distribution(ALL).lprobs, mean)
     result = transfer_loss(
-        projection(1), TeacherOutput(teachers), targets(), Objective(FORWARD_KL, 0.5)
+        output(1), TeacherOutput(teachers), targets(), Objective(FORWARD_KL, 0.5)
     )
-    loss, *_ = plain(projection(1), mean.exp(), Objective(FORWARD_KL, 0.5))
+    loss, *_ = plain(output(1), mean.exp(), Objective(FORWARD_KL, 0.5))
     torch.testing.assert_close(result.loss, loss)
 
 
 def test_no_bias_and_frozen_parts_get_no_gradient():
-    learner = projection(1, bias=False)
+    learner = output(1, bias=False)
     learner.weight.requires_grad_(False)
-    result = transfer_loss(learner, alone(projection(2)), targets(), Objective(FORWARD_KL, 0.5))
+    result = transfer_loss(learner, alone(output(2)), targets(), Objective(FORWARD_KL, 0.5))
     result.loss.backward()
     assert learner.hidden.grad is not None and learner.weight.grad is None
 
 
 def test_no_position_gives_zero_with_a_graph():
-    learner = projection(1)
+    learner = output(1)
     empty = Projection(learner.hidden[:0], learner.weight, learner.bias)
-    result = transfer_loss(
-        empty, alone(projection(2)), targets()[:0], Objective(BACKWARD_KL, 0.5, 0.1)
-    )
+    result = transfer_loss(empty, alone(output(2)), targets()[:0], Objective(BACKWARD_KL, 0.5, 0.1))
     assert result.loss.item() == 0
     result.loss.backward()
     assert not learner.weight.grad.any() and not learner.hidden.grad.any()
 
 
 def test_without_gradients_the_values_are_the_same():
-    learner, teacher = projection(1), projection(2)
+    learner, teacher = output(1), output(2)
     objective = Objective(BACKWARD_KL, 0.5, 0.1)
     with torch.no_grad():
         quiet = transfer_loss(learner, alone(teacher), targets(), objective)
@@ -230,7 +232,7 @@ def test_no_tensor_of_all_rows_and_types_is_made(monkeypatch):
                     self.numel = max(self.numel, tensor.numel())
             return out
 
-    learner, teacher = projection(1), projection(2)
+    learner, teacher = output(1), output(2)
     with Largest() as largest:
         result = transfer_loss(learner, alone(teacher), targets(), Objective(JSD_MIXTURE, 0.5), 4)
         result.loss.backward()
@@ -238,16 +240,19 @@ def test_no_tensor_of_all_rows_and_types_is_made(monkeypatch):
     assert largest.numel < N * V
 
 
-@pytest.mark.slow
+COMPILED = [JSD_MIXTURE, BACKWARD_KL.restricted(5, "generalized"), JensenShannon(), AlphaBeta()]
+
+
+@pytest.mark.extended
 @pytest.mark.skipif(not hasattr(torch, "compile"), reason="torch 1 has no compiler")
-@pytest.mark.parametrize("divergence", [JSD_MIXTURE, BACKWARD_KL.restricted(5, "generalized")])
+@pytest.mark.parametrize("divergence", COMPILED, ids=repr)
 def test_compiled_is_the_same(divergence):
     objective = Objective(divergence, 0.5, 0.1)
     results = []
     for compiled in (False, True):
-        learner = projection(1)
+        learner = output(1)
         result = transfer_loss(
-            learner, alone(projection(2)), targets(), objective, 10, compiled=compiled
+            learner, alone(output(2)), targets(), objective, 10, compiled=compiled
         )
         results.append((result.loss, *gradients(result.loss, learner)))
     for plain, fused in zip(*results, strict=True):

@@ -3,35 +3,31 @@
 import pytest
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ka_fairseq.loss.chunked import cross_entropy
 from ka_fairseq.loss.cross_entropy import row_cross_entropies
-from ka_fairseq.loss.projection import Logits, Projection
+from ka_fairseq.loss.projection import Logits
+from tests.support import projection, whole_logits
 
 
-def made(seed, n, vocabulary, scale=3.0, width=6):
-    """Hidden states, projection and targets, in float64."""
+def made(seed, n, vocabulary):
+    """Hidden states and a projection of peaked distributions, and targets."""
     generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        values = torch.randn(*shape, generator=generator, dtype=torch.float64) * scale
-        return values.requires_grad_()
-
-    targets = torch.randint(vocabulary, (n,), generator=generator)
-    return Projection(draw(n, width), draw(vocabulary, width), draw(vocabulary)), targets
+    learner = projection(seed, n, 6, vocabulary)
+    for tensor in learner.inputs:
+        tensor.data *= 3
+    return learner, torch.randint(vocabulary, (n,), generator=generator)
 
 
 def fairseqs(learner, targets, epsilon):
     """Loss, NLL and the gradients of the projection's inputs, by fairseq and autograd."""
-    hidden, weight, bias = learner.inputs
-    lprobs = torch.log_softmax(hidden @ weight.T + bias, dim=-1)
+    lprobs = torch.log_softmax(whole_logits(learner), dim=-1)
     loss, nll = label_smoothed_nll_loss(lprobs, targets.unsqueeze(-1), epsilon)
     return loss, nll, torch.autograd.grad(loss, learner.inputs), lprobs
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     n=st.integers(1, 9),
@@ -51,7 +47,6 @@ def test_it_is_fairseqs_loss_with_its_gradient(seed, n, vocabulary, epsilon, row
     torch.testing.assert_close(ours, tuple(3 * gradient for gradient in gradients))
 
 
-@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**31), scale=st.sampled_from([1.0, 30.0, 3000.0]))
 def test_float32_is_as_good_as_fairseqs(seed, scale):
     """Also where the target's probability is no float32 any more."""

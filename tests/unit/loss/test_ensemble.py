@@ -1,22 +1,20 @@
 """Single tokens' log-probabilities from hidden states and normalizers."""
 
+import dataclasses
+
 import torch
 
 from ka_fairseq.loss.ensemble import GatheredDistribution, TeacherOutput
 from ka_fairseq.loss.projection import Projection
+from tests.support import projection, whole_logits
 
 N, V = 6, 30
 ROWS = slice(1, 5)
 
 
 def member(seed, width):
-    generator = torch.Generator().manual_seed(seed)
-    hidden, weight, bias = (
-        torch.randn(*shape, generator=generator, dtype=torch.float64)
-        for shape in ((N, width), (V, width), (V,))
-    )
-    log_normalizer = torch.nn.functional.linear(hidden, weight, bias).logsumexp(-1)
-    return Projection(hidden, weight, bias, log_normalizer)
+    bare = projection(seed, N, width, V)
+    return dataclasses.replace(bare, log_normalizer=whole_logits(bare).logsumexp(-1).detach())
 
 
 def test_gathered_tokens_have_the_whole_distributions_log_probabilities():

@@ -11,22 +11,14 @@ from ka_fairseq.loss.positions import target_rows
 from ka_fairseq.tasks.argmax_views import shifted
 from ka_fairseq.tasks.views import Predictions, View
 from ka_fairseq.teacher.cache.cached_dataset import KEY
-from tests.support import language_model, make_batch, make_model, make_task
+from tests.support import log_probs
 
 PAD, EOS = 1, 2
 
 
 @pytest.fixture
-def setup(binarized, teacher_file):
-    def make(*arguments, criterion="tie_kd"):
-        task, cfg = make_task(
-            binarized,
-            *("--task", "translation_with_teacher", "--teacher-path", teacher_file),
-            *("--criterion", criterion, *arguments),
-        )
-        return task, make_model(task, cfg), task.build_criterion(cfg.criterion), make_batch(task)
-
-    return make
+def tie_kd(distillation):
+    return lambda *options: distillation("tie_kd", *options).with_batch()
 
 
 def predicted(target, tokens, prefix=0):
@@ -66,10 +58,7 @@ def by_hand(task, model, batch, passes, k=5):
     for _ in range(passes):
         reads.append(read)
         net_input = {**batch["net_input"], "prev_output_tokens": read}
-        p, q = (
-            m.get_normalized_probs(m(**net_input), log_probs=True)
-            for m in (model, task.teacher.members[0])
-        )
+        p, q = (log_probs(m, {"net_input": net_input}) for m in (model, task.teacher.members[0]))
         if nll is None:
             nll = -p[keep].gather(-1, target[keep].unsqueeze(-1)).sum()
         transfer += forward_kl(p[keep], q[keep]).sum() / passes
@@ -85,8 +74,10 @@ def by_hand(task, model, batch, passes, k=5):
     ("arguments", "passes", "k"),
     [((), 3, 5), (("--view-passes", 2, "--ranking-k", 3), 2, 3), (("--views", "reference"), 1, 5)],
 )
-def test_the_loss_is_the_mean_over_the_passes_and_the_nll_of_the_first(setup, arguments, passes, k):
-    task, model, criterion, batch = setup(*arguments)
+def test_the_loss_is_the_mean_over_the_passes_and_the_nll_of_the_first(
+    tie_kd, arguments, passes, k
+):
+    task, model, criterion, batch = tie_kd(*arguments)
     loss, _, log = criterion(model, batch)
     expected, nll, transfer, _ = by_hand(task, model, batch, passes, k)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -96,9 +87,9 @@ def test_the_loss_is_the_mean_over_the_passes_and_the_nll_of_the_first(setup, ar
     assert log["nll_tokens"] == log["sample_size"] == batch["ntokens"]
 
 
-def test_gradients_are_those_of_all_passes(setup):
-    """Without the ranking loss, whose own gradient tests/loss/test_ranking.py is about."""
-    task, model, criterion, batch = setup("--no-ranking")
+def test_gradients_are_those_of_all_passes(tie_kd):
+    """Without the ranking loss, whose own gradient test_ranking.py is about."""
+    task, model, criterion, batch = tie_kd("--no-ranking")
     criterion(model, batch)[0].backward()
     ours = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
@@ -115,8 +106,8 @@ class Calls:
         module.register_forward_hook(lambda *call: self.seen.append(call))
 
 
-def test_encoders_run_once_and_decoders_once_a_pass(setup):
-    task, model, criterion, batch = setup("--arch", "transformer_tiny", "--dropout", 0.3)
+def test_encoders_run_once_and_decoders_once_a_pass(tie_kd):
+    task, model, criterion, batch = tie_kd("--arch", "transformer_tiny", "--dropout", 0.3)
     teacher = task.teacher.members[0]
     layers = [m.encoder.layers[0] for m in (model, teacher)]
     encoded = [Calls(layer) for layer in layers]
@@ -134,8 +125,8 @@ def test_encoders_run_once_and_decoders_once_a_pass(setup):
     assert not torch.equal(reads[0][0], reads[0][1])
 
 
-def test_encoders_are_themselves_again_after_an_error(setup):
-    task, model, criterion, batch = setup()
+def test_encoders_are_themselves_again_after_an_error(tie_kd):
+    task, model, criterion, batch = tie_kd()
     original, calls = task.ask_teacher, []
 
     def failing(*arguments):
@@ -152,11 +143,11 @@ def test_encoders_are_themselves_again_after_an_error(setup):
     criterion(model, batch)
 
 
-def test_one_pass_is_the_reference_to_the_last_bit(setup):
+def test_one_pass_is_the_reference_to_the_last_bit(distillation):
     """And the default of the other criterions is one look at the reference."""
     results = []
     for arguments in ((), ("--views", "argmax", "--view-passes", 1), ("--views", "reference")):
-        task, model, criterion, batch = setup(*arguments, criterion="backward_kl")
+        task, model, criterion, batch = distillation("backward_kl", *arguments).with_batch()
         loss, _size, log = criterion(model, batch)
         loss.backward()
         results.append((loss, log, [parameter.grad for parameter in model.parameters()]))
@@ -167,28 +158,28 @@ def test_one_pass_is_the_reference_to_the_last_bit(setup):
 
 
 @pytest.mark.parametrize("criterion", ["backward_kl", "topk_kl", "jsd_mixture"])
-def test_any_divergence_on_the_learners_own_words(setup, criterion):
-    _task, model, made, batch = setup("--views", "argmax", criterion=criterion)
+def test_any_divergence_on_the_learners_own_words(distillation, criterion):
+    _task, model, made, batch = distillation(criterion, "--views", "argmax").with_batch()
     loss, _, log = made(model, batch)
     loss.backward()
-    _, plain, on_references, _ = setup(criterion=criterion)
+    _, plain, on_references, _ = distillation(criterion).with_batch()
     _, _, other = on_references(plain, batch)
     assert log["nll_loss"].item() == pytest.approx(other["nll_loss"].item(), rel=1e-6)
     assert log["transfer_loss"].item() != pytest.approx(other["transfer_loss"].item(), rel=1e-3)
 
 
-def test_validation_sees_the_same_views(setup):
-    _task, model, criterion, batch = setup()
+def test_validation_sees_the_same_views(tie_kd):
+    _task, model, criterion, batch = tie_kd()
     trained = criterion(model, batch)[0].item()  # without dropout
     with torch.no_grad():
         assert criterion(model.eval(), batch)[0].item() == pytest.approx(trained, rel=1e-6)
 
 
-def test_the_first_view_reads_from_the_cache(setup, tmp_path):
+def test_the_first_view_reads_from_the_cache(tie_kd, tmp_path):
     cache = ("--teacher-cache", tmp_path)
-    task, model, criterion, batch = setup(*cache)
+    task, model, criterion, batch = tie_kd(*cache)
     expected = criterion(model, batch)[0].item()
-    task, model, criterion, batch = setup(*cache)
+    task, model, criterion, batch = tie_kd(*cache)
     assert "hidden" in batch[KEY]
     calls = Calls(task.teacher.members[0].decoder)
     assert criterion(model, batch)[0].item() == pytest.approx(expected, rel=1e-4)
@@ -196,22 +187,17 @@ def test_the_first_view_reads_from_the_cache(setup, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [("--arch", "lstm"), ("--adaptive-softmax-cutoff", "20,60")])
-def test_other_models(setup, arguments):
-    _task, model, criterion, batch = setup(*arguments)
+def test_other_models(tie_kd, arguments):
+    _task, model, criterion, batch = tie_kd(*arguments)
     loss, *_ = criterion(model, batch)
     loss.backward()
     assert torch.isfinite(loss)
 
 
-def test_a_language_model_has_no_encoder(running_text, lm_teacher_file):
-    task, cfg = make_task(
-        running_text,
-        *("--task", "language_modeling_with_teacher", "--tokens-per-sample", 32),
-        *(*language_model(), "--teacher-path", lm_teacher_file, "--criterion", "tie_kd"),
-    )
-    model, criterion = make_model(task, cfg), task.build_criterion(cfg.criterion)
+def test_a_language_model_has_no_encoder(lm_distillation):
+    _, model, criterion, batch = lm_distillation("tie_kd").with_batch()
     calls = Calls(model.decoder)
-    loss, *_ = criterion(model, make_batch(task))
+    loss, *_ = criterion(model, batch)
     loss.backward()
     first, second, _ = (inputs[0] for _, inputs, _ in calls.seen)
     assert torch.equal(first[:, 0], second[:, 0]) and not torch.equal(first, second)
@@ -232,12 +218,12 @@ def test_a_view_that_asks_no_teacher_finds_no_best_tokens():
         (("--divergence", "kl"), "unknown divergence 'kl'; choose from forward_kl"),
     ],
 )
-def test_options_out_of_range(setup, arguments, says):
+def test_options_out_of_range(tie_kd, arguments, says):
     with pytest.raises(UserError, match=says) as error:
-        setup(*arguments)
+        tie_kd(*arguments)
     assert "\n" not in str(error.value)
 
 
-def test_a_temperature_without_the_ranking_loss(setup):
-    _, model, criterion, batch = setup("--temperature", 2, "--no-ranking")
+def test_a_temperature_without_the_ranking_loss(tie_kd):
+    _, model, criterion, batch = tie_kd("--temperature", 2, "--no-ranking")
     assert criterion(model, batch)[0] > 0

@@ -11,8 +11,6 @@ from ka_fairseq.errors import UserError
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherTask, register_task_with_teacher
 from tests.support import make_batch, make_model, make_task
 
-BACKWARD = ("--user-dir", "ka_fairseq", "--criterion", "backward_kl")
-
 
 def with_teacher(data, teacher_file, *arguments):
     return make_task(

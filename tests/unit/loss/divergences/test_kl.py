@@ -1,12 +1,10 @@
-"""The divergences against a float64 reference written a second way, and against the paper."""
+"""The KLs in all forms, against a float64 reference written a second way and against the paper."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ka_fairseq.loss.distribution import LOG_ZERO, entropy
 from ka_fairseq.loss.divergences import (
@@ -16,6 +14,7 @@ from ka_fairseq.loss.divergences import (
     forward_kl,
     jsd_mixture,
 )
+from tests.support import random_lprobs
 
 DIVERGENCES = [forward_kl, backward_kl, jsd_mixture]
 VOCABULARY = 12
@@ -23,12 +22,6 @@ VOCABULARY = 12
 
 def lprobs(logits):
     return torch.log_softmax(torch.as_tensor(logits), dim=-1)
-
-
-def random_lprobs(rows=5, vocabulary=VOCABULARY, scale=3.0, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(2, rows, vocabulary, generator=generator, dtype=torch.float64) * scale
-    return lprobs(logits[0].to(dtype)), lprobs(logits[1].to(dtype))
 
 
 # -- the reference: one row and one token at a time, in probabilities, by floats -----------------
@@ -70,7 +63,7 @@ def test_equals_the_float64_reference(divergence, top_k, form):
     p, q = random_lprobs()
     expected = reference(divergence.__name__, p, q, top_k, form)
     result = divergence(p, q, top_k=top_k, top_k_form=form)
-    assert result.shape == (5,)
+    assert result.shape == (6,)
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-10, atol=1e-12)
     single = divergence(p.float(), q.float(), top_k=top_k, top_k_form=form)
     assert single.dtype == torch.float32
@@ -100,19 +93,6 @@ def test_the_whole_vocabulary_as_top_k_is_the_divergence_itself(divergence, form
     assert torch.equal(divergence(p, q, top_k=VOCABULARY, top_k_form=form), whole)
 
 
-@pytest.mark.parametrize("form", TOP_K_FORMS)
-@pytest.mark.parametrize("top_k", [0, 1, 8, VOCABULARY - 1, VOCABULARY])
-@pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_zero_and_stationary_at_equality(divergence, top_k, form):
-    logits = torch.randn(4, VOCABULARY, generator=torch.Generator().manual_seed(1)) * 4
-    learner = logits.clone().requires_grad_()
-    result = divergence(lprobs(learner), lprobs(logits), top_k=top_k, top_k_form=form)
-    assert torch.equal(result, torch.zeros(4))
-    result.sum().backward()
-    if form != "partial" or top_k in (0, VOCABULARY):
-        assert learner.grad.abs().max() < 1e-6
-
-
 @pytest.mark.parametrize("divergence", [forward_kl, backward_kl])
 def test_the_printed_sum_is_not_stationary_at_equality(divergence):
     logits = torch.tensor([[1.0, 0.5, 0.0, -0.5]], requires_grad=True)
@@ -134,18 +114,6 @@ def test_gradcheck(divergence, top_k, form):
     assert torch.autograd.gradcheck(of_logits, (learner.requires_grad_(),))
 
 
-@pytest.mark.parametrize("form", TOP_K_FORMS)
-@pytest.mark.parametrize("top_k", [0, 1, 2, 3, 4])
-@pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_extreme_logits_stay_finite_and_exact(divergence, top_k, form):
-    learner = torch.tensor([[1e4, -1e4, 0.0, 1.0], [-1e4, 1e4, 0.0, 2.0]], requires_grad=True)
-    teacher = torch.tensor([[-1e4, 1e4, 3.0, 0.0], [-1e4, 1e4, 1e4, 0.0]])
-    p, q = lprobs(learner), lprobs(teacher)
-    result = divergence(p, q, top_k=top_k, top_k_form=form)
-    result.sum().backward()
-    assert torch.isfinite(result).all() and torch.isfinite(learner.grad).all()
-
-
 def test_extreme_logits_by_hand():
     learner = lprobs(torch.tensor([[1e4, -1e4], [-1e4, 1e4]]))
     teacher = lprobs(torch.tensor([[-1e4, 1e4], [0.0, 0.0]]))
@@ -154,19 +122,12 @@ def test_extreme_logits_by_hand():
     np.testing.assert_allclose(forward_kl(learner, teacher).numpy(), [2e4, 1e4 - ln2], rtol=1e-6)
 
 
-@pytest.mark.parametrize("divergence", DIVERGENCES)
-@pytest.mark.parametrize("form", TOP_K_FORMS)
-@pytest.mark.parametrize("top_k", [0, 1, 2])
-def test_probability_zero_stays_finite(divergence, form, top_k):
-    inf = float("inf")
-    learner = torch.tensor([[0.0, 1.0, 2.0, 0.5], [-inf, 1.0, 0.0, -inf]], requires_grad=True)
-    teacher = torch.tensor([[0.0, -inf, -inf, 1.0], [0.0, 0.0, -inf, -inf]])
-    result = divergence(lprobs(learner), lprobs(teacher), top_k=top_k, top_k_form=form)
-    result.sum().backward()
-    assert torch.isfinite(result).all() and torch.isfinite(learner.grad).all()
-    if divergence is backward_kl and top_k == 0:
-        p = torch.softmax(learner[0].detach(), -1)
-        assert result[0].item() == pytest.approx(-LOG_ZERO * (p[1] + p[2]).item(), rel=1e-3)
+def test_probability_zero_is_worth_its_finite_logarithm():
+    learner = torch.tensor([[0.0, 1.0, 2.0, 0.5]])
+    teacher = torch.tensor([[0.0, -math.inf, -math.inf, 1.0]])
+    p = torch.softmax(learner[0], -1)
+    found = backward_kl(lprobs(learner), lprobs(teacher)).item()
+    assert found == pytest.approx(-LOG_ZERO * (p[1] + p[2]).item(), rel=1e-3)
 
 
 def test_tail_keeps_its_digits_where_the_rest_is_tiny():
@@ -229,37 +190,6 @@ def test_the_two_properties_of_section_3_3():
     assert (forward[high].abs() < backward[high].abs()).all()
 
 
-# -- properties ------------------------------------------------------------------------------------
-
-row = st.lists(st.floats(-1e4, 1e4, width=32), min_size=6, max_size=6)
-restriction = st.tuples(st.integers(0, 6), st.sampled_from(["generalized", "tail"]))
-
-
-@settings(max_examples=150, deadline=None)
-@given(row, row, restriction, st.sampled_from(DIVERGENCES))
-def test_never_negative_and_gradients_sum_to_zero(learner, teacher, restriction, divergence):
-    top_k, form = restriction
-    for dtype in (torch.float32, torch.float64):
-        logits = torch.tensor([learner], dtype=dtype, requires_grad=True)
-        q = lprobs(torch.tensor([teacher], dtype=dtype))
-        result = divergence(lprobs(logits), q, top_k=top_k, top_k_form=form)
-        result.sum().backward()
-        assert torch.isfinite(result).all() and (result >= 0).all()
-        assert torch.isfinite(logits.grad).all()
-    # In float64: a divergence of 1e4 leaves float32 no digits below 1e-3 to sum up to zero with.
-    assert abs(logits.grad.sum().item()) <= 1e-9
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.permutations(range(VOCABULARY)), st.sampled_from(DIVERGENCES), st.integers(0, VOCABULARY))
-def test_the_order_of_types_does_not_matter(permutation, divergence, top_k):
-    p, q = random_lprobs(seed=7)
-    for form in TOP_K_FORMS:
-        kept = divergence(p, q, top_k=top_k, top_k_form=form)
-        moved = divergence(p[:, permutation], q[:, permutation], top_k=top_k, top_k_form=form)
-        torch.testing.assert_close(kept, moved, rtol=1e-9, atol=1e-12)
-
-
 # -- bad input -------------------------------------------------------------------------------------
 
 
@@ -275,7 +205,7 @@ def test_an_unknown_form_lists_the_valid_ones():
         check_top_k(1, "tails", VOCABULARY)
 
 
-@pytest.mark.parametrize("shape", [(5, VOCABULARY + 1), (4, VOCABULARY), (VOCABULARY,)])
+@pytest.mark.parametrize("shape", [(6, VOCABULARY + 1), (4, VOCABULARY), (VOCABULARY,)])
 def test_shapes_must_agree(shape):
     p, _ = random_lprobs()
     with pytest.raises(ValueError, match="must both have the shape"):

@@ -19,7 +19,7 @@ def test_every_divergence_of_the_package_has_a_row():
 
 
 def test_options_stand_with_their_defaults(monkeypatch):
-    monkeypatch.setattr(registry, "_DIVERGENCES", {"own": divergence_named("js")})
+    monkeypatch.setattr(registry, "DIVERGENCES", {"own": divergence_named("js")})
     (row,) = table().splitlines()[2:]
     assert "`--js-beta` 0.5" in row and "top-k" not in row
 

@@ -1,15 +1,11 @@
-"""The divergences beside the KLs: a second implementation, limits, properties, others' code."""
+"""The divergences beside the KLs: a second implementation, limits, others' code."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ka_fairseq.loss.chunked import transfer_loss
-from ka_fairseq.loss.distribution import Distribution
 from ka_fairseq.loss.divergences import (
     BACKWARD_KL,
     FORWARD_KL,
@@ -19,13 +15,10 @@ from ka_fairseq.loss.divergences import (
     SkewBackwardKL,
     SkewForwardKL,
     TotalVariation,
-    adaptive_kl,
     divergence_named,
     values,
 )
-from ka_fairseq.loss.ensemble import TeacherOutput
-from ka_fairseq.loss.objective import Objective
-from ka_fairseq.loss.projection import Projection
+from tests.support import random_lprobs
 
 V = 12
 
@@ -56,23 +49,6 @@ def alpha_beta(p, q, a, b):
     return math.fsum(terms) / (a * b)
 
 
-def akl_share(p, q, mass):
-    order = sorted(range(len(q)), key=lambda y: -q[y])
-    head, held = [order[0]], q[order[0]]
-    for y in order[1:]:
-        held += q[y]
-        if held > mass:
-            break
-        head.append(y)
-    gaps = [abs(x - y) for x, y in zip(p, q, strict=True)]
-    return math.fsum(gaps[y] for y in head) / math.fsum(gaps)
-
-
-def akl(p, q, mass):
-    share = akl_share(p, q, mass)
-    return share * kl(q, p) + (1 - share) * kl(p, q)
-
-
 REFERENCES = [
     *((JensenShannon(b), lambda p, q, b=b: js(p, q, b)) for b in (0.5, 0.1, 0.9, 1e-3)),
     (JensenShannon(0.0), lambda p, q: kl(q, p)),
@@ -84,17 +60,9 @@ REFERENCES = [
         (AlphaBeta(a, b), lambda p, q, a=a, b=b: alpha_beta(p, q, a, b))
         for a, b in ((0.5, 0.5), (0.2, 0.7), (1, 0), (0, 1), (0.3, 0), (0, 0.3), (2, 1.5))
     ),
-    *((AdaptiveKL(mass), lambda p, q, m=mass: akl(p, q, m)) for mass in (0.5, 0.05, 0.95)),
 ]
 NAMES = [repr(divergence) for divergence, _ in REFERENCES]
 every_divergence = pytest.mark.parametrize(("divergence", "reference"), REFERENCES, ids=NAMES)
-SMOOTH = [d for d, _ in REFERENCES if not isinstance(d, AdaptiveKL)]  # with a gradient of the value
-
-
-def random_lprobs(rows=6, vocabulary=V, scale=2.5, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(2, rows, vocabulary, generator=generator, dtype=torch.float64) * scale
-    return logits.to(dtype).log_softmax(-1)
 
 
 @every_divergence
@@ -117,42 +85,14 @@ def test_by_hand():
     assert found["js"] == pytest.approx(1.25 * ln2 - 0.75 * ln3)
     hellinger = values(AlphaBeta(), p, q).item()
     assert hellinger == pytest.approx(4 * (math.sqrt(0.5) - 0.5) ** 2)
-    # The head is type 1 alone, which has half of the gap; both KLs are the same here.
-    assert values(AdaptiveKL(), p, q).item() == pytest.approx(0.25 * ln2)
 
 
-@pytest.mark.parametrize("divergence", SMOOTH, ids=map(repr, SMOOTH))
-def test_gradcheck(divergence):
+@every_divergence
+def test_gradcheck(divergence, reference):
     logits, teacher = random_lprobs(3, seed=2)
     assert torch.autograd.gradcheck(
         lambda z: values(divergence, z.log_softmax(-1), teacher), (logits.requires_grad_(),)
     )
-
-
-def test_the_weights_of_adaptive_kl_are_no_part_of_its_gradient():
-    logits, teacher = random_lprobs(4, seed=3)
-    lprobs = logits.requires_grad_().log_softmax(-1)
-    (found,) = torch.autograd.grad(values(AdaptiveKL(), lprobs, teacher).sum(), logits)
-    rows = zip(lprobs.exp().tolist(), teacher.exp().tolist(), strict=True)
-    share = torch.tensor([akl_share(*row, 0.5) for row in rows], dtype=torch.float64)
-    lprobs = logits.log_softmax(-1)
-    forward, backward = (values(d, lprobs, teacher) for d in (FORWARD_KL, BACKWARD_KL))
-    (expected,) = torch.autograd.grad((share * forward + (1 - share) * backward).sum(), logits)
-    torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.parametrize("scale", [0.3, 3.0])
-@pytest.mark.parametrize("mass", [0.5, 0.9])
-def test_a_head_beyond_the_usual_ones_is_found_too(scale, mass, monkeypatch):
-    """Flat teachers need more types for their head than are looked at first."""
-    p, q = (Distribution(lprobs) for lprobs in random_lprobs(8, 700, scale))
-    found = adaptive_kl.head_share(p, q, mass)
-    expected = [
-        akl_share(*row, mass) for row in zip(p.probs.tolist(), q.probs.tolist(), strict=True)
-    ]
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
-    monkeypatch.setattr(adaptive_kl, "USUAL_HEADS", ())
-    torch.testing.assert_close(adaptive_kl.head_share(p, q, mass), found)
 
 
 # -- limits: where a member of the family becomes another ------------------------------------------
@@ -189,139 +129,6 @@ def test_plain_js_at_a_half_is_bounded_by_log_2():
     torch.testing.assert_close(found, torch.tensor([math.log(2), 0.0]))
 
 
-# -- properties ------------------------------------------------------------------------------------
-
-usual = st.lists(st.floats(-20, 20, width=32), min_size=5, max_size=5)
-extreme = st.lists(st.sampled_from([0.0, 1e4, -1e4, 30.0, -math.inf]), min_size=4, max_size=4)
-any_row = st.one_of(usual, extreme.map(lambda row: [0.0, *row]))
-share = st.floats(0, 1)
-exponent = st.one_of(st.just(0.0), st.floats(0.02, 2))
-divergences = st.one_of(
-    st.builds(JensenShannon, share),
-    st.builds(SkewForwardKL, st.floats(0, 0.99)),
-    st.builds(SkewBackwardKL, st.floats(0, 0.99)),
-    st.just(TotalVariation()),
-    st.tuples(exponent, exponent).filter(any).map(lambda pair: AlphaBeta(*pair)),
-    st.builds(AdaptiveKL, st.floats(0.01, 0.99)),
-)
-dtypes = st.sampled_from([torch.float32, torch.float64])
-
-
-def compute(divergence, learner, teacher):
-    logits = torch.as_tensor(learner).clone().requires_grad_()
-    found = values(divergence, logits.log_softmax(-1), torch.as_tensor(teacher).log_softmax(-1))
-    (gradient,) = torch.autograd.grad(found.sum(), logits)
-    return found.detach(), gradient
-
-
-@settings(max_examples=300, deadline=None)
-@given(any_row, any_row, divergences, dtypes)
-def test_finite_not_negative_and_blind_to_shifts(learner, teacher, divergence, dtype):
-    learner, teacher = (torch.tensor([row], dtype=dtype) for row in (learner, teacher))
-    found, gradient = compute(divergence, learner, teacher)
-    assert torch.isfinite(found).all() and torch.isfinite(gradient).all() and found >= 0
-    if dtype == torch.float64:
-        # A softmax does not see what is added to all logits, so no loss behind it may.
-        assert gradient.sum().abs() <= 1e-12 * max(1, gradient.abs().sum().item()) + 1e-9
-
-
-@settings(max_examples=200, deadline=None)
-@given(any_row, divergences, dtypes)
-def test_zero_and_stationary_at_equality(row, divergence, dtype):
-    row = torch.tensor([row], dtype=dtype)
-    found, gradient = compute(divergence, row, row)
-    # Toward its ends JS is the difference of things as large as c = 1/β times their own rounding.
-    small = 100 * torch.finfo(dtype).eps
-    assert found <= small and gradient.abs().max() <= small
-
-
-@settings(max_examples=200, deadline=None)
-@given(usual, usual, divergences)
-def test_zero_at_equality_only(learner, teacher, divergence):
-    learner, teacher = (torch.tensor([row], dtype=torch.float64) for row in (learner, teacher))
-    found, _ = compute(divergence, learner, teacher)
-    if (learner.softmax(-1) - teacher.softmax(-1)).abs().max() > 1e-3:
-        assert found > 1e-10
-
-
-@settings(max_examples=100, deadline=None)
-@given(usual, usual, divergences, st.permutations(range(5)))
-def test_the_order_of_types_and_other_rows_do_not_matter(learner, teacher, divergence, order):
-    learner, teacher = (torch.tensor([row], dtype=torch.float64) for row in (learner, teacher))
-    # Logits that differ may still be one probability, to rounding.
-    different = set(teacher[0].softmax(-1).round(decimals=12).tolist())
-    if isinstance(divergence, AdaptiveKL) and len(different) < 5:
-        return  # of types that are the same to the teacher any may be in the head
-    found, gradient = compute(divergence, learner, teacher)
-    both = [torch.cat([x[:, order], torch.zeros(1, 5).double()]) for x in (learner, teacher)]
-    moved, moved_gradient = compute(divergence, *both)
-    torch.testing.assert_close(moved[:1], found, rtol=1e-9, atol=1e-10)
-    torch.testing.assert_close(moved_gradient[:1], gradient[:, order], rtol=1e-9, atol=1e-10)
-
-
-@settings(max_examples=100, deadline=None)
-@given(usual, usual, st.floats(0.05, 0.95), st.floats(0.05, 0.95))
-def test_symmetries(learner, teacher, first, second):
-    """Exchanging p and q exchanges β for 1 − β, α for β, and one skewed KL for the other."""
-    p, q = (torch.tensor([row], dtype=torch.float64).log_softmax(-1) for row in (learner, teacher))
-    for one, other in (
-        (JensenShannon(first), JensenShannon(1 - first)),
-        (AlphaBeta(first, second), AlphaBeta(second, first)),
-        (SkewForwardKL(first), SkewBackwardKL(first)),
-        (TotalVariation(), TotalVariation()),
-    ):
-        torch.testing.assert_close(values(one, p, q), values(other, q, p), rtol=1e-8, atol=1e-10)
-
-
-# -- in the loss -----------------------------------------------------------------------------------
-
-DEFAULTS = ("js", "skew_forward_kl", "skew_backward_kl", "tvd", "alpha_beta", "adaptive_kl")
-
-
-def loss_and_gradients(divergence, rows_per_chunk, temperature, compiled=False):
-    generator = torch.Generator().manual_seed(5)
-    learner, teacher = (
-        Projection(
-            *(
-                torch.randn(size, generator=generator, dtype=torch.float64).requires_grad_()
-                for size in ((9, width), (V, width), (V,))
-            )
-        )
-        for width in (4, 5)
-    )
-    objective = Objective(divergence, 0.4, 0.1, temperature=temperature)
-    losses = transfer_loss(
-        learner, TeacherOutput([teacher]), torch.arange(9) % V, objective, rows_per_chunk, compiled
-    )
-    return losses, torch.autograd.grad(losses.loss, learner.inputs), learner, teacher
-
-
-@pytest.mark.parametrize("temperature", [1.0, 2.5])
-@pytest.mark.parametrize("name", DEFAULTS)
-def test_chunks_change_nothing_and_temperature_softens_both(name, temperature):
-    divergence = divergence_named(name)
-    whole, of_whole, learner, teacher = loss_and_gradients(divergence, 100, temperature)
-    parts, of_parts, *_ = loss_and_gradients(divergence, 2, temperature)
-    torch.testing.assert_close(whole, parts)
-    torch.testing.assert_close(of_whole, of_parts)
-    lprobs = [
-        ((x.hidden @ x.weight.T + x.bias) / temperature).log_softmax(-1).detach()
-        for x in (learner, teacher)
-    ]
-    expected = values(divergence, *lprobs).sum() * temperature**2
-    torch.testing.assert_close(whole.transfer_loss, expected)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(torch, "compile"), reason="torch 1 has no compiler")
-@pytest.mark.parametrize("name", ["js", "alpha_beta"])
-def test_compiled_is_the_same(name):
-    plain, of_plain, *_ = loss_and_gradients(divergence_named(name), 4, 1.0)
-    fused, of_fused, *_ = loss_and_gradients(divergence_named(name), 4, 1.0, compiled=True)
-    torch.testing.assert_close(fused, plain)
-    torch.testing.assert_close(of_fused, of_plain)
-
-
 # -- options ---------------------------------------------------------------------------------------
 
 
@@ -353,6 +160,7 @@ def test_options_make_another_of_the_same():
 # -- other people's --------------------------------------------------------------------------------
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 @pytest.mark.parametrize("beta", [0.0, 0.3, 0.5, 1.0])
 def test_js_is_trls(beta, temperature):
@@ -369,6 +177,7 @@ def test_js_is_trls(beta, temperature):
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
+@pytest.mark.extended
 def test_js_is_ligers():
     """At β = ½: elsewhere a release that was read has the mixture's shares the other way round."""
     liger = pytest.importorskip("liger_kernel.chunked_loss.jsd_loss", reason="needs liger-kernel")

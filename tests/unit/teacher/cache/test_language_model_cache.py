@@ -7,7 +7,7 @@ import torch
 
 from ka_fairseq import task_traits
 from ka_fairseq.errors import UserError
-from tests.support import language_model, make_batch, make_model, make_task
+from tests.support import gradient_of, make_batch
 
 BLOCKS = {
     "of a size": (),
@@ -21,52 +21,45 @@ BLOCKS = {
 
 
 @pytest.fixture
-def make(running_text, lm_teacher_file, tmp_path):
-    """Task, learner and criterion; the cache in one folder unless told otherwise."""
+def cached(lm_distillation, running_text, tmp_path):
+    """Task, learner and criterion; with one cache unless there is to be none."""
 
-    def make(*arguments, data=running_text, cache=tmp_path / "cache", teacher=lm_teacher_file):
-        task, cfg = make_task(
-            data,
-            *("--task", "language_modeling_with_teacher", "--tokens-per-sample", 32),
-            *("--teacher-path", teacher, "--teacher-data", running_text, *language_model()),
-            *("--criterion", "jsd_mixture", *(("--teacher-cache", cache) if cache else ())),
-            *arguments,
-        )
-        return task, make_model(task, cfg), task.build_criterion(cfg.criterion)
+    def cached(*arguments, cache=True, **options):
+        kept = ("--teacher-cache", tmp_path / "cache") if cache else ()
+        teacher = ("--teacher-data", running_text)
+        return lm_distillation("jsd_mixture", *teacher, *kept, *arguments, **options)
 
-    return make
+    return cached
 
 
 @pytest.fixture
-def teacher_of(running_text, tmp_path, lm_teacher_file):
-    """The teacher for some blocks: of as many types as they have."""
+def teacher_of(tmp_path, lm_teacher_file):
+    """The option that gives a teacher for some blocks: of as many types as they have."""
 
     def teacher_of(arguments):
         if "--output-dictionary-size" not in arguments:
-            return lm_teacher_file
+            return ("--teacher-path", lm_teacher_file)
         state = torch.load(lm_teacher_file, weights_only=True)
         projection = "decoder.output_projection.weight"
         state["model"][projection] = state["model"][projection][:200].clone()
         torch.save(state, tmp_path / "fewer.pt")
-        return tmp_path / "fewer.pt"
+        return ("--teacher-path", tmp_path / "fewer.pt")
 
     return teacher_of
 
 
 @pytest.mark.parametrize("arguments", BLOCKS.values(), ids=BLOCKS)
-def test_stored_answers_give_the_loss_that_the_teacher_gives(make, teacher_of, arguments):
+def test_stored_answers_give_the_loss_that_the_teacher_gives(cached, teacher_of, arguments):
     teacher = teacher_of(arguments)
 
     def loss_and_gradient(cache):
-        options = {} if cache else {"cache": None}
-        task, model, criterion = make(*arguments, teacher=teacher, **options)
-        batch = make_batch(task)
+        task, model, criterion, batch = cached(*arguments, *teacher, cache=cache).with_batch()
         stored = "hidden" in batch.get("teacher_cache", {})
         if stored:
             task.teacher.members[0].forward = None  # would fail
         loss, *_ = criterion(model, batch)
         loss.backward()
-        return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters()]), stored
+        return loss.item(), gradient_of(model), stored
 
     loss, gradient, _ = loss_and_gradient(cache=False)
     (first, _, filled), (second, of_stored, read) = (loss_and_gradient(cache=True) for _ in "12")
@@ -78,8 +71,8 @@ def test_stored_answers_give_the_loss_that_the_teacher_gives(make, teacher_of, a
 
 
 @pytest.mark.parametrize("arguments", BLOCKS.values(), ids=BLOCKS)
-def test_every_block_has_the_room_that_it_needs(make, teacher_of, arguments):
-    task, *_ = make(*arguments, cache=None, teacher=teacher_of(arguments))
+def test_every_block_has_the_room_that_it_needs(cached, teacher_of, arguments):
+    task, *_ = cached(*arguments, *teacher_of(arguments), cache=False)
     task.load_dataset("valid")
     dataset, pad = task.dataset("valid"), task.target_dictionary.pad()
     (lengths,) = task_traits.lengths(dataset)
@@ -99,23 +92,23 @@ def test_every_block_has_the_room_that_it_needs(make, teacher_of, arguments):
     ],
     ids=" ".join,
 )
-def test_other_blocks(make, arguments):
-    task, *_ = make()
+def test_other_blocks(cached, arguments):
+    task, *_ = cached()
     task.load_dataset("valid")
-    task, *_ = make(*arguments)
+    task, *_ = cached(*arguments)
     with pytest.raises(UserError, match="cache/valid-0 was made with another dataset"):
         task.load_dataset("valid")
 
 
-def test_other_blocks_of_the_same_lengths(make, running_text, tmp_path):
+def test_other_blocks_of_the_same_lengths(cached, running_text, tmp_path):
     """One token is another: only the checksum of the tokens can tell."""
-    task, model, criterion = make()
+    task, model, criterion = cached()
     criterion(model, make_batch(task))
     other = tmp_path / "other"
     shutil.copytree(running_text, other)
     tokens = bytearray((other / "valid.bin").read_bytes())
     tokens[0] ^= 1
     (other / "valid.bin").write_bytes(tokens)
-    task, *_ = make(data=other)
+    task, *_ = cached(data=other)
     with pytest.raises(UserError, match="block 0 of the dataset is another one"):
         make_batch(task)

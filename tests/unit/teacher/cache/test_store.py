@@ -40,7 +40,7 @@ def same(one, other):
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(order=st.permutations(range(5)), written=st.integers(0, 5))
 def test_what_was_written_is_read_by_another_process_and_nothing_else(
     tmp_path_factory, order, written

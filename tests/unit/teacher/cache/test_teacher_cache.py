@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ka_fairseq.errors import UserError
-from tests.support import make_batch, make_model, make_task
+from tests.support import collate, gradient_of, make_batch, make_task
 from tests.untrained import write_checkpoint
 
 CRITERIONS = {
@@ -23,19 +23,14 @@ CRITERIONS = {
 
 
 @pytest.fixture
-def make(binarized, teacher_file, tmp_path):
+def cached(distillation, tmp_path):
     """Task, learner and criterion; the cache in one folder unless told otherwise."""
 
-    def make(criterion="backward_kl", *arguments, cache=tmp_path / "cache", data=binarized):
-        task, cfg = make_task(
-            data,
-            *("--task", "translation_with_teacher", "--teacher-path", teacher_file),
-            *("--criterion", criterion.split(",")[0], *arguments),
-            *(("--teacher-cache", cache) if cache else ()),
-        )
-        return task, make_model(task, cfg), task.build_criterion(cfg.criterion)
+    def cached(criterion="backward_kl", *arguments, cache=tmp_path / "cache", **options):
+        kept = ("--teacher-cache", cache) if cache else ()
+        return distillation(criterion.split(",")[0], *arguments, *kept, **options)
 
-    return make
+    return cached
 
 
 def forbid_the_teacher(task):
@@ -50,16 +45,15 @@ def loss_and_gradient(task, model, criterion, batch=None):
     model.zero_grad()
     loss, _, log = criterion(model, batch or make_batch(task))
     loss.backward()
-    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
-    return loss.item(), gradient, {name: float(value) for name, value in log.items()}
+    return loss.item(), gradient_of(model), {name: float(value) for name, value in log.items()}
 
 
 @pytest.mark.parametrize("name", CRITERIONS)
-def test_stored_answers_give_the_loss_that_the_teacher_gives(make, name):
+def test_stored_answers_give_the_loss_that_the_teacher_gives(cached, name):
     options = ("--label-smoothing", 0.1, "--report-accuracy", *CRITERIONS[name])
-    loss, gradient, log = loss_and_gradient(*make(name, *options, cache=None))
-    first = loss_and_gradient(*make(name, *options))
-    task, model, criterion = make(name, *options)
+    loss, gradient, log = loss_and_gradient(*cached(name, *options, cache=None))
+    first = loss_and_gradient(*cached(name, *options))
+    task, model, criterion = cached(name, *options)
     forbid_the_teacher(task)
     second = loss_and_gradient(task, model, criterion)
     assert second[0] == first[0] and second[2] == first[2]
@@ -72,11 +66,11 @@ def test_stored_answers_give_the_loss_that_the_teacher_gives(make, name):
 
 
 @pytest.mark.parametrize("name", ["forward_kl", "topk_kl, tail"])
-def test_eight_bits_give_nearly_the_loss(make, name):
+def test_eight_bits_give_nearly_the_loss(cached, name):
     options = (*CRITERIONS[name], "--teacher-cache-dtype", "int8")
-    loss, gradient, _ = loss_and_gradient(*make(name, *CRITERIONS[name], cache=None))
-    first = loss_and_gradient(*make(name, *options))
-    task, model, criterion = make(name, *options)
+    loss, gradient, _ = loss_and_gradient(*cached(name, *CRITERIONS[name], cache=None))
+    first = loss_and_gradient(*cached(name, *options))
+    task, model, criterion = cached(name, *options)
     batch = make_batch(task)
     error = task.teacher_cache.error(batch, task.target_dictionary.pad())
     assert 0 < error < 1e-3
@@ -87,9 +81,9 @@ def test_eight_bits_give_nearly_the_loss(make, name):
     torch.testing.assert_close(second[1], gradient, rtol=0.1, atol=2e-2 * gradient.abs().max())
 
 
-def test_the_error_is_the_divergence_from_what_the_teacher_says(make):
+def test_the_error_is_the_divergence_from_what_the_teacher_says(cached):
     """Against log-softmax of fairseq's own logits, with the states rounded as the docs say."""
-    task, _, _ = make("backward_kl", "--teacher-cache-dtype", "int8")
+    task, _, _ = cached("backward_kl", "--teacher-cache-dtype", "int8")
     batch = make_batch(task)
     pad = task.target_dictionary.pad()
     decoder = task.teacher.members[0].decoder
@@ -110,7 +104,7 @@ def test_the_error_is_the_divergence_from_what_the_teacher_says(make):
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "int8"])
-def test_an_ensemble_is_kept_too(make, teacher_file, binarized, tmp_path, dtype):
+def test_an_ensemble_is_kept_too(cached, teacher_file, binarized, tmp_path, dtype):
     second = shutil.copy(teacher_file, tmp_path / "second.pt")
     state = torch.load(second, weights_only=True)
     generator = torch.Generator().manual_seed(1)
@@ -122,28 +116,30 @@ def test_an_ensemble_is_kept_too(make, teacher_file, binarized, tmp_path, dtype)
     shutil.copy(binarized / "dict.en.txt", tmp_path)
     options = ("--teacher-path", f"{teacher_file}:{second}")
     for name in ("jsd_mixture", "topk_kl"):
-        loss, *_ = loss_and_gradient(*make(name, *options, cache=None))
+        loss, *_ = loss_and_gradient(*cached(name, *options, cache=None))
         kept = (*options, "--teacher-cache-dtype", dtype)
-        loss_and_gradient(*make(name, *kept))
-        task, *rest = make(name, *kept)
+        loss_and_gradient(*cached(name, *kept))
+        task, *rest = cached(name, *kept)
         forbid_the_teacher(task)
         near = {"fp16": 1e-4, "int8": 1e-2}[dtype]
         assert loss_and_gradient(task, *rest)[0] == pytest.approx(loss, rel=near)
 
 
-def test_prefixes_left_out_are_left_out_of_stored_answers(make):
+def test_prefixes_left_out_are_left_out_of_stored_answers(cached):
     options = ("--ignore-prefix-size", 3)
-    loss, *_ = loss_and_gradient(*make("backward_kl", *options, cache=None))
+    loss, *_ = loss_and_gradient(*cached("backward_kl", *options, cache=None))
     for _ in range(2):
-        assert loss_and_gradient(*make("backward_kl", *options))[0] == pytest.approx(loss, rel=1e-4)
+        assert loss_and_gradient(*cached("backward_kl", *options))[0] == pytest.approx(
+            loss, rel=1e-4
+        )
 
 
-def test_what_is_kept_is_no_part_of_the_teacher(make, tmp_path):
+def test_what_is_kept_is_no_part_of_the_teacher(cached, tmp_path):
     """fairseq's models are moved in place: what is kept would be moved along, off the GPU.
 
     Here a type stands for the place, as a test without a GPU has but one.
     """
-    task, model, criterion = make()
+    task, model, criterion = cached()
     batch = make_batch(task)
     expected = criterion(model, batch)[0].item()
     kept = [t for layer in task.teacher_cache._layers(torch.device("cpu")) for t in layer]
@@ -159,13 +155,13 @@ def test_what_is_kept_is_no_part_of_the_teacher(make, tmp_path):
     assert criterion(model, make_batch(task))[0].item() == expected
 
 
-@pytest.mark.parametrize("cached", [False, True])
-def test_under_amp_the_teacher_and_what_is_stored_are_as_without(make, tmp_path, cached):
+@pytest.mark.parametrize("filled", [False, True])
+def test_under_amp_the_teacher_and_what_is_stored_are_as_without(cached, tmp_path, filled):
     stored = []
     for amp in (False, True):
         cache = tmp_path / f"cache-{amp}"
-        task, model, criterion = make("backward_kl", cache=cache)
-        if cached:
+        task, model, criterion = cached("backward_kl", cache=cache)
+        if filled:
             criterion(model, make_batch(task))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
             criterion(model, make_batch(task))
@@ -175,19 +171,18 @@ def test_under_amp_the_teacher_and_what_is_stored_are_as_without(make, tmp_path,
     assert stored[0] == stored[1]
 
 
-def test_a_batch_is_answered_whole_where_one_pair_is_missing(make):
-    task, model, criterion = make()
+def test_a_batch_is_answered_whole_where_one_pair_is_missing(cached):
+    task, model, criterion = cached()
     task.load_dataset("valid")
-    dataset = task.dataset("valid")
-    criterion(model, dataset.collater([dataset[index] for index in (1, 2)]))
-    batch = dataset.collater([dataset[index] for index in (0, 1, 2)])
+    criterion(model, collate(task, (1, 2)))
+    batch = collate(task, (0, 1, 2))
     assert "hidden" not in batch["teacher_cache"]
     criterion(model, batch)
-    assert "hidden" in dataset.collater([dataset[index] for index in (2, 0)])["teacher_cache"]
+    assert "hidden" in collate(task, (2, 0))["teacher_cache"]
 
 
-def test_without_a_transfer_there_is_no_cache(make, tmp_path):
-    task, model, criterion = make("backward_kl", "--transfer-weight", 0)
+def test_without_a_transfer_there_is_no_cache(cached, tmp_path):
+    task, model, criterion = cached("backward_kl", "--transfer-weight", 0)
     criterion(model, make_batch(task))
     assert not (tmp_path / "cache").exists()
 
@@ -195,48 +190,48 @@ def test_without_a_transfer_there_is_no_cache(make, tmp_path):
 # -- another teacher, dictionary, dataset, precision ----------------------------------------------
 
 
-def test_another_teacher(make, copy_of_teacher, binarized):
-    make()
+def test_another_teacher(cached, copy_of_teacher, binarized):
+    cached()
     copy_of_teacher.write_bytes(copy_of_teacher.read_bytes() + b" ")
     options = ("--teacher-path", copy_of_teacher, "--teacher-data", binarized)
     with pytest.raises(UserError, match=r"made with another teacher \(\w{12} there, \w{12} here\)"):
-        make("backward_kl", *options)
+        cached("backward_kl", *options)
 
 
-def test_another_precision(make):
-    make()
+def test_another_precision(cached):
+    cached()
     with pytest.raises(UserError, match=r"another storage precision \(fp16 there, bf16 here\)"):
-        make("backward_kl", "--teacher-cache-dtype", "bf16")
+        cached("backward_kl", "--teacher-cache-dtype", "bf16")
     with pytest.raises(UserError, match=r"another teacher precision \(float32 there, bfloat16"):
-        make("backward_kl", "--teacher-dtype", "bf16")
+        cached("backward_kl", "--teacher-dtype", "bf16")
     with pytest.raises(
         UserError, match=r"unknown --teacher-cache-dtype 'fp8'; choose from fp16, bf16, int8"
     ):
-        make("backward_kl", "--teacher-cache-dtype", "fp8")
+        cached("backward_kl", "--teacher-cache-dtype", "fp8")
 
 
-def test_another_dictionary(make, binarized, teacher_file, tmp_path):
-    make()
+def test_another_dictionary(cached, tmp_path):
+    cached()
     file = tmp_path / "cache" / "teacher.json"
     file.write_text(file.read_text().replace('"dictionary": "', '"dictionary": "0'))
     with pytest.raises(UserError, match="another dictionary"):
-        make()
+        cached()
 
 
-def test_another_dataset(make, binarized, tmp_path):
-    task, *_ = make()
+def test_another_dataset(cached, binarized, tmp_path):
+    task, *_ = cached()
     task.load_dataset("valid")
     other = tmp_path / "other"
     shutil.copytree(binarized, other)
     for file in binarized.glob("train.*"):  # the training set as validation set
         shutil.copy(file, other / file.name.replace("train", "valid"))
-    task, *_ = make(data=other)
+    task, *_ = cached(data=other)
     with pytest.raises(UserError, match=r"cache/valid-0 was made with another dataset"):
         task.load_dataset("valid")
 
 
-def test_another_dataset_of_the_same_lengths(make, binarized, tmp_path):
-    task, model, criterion = make()
+def test_another_dataset_of_the_same_lengths(cached, binarized, tmp_path):
+    task, model, criterion = cached()
     criterion(model, make_batch(task))
     other = tmp_path / "other"
     shutil.copytree(binarized, other)
@@ -244,19 +239,19 @@ def test_another_dataset_of_the_same_lengths(make, binarized, tmp_path):
     tokens = bytearray(text.read_bytes())
     tokens[0] ^= 1  # the first token of the first sentence
     text.write_bytes(tokens)
-    task, *_ = make(data=other)
+    task, *_ = cached(data=other)
     with pytest.raises(UserError, match="pair 0 of the dataset is another one"):
         make_batch(task)
 
 
-def test_a_damaged_answer_is_given_anew(make, tmp_path, caplog):
-    task, model, criterion = make()
+def test_a_damaged_answer_is_given_anew(cached, tmp_path, caplog):
+    task, model, criterion = cached()
     loss, *_ = loss_and_gradient(task, model, criterion)
     file = tmp_path / "cache" / "valid-0" / "00000.hidden"
     content = bytearray(file.read_bytes())
     content[3] ^= 64
     file.write_bytes(content)
-    task, model, criterion = make()
+    task, model, criterion = cached()
     with caplog.at_level(logging.WARNING):
         batch = make_batch(task)
     assert "pair 0 is damaged" in caplog.text
@@ -276,32 +271,32 @@ def test_a_teacher_without_a_plain_projection(binarized, tmp_path):
         task.build_criterion(cfg.criterion)
 
 
-def test_a_folder_that_cannot_be_one(make, tmp_path):
+def test_a_folder_that_cannot_be_one(cached, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot use the teacher cache .*check --teacher-cache"):
-        make("backward_kl", cache=tmp_path / "file")
+        cached("backward_kl", cache=tmp_path / "file")
 
 
-def test_a_projection_beyond_fp16(make):
-    task, model, criterion = make()
+def test_a_projection_beyond_fp16(cached):
+    task, model, criterion = cached()
     task.teacher.members[0].decoder.output_projection.weight[7, 0] = 1e6
     with pytest.raises(UserError, match=r"output projection are too large for fp16: pass --teach"):
         criterion(model, make_batch(task))
 
 
-def test_a_cache_with_an_unrounded_projection(make, tmp_path):
+def test_a_cache_with_an_unrounded_projection(cached, tmp_path):
     """As earlier versions of this package made them: their normalizers are not those of now."""
-    make()
+    cached()
     file = tmp_path / "cache" / "teacher.json"
     kept = json.loads(file.read_text())
     del kept["precision of the projection"]
     file.write_text(json.dumps(kept))
     with pytest.raises(UserError, match=r"another precision of the projection \(nothing there"):
-        make()
+        cached()
 
 
-def test_hidden_states_beyond_fp16(make):
-    task, model, criterion = make()
+def test_hidden_states_beyond_fp16(cached):
+    task, model, criterion = cached()
     decoder = task.teacher.members[0].decoder
     decoder.layers[-1].final_layer_norm.weight.mul_(1e6)
     with pytest.raises(UserError, match="too large for fp16: pass --teacher-cache-dtype bf16"):
