@@ -8,7 +8,6 @@ import pytest
 import torch
 from fairseq.data import Dictionary
 
-from ka_fairseq.analysis import top_tokens as module
 from ka_fairseq.analysis.top_tokens import (
     Place,
     as_markdown,
@@ -17,6 +16,7 @@ from ka_fairseq.analysis.top_tokens import (
     find_places,
     mass_on_own_tokens,
     readable,
+    shorten,
     top_tokens,
 )
 from ka_fairseq.errors import UserError
@@ -147,8 +147,8 @@ def test_describes_the_place(corpus):
 
 def test_long_titles_keep_the_place():
     text = f"{'a ' * 100}[here]{' b' * 100}"
-    assert "[here]" in module._shorten(text, around="[")
-    assert len(module._shorten(text, around="[")) <= 80
+    assert "[here]" in shorten(text, around="[")
+    assert len(shorten(text, around="[")) <= 80
 
 
 def test_says_what_is_wrong(corpus, trained):

@@ -74,7 +74,7 @@ class Step:
             self.halve_features()
         _, plain, _ = corpus
         teacher = FrozenTeacher([self.build(plain, dtype) for _ in range(members)])
-        teacher._place = (next(self.learner.parameters()).device, dtype)  # it is there already
+        teacher.place = (next(self.learner.parameters()).device, dtype)  # it is there already
         self.task.teacher, self.task.teacher_cache = teacher, None
         config = CONFIGS.get(criterion, TransferCriterionConfig)
         options = {"sentence_avg": False} | options
@@ -95,10 +95,10 @@ class Step:
 
     def open_cache(self, folder, teacher_file):
         teacher = self.task.teacher
-        teacher.dtype = teacher._place[1]
+        teacher.dtype = teacher.place[1]
         dictionaries = [self.task.source_dictionary, self.task.target_dictionary]
         cache = TeacherCache(str(folder), teacher, "fp16", str(teacher_file), dictionaries)
-        cache._write = lambda sample, pad, hidden, normalizers: self.written(hidden, normalizers)
+        cache.write = lambda sample, pad, hidden, normalizers: self.written(hidden, normalizers)
         self.task.teacher_cache = cache
 
     def written(self, hidden, normalizers):
@@ -197,7 +197,7 @@ def test_a_cache_is_filled_on_the_device(corpus, teacher_file, tmp_path, precisi
         step = Step(gpu, corpus, "jsd_mixture", {}, precision, members)
         step.open_cache(tmp_path / "cache", teacher_file)
         step.run("filled")
-        kept = [t for layer in step.task.teacher_cache._layers(gpu_device(step)) for t in layer]
+        kept = [t for layer in step.task.teacher_cache.layers(gpu_device(step)) for t in layer]
         teachers = {
             parameter.untyped_storage()._cdata
             for member in step.task.teacher.members

@@ -137,7 +137,7 @@ def test_an_output_layer_that_is_no_projection(distillation):
     ],
 )
 def test_whole_logits_are_told_of_once(distillation, arguments, says, caplog):
-    models._tell_of_whole_logits.cache_clear()
+    models.tell_of_whole_logits.cache_clear()
     task, model, criterion = distillation("forward_kl", *arguments)
     if not arguments:  # what torch's DistributedDataParallel has with --find-unused-parameters
         model.find_unused_parameters = True

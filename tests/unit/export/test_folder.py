@@ -149,9 +149,9 @@ def test_bpe_and_moses_segment_as_the_pipeline_does(bpe, tmp_path):
     pipelines.encode(folder, "de", settings, tmp_path / "text", tmp_path / "segmented")
     expected = (tmp_path / "segmented").read_text(encoding="utf-8").split("\n")[:-1]
     translator = Translator(out, threads=1)
-    assert [" ".join(translator._text.encode(line)) for line in sentences] == expected
+    assert [" ".join(translator.segmentation.encode(line)) for line in sentences] == expected
     tokens = ["That", "&apos;s", "an", "e", "@-@", "ma@@", "il", ",", "isn", "&apos;t", "it", "?"]
-    assert translator._text.decode(tokens) == "That's an e-mail, isn't it?"
+    assert translator.segmentation.decode(tokens) == "That's an e-mail, isn't it?"
     packages = (out / "requirements.txt").read_text("utf-8")
     assert "subword-nmt>=" in packages and "sacremoses>=" in packages
     assert "sentencepiece" not in packages
@@ -172,7 +172,7 @@ def test_words_without_subwords(binarized, tmp_path, monkeypatch):
     settings = json.loads((tmp_path / "out" / "translate.json").read_text("utf-8"))
     assert settings["languages"] == ["de", "en"] and settings["quantization"] == "int8"
     translator = Translator(tmp_path / "out", threads=1)
-    assert translator._text.encode("u\u0308ber  die ") == ["über", "die"]
+    assert translator.segmentation.encode("u\u0308ber  die ") == ["über", "die"]
     assert len(translator.translate(["die datei", "und"])) == 2
 
 

@@ -142,7 +142,7 @@ def test_what_is_kept_is_no_part_of_the_teacher(cached, tmp_path):
     task, model, criterion = cached()
     batch = make_batch(task)
     expected = criterion(model, batch)[0].item()
-    kept = [t for layer in task.teacher_cache._layers(torch.device("cpu")) for t in layer]
+    kept = [t for layer in task.teacher_cache.layers(torch.device("cpu")) for t in layer]
     parts = [*task.teacher.members[0].parameters(), *task.teacher.members[0].buffers()]
     storages = {part.data_ptr() for part in parts}
     for tensor in kept:
