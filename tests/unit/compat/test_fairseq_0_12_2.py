@@ -1,11 +1,14 @@
 """What the official release writes and builds, everywhere."""
 
+import pytest
 import torch
 from fairseq import models
 from omegaconf import OmegaConf
 
 from ka_fairseq.compat.fairseq_0_12_2 import FAST_PATH_COPIES
 from tests.support import make_batch, make_model, make_task
+
+pytestmark = pytest.mark.older
 
 
 def test_an_encoder_has_each_of_its_weights_once(binarized):

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from ka_fairseq.compat.restricted_pickle import restricted_to
 
+pytestmark = pytest.mark.older
+
 ALLOWED = {"collections.OrderedDict": OrderedDict, "argparse.Namespace": argparse.Namespace}
 
 plain = st.recursive(

@@ -6,6 +6,8 @@ from sacrebleu.metrics import BLEU
 
 from tests.support import make_task
 
+pytestmark = pytest.mark.older
+
 
 def bleu_logs(lengths, counts):
     """What validating a batch logs: translations of some length, n-grams counted and correct."""

@@ -1,7 +1,7 @@
 """Whole steps on a GPU that is not there: nothing mixes devices, and the host waits once a step.
 
 Not followed, as fake tensors have no numbers: what a filled cache writes to disk
-and autocast (both in tests/teacher/; here it is what autocast leaves, half features beside float32
+and autocast (both in tests/unit/teacher/; here it is what autocast leaves, half features beside float32
 parameters), and a teacher that is moved to the CPU and back, of which the structure is tested:
 nothing that the cache keeps belongs to the teacher.
 """
@@ -50,6 +50,15 @@ CONFIGS = {
     "chunked_cross_entropy": ChunkedCrossEntropyConfig,
 }
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "amp": None}
+# What a precision changes is the same for all criterions, nearly.
+STEPS = [
+    pytest.param(
+        *(name, options, precision),
+        marks=() if precision == "fp16" or name == "backward_kl" else pytest.mark.extended,
+    )
+    for name, options in (*WHOLE, *RESTRICTED)
+    for precision in PRECISIONS
+]
 ONE_WAIT = ["aten.nonzero.default"]
 
 
@@ -139,8 +148,7 @@ def positions(corpus, prefix=0):
     return int(batch["target"][:, prefix:].ne(task.target_dictionary.pad()).sum())
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize(("criterion", "options"), [*WHOLE, *RESTRICTED])
+@pytest.mark.parametrize(("criterion", "options", "precision"), STEPS)
 def test_a_step_stays_on_the_device_and_waits_once(
     corpus, teacher_file, tmp_path, criterion, options, precision
 ):

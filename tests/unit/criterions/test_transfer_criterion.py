@@ -13,6 +13,8 @@ from ka_fairseq.loss.divergences import register_divergence, registry
 from ka_fairseq.loss.positions import target_rows
 from tests.support import collate, gradient_of, log_probs, logged, make_batch, make_task
 
+pytestmark = pytest.mark.older
+
 CRITERIONS = {
     "forward_kl": (divergences.forward_kl, {}),
     "backward_kl": (divergences.backward_kl, {}),

@@ -17,6 +17,8 @@ from fairseq import checkpoint_utils
 
 from ka_fairseq.errors import UserError
 
+pytestmark = pytest.mark.older
+
 # -- damage: from the bytes of a whole file to those of a damaged one ------------------------------
 
 

@@ -11,6 +11,8 @@ from ka_fairseq.errors import UserError
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherTask, register_task_with_teacher
 from tests.support import make_batch, make_model, make_task
 
+pytestmark = pytest.mark.older
+
 
 def with_teacher(data, teacher_file, *arguments):
     return make_task(

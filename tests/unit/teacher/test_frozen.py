@@ -11,6 +11,8 @@ from ka_fairseq.teacher.frozen import DTYPES, FrozenTeacher
 from tests.support import make_batch, make_task
 from tests.untrained import write_checkpoint
 
+pytestmark = pytest.mark.older
+
 ALL = slice(None)
 
 
