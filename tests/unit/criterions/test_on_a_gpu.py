@@ -1,9 +1,9 @@
 """Whole steps on a GPU that is not there: nothing mixes devices, and the host waits once a step.
 
-Not followed, as fake tensors have no numbers: what a filled cache writes to disk
-and autocast (both in tests/unit/teacher/; here it is what autocast leaves, half features beside float32
-parameters), and a teacher that is moved to the CPU and back, of which the structure is tested:
-nothing that the cache keeps belongs to the teacher.
+Not followed, as fake tensors have no numbers: what a filled cache writes to disk and autocast (both
+in tests/unit/teacher/; here it is what autocast leaves, half features beside float32 parameters),
+and a teacher that is moved to the CPU and back, of which the structure is tested: nothing that the
+cache keeps belongs to the teacher.
 """
 
 # ruff: noqa: E402  an older torch has not what follows
