@@ -152,8 +152,9 @@ def test_eight_bits_take_half_the_room_and_tell_their_error(binarized, teacher, 
     assert 0 < float(told) < 1e-3
     sizes = [(path / "train-0" / "00000.hidden").stat().st_size for path in (folder, built[0])]
     assert 2 * sizes[0] == sizes[1]
-    model, _ = fine_tune(binarized, tmp_path / "run", *options, "--max-epoch", 1)
-    assert model
+    _, loss = fine_tune(binarized, tmp_path / "run", *options, "--max-epoch", 1)
+    _, plain_loss = fine_tune(binarized, tmp_path / "plain", *teacher, "--max-epoch", 1)
+    assert loss == pytest.approx(plain_loss, rel=0.01)
     again = answered(build(binarized, *options, "--cpu"))
     assert all(new == 0 for new, _ in again.values())
 

@@ -31,16 +31,11 @@ def without_user_dir(options):
 
 
 @pytest.fixture(scope="module")
-def fine_tuned(binarized, with_teacher, learner_file, tmp_path_factory):
+def fine_tuned(fine_tuning, tmp_path_factory):
     """A learner of plain fairseq-train, fine-tuned; three checkpoints of it."""
     folder = tmp_path_factory.mktemp("fine-tuned")
-    options = train_options(
-        binarized,
-        folder,
-        *with_teacher("jsd_mixture"),
-        *("--finetune-from-model", learner_file, *SHORT, "--save-interval-updates", 1),
-    )
-    succeeded(train_together(options))
+    kept = ("--save-interval-updates", 1)
+    succeeded(train_together(fine_tuning(folder, "jsd_mixture", *SHORT, *kept)))
     return folder
 
 
@@ -51,21 +46,16 @@ def nll(result):
 
 @pytest.mark.extended
 def test_a_learner_of_plain_fairseq_is_fine_tuned(
-    fine_tuned, binarized, with_teacher, learner_file, tmp_path
+    fine_tuned, fine_tuning, binarized, with_teacher, learner_file, tmp_path
 ):
     """It starts where the learner ended: better than a model that has learned nothing."""
     scratch, going_on = succeeded(
         train_together(
-            *(
-                train_options(
-                    *(binarized, tmp_path / name, *with_teacher("jsd_mixture"), *SHORT),
-                    *(*start, "--no-save"),
-                )
-                for name, start in (
-                    ("scratch", ()),
-                    ("going on", ("--finetune-from-model", learner_file)),
-                )
-            )
+            train_options(
+                *(binarized, tmp_path / "scratch", *with_teacher("jsd_mixture"), *SHORT),
+                "--no-save",
+            ),
+            fine_tuning(tmp_path / "going on", "jsd_mixture", *SHORT, "--no-save"),
         )
     )
     assert nll(going_on)[0] < nll(scratch)[0] - 1
@@ -146,8 +136,9 @@ def test_averaged_checkpoints_are_learner_and_teacher(
     transfers = [float(record["transfer_loss"]) for record in records(as_both, "train_inner")]
     assert transfers[0] == 0 < transfers[-1]
     assert float(records(as_teacher, "train_inner")[0]["transfer_loss"]) > 0.1
-    run(
+    decoded = run(
         "fairseq-generate",
         *(binarized, "--user-dir", USER_DIR, "--path", averaged, "--gen-subset", "valid"),
         *("--cpu", "--beam", 1, "--max-len-b", 3),
     )
+    assert "\nH-0\t" in decoded.stdout
