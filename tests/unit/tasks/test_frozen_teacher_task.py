@@ -53,6 +53,7 @@ def test_an_update_has_the_weights_of_its_number_also_where_a_training_goes_on(t
     trainer, made = training()
     for _ in range(2):
         step(trainer, made)
+    trainer.consolidate_optimizer()
     trainer.save_checkpoint(str(tmp_path / "last.pt"), {"train_iterator": {"epoch": 1}})
     trainer, made = training()
     trainer.load_checkpoint(str(tmp_path / "last.pt"))
