@@ -72,7 +72,7 @@ def trained(binarized, teacher_file, made_once) -> Trained:
         )
         succeeded(train_together(*map(keeping_epochs, both)))
 
-    folder = made_once("runs", fill)
+    folder = made_once("analysed-runs", fill)
     runs = {name: folder / name for name in ("KD", "KA")}
     return Trained(binarized, teacher_file, folder / "learner" / start, runs)
 
