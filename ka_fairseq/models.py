@@ -48,7 +48,7 @@ def run(model: nn.Module, net_input: Mapping[str, Any], rows: Tensor) -> Output:
         features, _ = model(**net_input, features_only=True)
         layer = bare.decoder.output_projection
         return Projection(select(features, rows), layer.weight, layer.bias)
-    _tell_of_whole_logits(type(bare).__name__, looks_for_unused)
+    tell_of_whole_logits(type(bare).__name__, looks_for_unused)
     net_output = model(**net_input)
     adaptive = getattr(bare.decoder, "adaptive_softmax", None)
     if adaptive is not None:  # then what the model puts out are features
@@ -58,7 +58,7 @@ def run(model: nn.Module, net_input: Mapping[str, Any], rows: Tensor) -> Output:
 
 
 @functools.cache
-def _tell_of_whole_logits(model: str, looks_for_unused: bool) -> None:
+def tell_of_whole_logits(model: str, looks_for_unused: bool) -> None:
     """Once for each kind of model: its steps take more memory than the README promises."""
     reason = "--find-unused-parameters" if looks_for_unused else "its output layer"
     logger.warning(

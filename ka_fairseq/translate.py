@@ -85,7 +85,7 @@ class Translator:
         self._batch_tokens = batch_tokens
         threads = threads or _cores()
         try:
-            self._text = _Text(folder, settings)
+            self.segmentation = _Text(folder, settings)
             self._model = _load(folder, device, threads)
         except ImportError as error:
             raise TranslateError(
@@ -143,10 +143,10 @@ class Translator:
 
     def _parts(self, line: str, number: int) -> list[list[str]]:
         """A line's subwords; no part of it for an empty line, several for a very long one."""
-        tokens = self._text.encode(line)
+        tokens = self.segmentation.encode(line)
         if len(tokens) <= self._most_source:
             return [tokens] if tokens else []
-        parts = split(tokens, self._most_source, self._text.begins_word)
+        parts = split(tokens, self._most_source, self.segmentation.begins_word)
         logger.warning(
             f"line {number}: {len(tokens)} subwords, more than the {self._most_source} that the "
             f"model reads at a time: split into {len(parts)} parts, each translated on its own"
@@ -185,7 +185,7 @@ class Translator:
             return [Translation("", 0.0)] * n_best
         return [
             Translation(
-                " ".join(self._text.decode(result.hypotheses[rank]) for result in results),
+                " ".join(self.segmentation.decode(result.hypotheses[rank]) for result in results),
                 sum(result.scores[rank] for result in results) / len(results),
             )
             for rank in range(n_best)

@@ -11,13 +11,28 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-from tests.support import DEMO_TEACHER, TEXT, language_model, run, train, words_to_types
+from tests.support import (
+    DEMO_TEACHER,
+    TEXT,
+    Training,
+    language_model,
+    make_training,
+    run,
+    train,
+    words_to_types,
+)
 
 # The scripts run what is tested here, not what lies in .venv.
 os.environ["PYTHON"] = sys.executable
+
+# The same examples in every run; pytest --hypothesis-profile=all looks at more of them.
+settings.register_profile("change", derandomize=True, deadline=None, max_examples=60)
+settings.register_profile("all", settings.get_profile("change"), max_examples=400)
+settings.load_profile("change")
 
 
 FINISHED = "tests/pipeline/finished/"
@@ -128,11 +143,36 @@ def lm_teacher_file(running_text, made_once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def learner_file(binarized, tmp_path_factory) -> Path:
+def learner_file(binarized, made_once) -> Path:
     """A learner pre-trained by plain fairseq-train."""
-    folder = tmp_path_factory.mktemp("learner")
-    train(binarized, folder, "--task", "translation", "--criterion", "cross_entropy")
-    return folder / "checkpoint_best.pt"
+
+    def fill(folder: Path) -> None:
+        train(binarized, folder, "--task", "translation", "--criterion", "cross_entropy")
+
+    return made_once("learner", fill) / "checkpoint_best.pt"
+
+
+@pytest.fixture(scope="session")
+def distillation(binarized, teacher_file) -> Callable[..., Training]:
+    """Task, learner and criterion of a translation: by the criterion's name, and options."""
+
+    def distillation(criterion: str, *arguments: object, data: Path = binarized) -> Training:
+        task = ("--task", "translation_with_teacher", "--teacher-path", teacher_file)
+        return make_training(data, *task, "--criterion", criterion, *arguments)
+
+    return distillation
+
+
+@pytest.fixture(scope="session")
+def lm_distillation(running_text, lm_teacher_file) -> Callable[..., Training]:
+    """The same of a language model."""
+
+    def lm_distillation(criterion: str, *arguments: object, data: Path = running_text) -> Training:
+        task = ("--task", "language_modeling_with_teacher", "--tokens-per-sample", 32)
+        teacher = ("--teacher-path", lm_teacher_file, *language_model())
+        return make_training(data, *task, *teacher, "--criterion", criterion, *arguments)
+
+    return lm_distillation
 
 
 @pytest.fixture(scope="session")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib
 import json
 import multiprocessing
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -27,10 +30,12 @@ from fairseq.dataclass.utils import (
     omegaconf_no_object_check,
     overwrite_args_by_name,
 )
+from fairseq.logging import metrics
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import DictConfig, open_dict
 
 import ka_fairseq  # noqa: F401  registers the tasks and criterions
+from ka_fairseq.loss.projection import Projection
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = ROOT / "tests" / "data" / "libreoffice-help"
@@ -61,19 +66,26 @@ def run(
     python: str = sys.executable,
     as_typed: bool = False,
 ) -> subprocess.CompletedProcess:
-    """Run a command; one of fairseq's by :func:`quick_line`, unless as users type it."""
-    quick = python == sys.executable and command.startswith("fairseq-") and not as_typed
-    result = subprocess.run(
-        quick_line(command, *arguments)
-        if quick
-        else command_line(command, *arguments, python=python),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if check and result.returncode:
-        pytest.fail(f"{command} ended with {result.returncode}:\n{result.stdout}{result.stderr}")
-    return result
+    """Run one command line.
+
+    Args:
+        command: one of fairseq's, or ``python``, whose arguments begin with ``-m MODULE``.
+        arguments: of the command.
+        check: fail the test where the command fails.
+        python: the interpreter; another one than this starts a process of its own.
+        as_typed: start the process that a user starts, which imports all anew, for seconds, and
+            this package only where the command asks for it; else :func:`run_together` forks it.
+    """
+    if as_typed or python != sys.executable:
+        result = subprocess.run(
+            command_line(command, *arguments, python=python),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return succeeded([result])[0] if check else result
+    results = run_together([command, *arguments])
+    return (succeeded(results) if check else results)[0]
 
 
 def example(name: str, *words: object, **env: str) -> str:
@@ -120,27 +132,37 @@ def language_model(width: int = 32) -> list[object]:
     ]
 
 
+Watch = Callable[[], AbstractContextManager]
+
+
 def train_together(
-    *option_lists: list[object], watch: Callable[[], AbstractContextManager] = nullcontext
+    *option_lists: list[object], watch: Watch = nullcontext
 ) -> list[subprocess.CompletedProcess]:
-    """fairseq-train several times at once, in processes that share one start of Python.
+    """fairseq-train several times at once; see :func:`run_together`."""
+    return run_together(*(["fairseq-train", *options] for options in option_lists), watch=watch)
+
+
+def run_together(
+    *commands: list[object], watch: Watch = nullcontext
+) -> list[subprocess.CompletedProcess]:
+    """Run commands side by side, in processes that share one start of Python.
 
     They are forked from a process that has done nothing but import what fairseq-train imports,
     which takes longer than the training of a tiny model.
 
     Args:
-        option_lists: for each process, what fairseq-train is given.
+        commands: of fairseq, or ``python -m MODULE``, each with its arguments.
         watch: a function of a module; each process is inside of what it returns.
     """
     forking = multiprocessing.get_context("forkserver")
     # PyTorch's compiler, too: the first optimizer of a process imports it.
     forking.set_forkserver_preload(["fairseq_cli.train", "torch._dynamo", "tests.support"])
     with tempfile.TemporaryDirectory() as folder:
-        numbers = range(len(option_lists))
+        numbers = range(len(commands))
         said = [[Path(folder, f"{number}.{end}") for end in ("out", "err")] for number in numbers]
         processes = [
-            forking.Process(target=_train_here, args=([str(o) for o in options], files, watch))
-            for options, files in zip(option_lists, said, strict=True)
+            forking.Process(target=_run_here, args=([str(word) for word in words], files, watch))
+            for words, files in zip(commands, said, strict=True)
         ]
         try:
             for process in processes:
@@ -153,25 +175,28 @@ def train_together(
                 process.join()
         return [
             subprocess.CompletedProcess(
-                options, process.exitcode, *(file.read_text("utf-8") for file in files)
+                words, process.exitcode, *(file.read_text("utf-8") for file in files)
             )
-            for options, process, files in zip(option_lists, processes, said, strict=True)
+            for words, process, files in zip(commands, processes, said, strict=True)
         ]
 
 
-def _train_here(
-    options: list[str], said: list[Path], watch: Callable[[], AbstractContextManager]
-) -> None:
-    # Not above: importing it sets up logging, which is no business of the tests' own process.
-    from fairseq_cli.train import cli_main
-
+def _run_here(words: list[str], said: list[Path], watch: Watch) -> None:
     for descriptor, path in enumerate(said, start=1):
         with path.open("wb") as file:
             os.dup2(file.fileno(), descriptor)
-    sys.argv = ["fairseq-train", *options]
+    command, *arguments = words
+    if command == "python":
+        _, module, *arguments = arguments  # after -m
+        start = functools.partial(runpy.run_module, module, run_name="__main__", alter_sys=True)
+    else:
+        # Not above: importing them sets up logging, which is no business of the tests' own process.
+        name = command.removeprefix("fairseq-").replace("-", "_")
+        start = importlib.import_module(f"fairseq_cli.{name}").cli_main
+    sys.argv = [command, *arguments]
     torch.set_num_threads(1)
     with watch():
-        cli_main()
+        start()
 
 
 def succeeded(results: list[subprocess.CompletedProcess]) -> list[subprocess.CompletedProcess]:
@@ -179,7 +204,7 @@ def succeeded(results: list[subprocess.CompletedProcess]) -> list[subprocess.Com
     for result in results:
         if result.returncode:
             said = result.stdout + result.stderr
-            pytest.fail(f"fairseq-train ended with {result.returncode}:\n{said}")
+            pytest.fail(f"{result.args} ended with {result.returncode}:\n{said}")
     return results
 
 
@@ -258,8 +283,90 @@ def make_batch(task, size: int = 4, split: str = "valid") -> dict:
     """The first sentences of a split, as fairseq collates them: padded on both sides."""
     if split not in task.datasets:
         task.load_dataset(split)
+    return collate(task, range(size), split)
+
+
+def collate(task, indices: Iterable[int], split: str = "valid") -> dict:
+    """These samples of a split that is loaded, as one batch."""
     dataset = task.dataset(split)
-    return dataset.collater([dataset[index] for index in range(size)])
+    return dataset.collater([dataset[index] for index in indices])
+
+
+class Training(NamedTuple):
+    """What a training step needs, but for the batch and the optimizer."""
+
+    task: Any
+    model: Any
+    criterion: Any
+
+    def with_batch(self) -> tuple[Any, Any, Any, dict]:
+        """The same and a batch; what a teacher cache has stored by now comes with the batch."""
+        return *self, make_batch(self.task)
+
+
+def make_training(data: Path, *arguments: object) -> Training:
+    """Task, learner and criterion from a real command line."""
+    task, cfg = make_task(data, *arguments)
+    return Training(task, make_model(task, cfg), task.build_criterion(cfg.criterion))
+
+
+def projection(
+    seed: int,
+    rows: int,
+    width: int,
+    vocabulary: int,
+    dtype: torch.dtype = torch.float64,
+    bias: bool = True,
+) -> Projection:
+    """Random hidden states of some positions, and an output projection; all of them leaves."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    tensors = [draw(rows, width), draw(vocabulary, width), draw(vocabulary) if bias else None]
+    return Projection(*(t if t is None else t.to(dtype).requires_grad_() for t in tensors))
+
+
+def random_lprobs(
+    rows: int = 6,
+    vocabulary: int = 12,
+    scale: float = 2.5,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+) -> torch.Tensor:
+    """A learner's and a teacher's log-probabilities, of shape (2, rows, vocabulary)."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, rows, vocabulary, generator=generator, dtype=torch.float64) * scale
+    return logits.to(dtype).log_softmax(-1)
+
+
+def whole_logits(output: Projection) -> torch.Tensor:
+    """The logits of all positions at once, with a graph; what the chunked loss never makes."""
+    return torch.nn.functional.linear(*output.inputs)
+
+
+def log_probs(model, sample: dict) -> torch.Tensor:
+    """What a model says of a batch, by fairseq's own softmax."""
+    return model.get_normalized_probs(model(**sample["net_input"]), log_probs=True)
+
+
+def gradient_of(model) -> torch.Tensor:
+    """The gradients of all parameters in a row."""
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+def logged(criterion, *logs: dict) -> dict[str, float]:
+    """What fairseq logs of the logging outputs of some workers."""
+    with metrics.aggregate(new_root=True) as aggregate:
+        criterion.reduce_metrics(list(logs))
+    return aggregate.get_smoothed_values()
+
+
+def needs_float16(device: str) -> None:
+    """Skip the test where torch cannot multiply in float16: before 2.0, on a CPU."""
+    square = torch.ones(2, 2, dtype=torch.float16, device=device)
+    try:
+        square @ square
+    except RuntimeError as error:
+        pytest.skip(f"torch {torch.__version__} has no float16 on this device: {error}")
 
 
 def fingerprint(model: dict[str, torch.Tensor]) -> str:

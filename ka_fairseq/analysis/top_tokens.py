@@ -253,7 +253,7 @@ def plot_top_tokens(frame: pd.DataFrame, path: Path, place: Place) -> None:
             axes.set_xlabel("epoch")
             axes.set_ylabel("rank")
         drawing.colorbar(image, ax=panels, label="probability", shrink=0.8, aspect=25)
-        title = f"{_shorten(place.source)}\n{_shorten(place.target, around='[')}"
+        title = f"{shorten(place.source)}\n{shorten(place.target, around='[')}"
         drawing.suptitle(f"{title}\nframed: in the top {ranks} of one run only", fontsize=10)
 
 
@@ -264,7 +264,7 @@ def _draw_lists(axes: Axes, lists: pd.DataFrame) -> object:
     for (row, column), value in np.ndenumerate(values):
         name, only_here = (lists[key].iat[row, column] for key in ("token", "only_here"))
         axes.text(
-            *(column, row, _shorten(name, 11)),
+            *(column, row, shorten(name, 11)),
             ha="center",
             va="center",
             fontsize=9,
@@ -279,7 +279,7 @@ def _draw_lists(axes: Axes, lists: pd.DataFrame) -> object:
     return image
 
 
-def _shorten(text: str, most: int = 78, around: str = "") -> str:
+def shorten(text: str, most: int = 78, around: str = "") -> str:
     """At most ``most`` letters of a text, with what stands ``around`` among them."""
     if len(text) <= most:
         return text

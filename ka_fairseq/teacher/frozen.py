@@ -41,7 +41,7 @@ class FrozenTeacher:
         if dtype is not None and dtype not in DTYPES:
             raise UserError(f"unknown --teacher-dtype {dtype!r}; choose from {', '.join(DTYPES)}")
         self.dtype = DTYPES[dtype] if dtype else None
-        self._place: tuple[torch.device, torch.dtype] | None = None
+        self.place: tuple[torch.device, torch.dtype] | None = None
         self.members = [member.eval().requires_grad_(False) for member in members]
 
     @classmethod
@@ -74,17 +74,17 @@ class FrozenTeacher:
                 autocast makes it half, and log-probabilities are float32 whatever the model is.
         """
         place = (reference.device, self.dtype or reference.dtype)
-        if place != self._place:  # asked at every step, and walking all parameters takes its time
+        if place != self.place:  # asked at every step, and walking all parameters takes its time
             for member in self.members:
                 member.to(*place)
-            self._place = place
+            self.place = place
         return self
 
     def offload(self) -> None:
         """Back to the CPU, until :meth:`to` is called."""
         for member in self.members:
             member.to("cpu")
-        self._place = None
+        self.place = None
 
     @torch.no_grad()
     def answer(self, net_input: Mapping[str, Any], rows: Tensor) -> TeacherOutput:

@@ -18,9 +18,8 @@ def run(job: Job) -> Findings:
     """
     if lacking := environment.missing(environment.FOR_TESTS):
         raise PartError(f"this Python lacks {', '.join(lacking)}: run scripts/setup.sh dev")
-    chosen = (
-        ("-m", "gpu", "tests") if job.setting.device == "cuda" else ("tests/loss/test_matmul.py",)
-    )
+    everything = ("-m", "gpu", "tests")
+    chosen = everything if job.setting.device == "cuda" else ("tests/unit/loss/test_matmul.py",)
     log = job.run("pytest", "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *chosen)
     last = log.read_text(encoding="utf-8").splitlines()[-1]
     counts = {what: int(number) for number, what in _COUNT.findall(last)}

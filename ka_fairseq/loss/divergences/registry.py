@@ -14,7 +14,8 @@ from ka_fairseq.loss.divergences.kl import BACKWARD_KL, FORWARD_KL, JSD_MIXTURE
 from ka_fairseq.loss.divergences.skew_kl import SkewBackwardKL, SkewForwardKL
 from ka_fairseq.loss.divergences.total_variation import TotalVariation
 
-_DIVERGENCES: dict[str, Divergence] = {}
+# What register_divergence fills.
+DIVERGENCES: dict[str, Divergence] = {}
 
 D = TypeVar("D", Divergence, Value)
 
@@ -45,7 +46,7 @@ def register_divergence(name: str) -> Callable[[D], D]:
                 registered.check()
             except ValueError as error:
                 raise ValueError(f"the divergence {name!r}: {error}") from None
-        if _DIVERGENCES.setdefault(name, registered) != registered:
+        if DIVERGENCES.setdefault(name, registered) != registered:
             raise ValueError(f"there is a divergence {name!r} already: choose another name")
         return divergence
 
@@ -54,7 +55,7 @@ def register_divergence(name: str) -> Callable[[D], D]:
 
 def divergence_names() -> list[str]:
     """The names that are registered now."""
-    return list(_DIVERGENCES)
+    return list(DIVERGENCES)
 
 
 def divergence_named(name: str) -> Divergence:
@@ -63,9 +64,9 @@ def divergence_named(name: str) -> Divergence:
     Raises:
         ValueError: there is none; the message lists those that there are.
     """
-    if name not in _DIVERGENCES:
-        raise ValueError(f"unknown divergence {name!r}; choose from {', '.join(_DIVERGENCES)}")
-    return _DIVERGENCES[name]
+    if name not in DIVERGENCES:
+        raise ValueError(f"unknown divergence {name!r}; choose from {', '.join(DIVERGENCES)}")
+    return DIVERGENCES[name]
 
 
 register_divergence("forward_kl")(FORWARD_KL)

@@ -137,7 +137,7 @@ class TeacherCache:
                 hidden, normalizers = entry["hidden"], entry["normalizers"]
             else:
                 hidden, normalizers = self._ask(sample, pad)
-                self._write(sample, pad, hidden, normalizers)
+                self.write(sample, pad, hidden, normalizers)
         if len(rows) < len(hidden):  # of an ignored prefix there are answers, but no loss
             place = sample["target"].ne(pad).flatten().cumsum(0) - 1
             stored = place.index_select(0, rows)
@@ -201,11 +201,11 @@ class TeacherCache:
         scales = scales.unflatten(-1, (members, self.storage.scales)).unbind(1)
         return [
             Projection(unpack(*kept), *layer)
-            for *kept, layer in zip(parts, scales, self._layers(hidden.device), strict=True)
+            for *kept, layer in zip(parts, scales, self.layers(hidden.device), strict=True)
         ]
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  one cache a process, alive as long as it
-    def _layers(self, device: torch.device) -> list[tuple[Tensor, Tensor | None]]:
+    def layers(self, device: torch.device) -> list[tuple[Tensor, Tensor | None]]:
         """Weight and bias of each member's output projection, on a device.
 
         Weights are rounded to the storage precision, as hidden states are: then both are factors
@@ -231,7 +231,7 @@ class TeacherCache:
                 f"another --teacher-cache"
             )
 
-    def _write(
+    def write(
         self, sample: Mapping[str, Any], pad: int, hidden: Tensor, normalizers: Tensor
     ) -> None:
         dataset = self._datasets[sample[KEY]["split"]]

@@ -1,0 +1,182 @@
+"""fairseq-train --teacher-cache and python -m ka_fairseq.cache build, as users type them."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.support import ROOT, run, same_weights, train
+
+pytestmark = pytest.mark.slow
+
+
+def build(data, *arguments, **options):
+    return run("python", "-m", "ka_fairseq.cache", "build", data, *arguments, **options)
+
+
+def answered(result):
+    """Per split: how many pairs the teacher answered, and how many there are."""
+    lines = re.findall(r"^(\S+): (\d+) of (\d+) pairs", result.stdout, re.MULTILINE)
+    return {name: (int(new), int(all_)) for name, new, all_ in lines}
+
+
+@pytest.fixture(scope="module")
+def teacher(teacher_file):
+    return ("--task", "translation_with_teacher", "--teacher-path", teacher_file)
+
+
+@pytest.fixture(scope="module")
+def built(binarized, teacher, tmp_path_factory):
+    """A cache of everything, and what the command printed."""
+    folder = tmp_path_factory.mktemp("built") / "cache"
+    options = (*teacher, "--teacher-cache", folder, "--max-tokens", 800, "--cpu")
+    result = build(binarized, *options, as_typed=True)
+    return folder, answered(result)
+
+
+def fine_tune(data, folder, *arguments, criterion="jsd_mixture"):
+    # With a larger eps: else a rounding turns the sign of a gradient that is almost zero, and
+    # Adam's first steps go as far the other way.
+    options = ("--criterion", criterion, "--max-update", 12, "--adam-eps", 1e-4)
+    train(data, folder, *options, *arguments)
+    state = torch.load(folder / "checkpoint_last.pt", weights_only=True)
+    return state["model"], state["extra_state"]["val_loss"]
+
+
+def distance(one, other):
+    """Between all parameters of two models, Euclidean."""
+    return sum(float((one[key] - other[key]).square().sum()) for key in one) ** 0.5
+
+
+def test_a_build_answers_every_pair_once(binarized, teacher, built):
+    folder, first = built
+    assert set(first) == {"valid-0", "train-0"}
+    assert all(new == all_ > 0 for new, all_ in first.values())
+    again = answered(build(binarized, *teacher, "--teacher-cache", folder, "--cpu"))
+    assert all(new == 0 for new, _ in again.values())
+
+
+def test_training_with_a_cache_is_the_training_without(binarized, teacher, built, tmp_path):
+    plain, plain_loss = fine_tune(binarized, tmp_path / "plain", *teacher)
+    filling, _ = fine_tune(
+        binarized, tmp_path / "filling", *teacher, "--teacher-cache", tmp_path / "cache"
+    )
+    again, _ = fine_tune(
+        binarized, tmp_path / "again", *teacher, "--teacher-cache", tmp_path / "cache"
+    )
+    from_build, loss = fine_tune(
+        binarized,
+        tmp_path / "from_build",
+        *(*teacher, "--teacher-cache", built[0], "--num-workers", 2),
+    )
+    another_loss, _ = fine_tune(binarized, tmp_path / "ka", *teacher, criterion="backward_kl")
+    assert same_weights(filling, again)
+    assert loss == pytest.approx(plain_loss, rel=1e-3)
+    for other in (filling, from_build):
+        for key, value in plain.items():
+            torch.testing.assert_close(other[key], value, rtol=0.05, atol=5e-4)
+        assert distance(other, plain) < 0.02 * distance(another_loss, plain)
+
+
+def test_a_build_that_was_cut_off_goes_on_and_mends(binarized, teacher, built, tmp_path):
+    folder = tmp_path / "cache"
+    shutil.copytree(built[0], folder)
+    checksums = folder / "train-0" / "00000.checksums"
+    content = bytearray(checksums.read_bytes())
+    content[: 24 * 40] = bytes(24 * 40)  # the first forty pairs are not there yet
+    checksums.write_bytes(content)
+    hidden = folder / "valid-0" / "00000.hidden"
+    hidden.write_bytes(b"\xff" * 10 + hidden.read_bytes()[10:])  # the first one is damaged
+    options = (*teacher, "--teacher-cache", folder, "--batch-size", 1, "--cpu")
+    result = answered(build(binarized, *options))
+    assert result["train-0"][0] == 40
+    assert result["valid-0"][0] == 1
+    for part in ("train-0/00000.checksums", "valid-0/00000.checksums"):
+        # Other batches may have rounded differently; the tokens' checksums are the same.
+        assert len((folder / part).read_bytes()) == len((built[0] / part).read_bytes())
+    assert all(new == 0 for new, _ in answered(build(binarized, *options)).values())
+
+
+# The command, with files of as few pairs as make several of this text.
+SMALL_FILES = """
+import sys
+from ka_fairseq import cache
+from ka_fairseq.teacher.cache import store
+store.PAIRS_PER_SHARD = 100
+cache.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("fairseqs_own", [False, True])
+def test_two_builds_share_the_work(binarized, teacher, tmp_path, fairseqs_own):
+    folder = tmp_path / "cache"
+    options = (*teacher, "--teacher-cache", folder, "--max-tokens", 400, "--cpu")
+    command = (sys.executable, "-c", SMALL_FILES, "build", binarized, *options)
+    shares = [
+        ("--num-shards", 2, "--shard-id", n - 1) if fairseqs_own else ("--shard", f"{n}/2")
+        for n in (1, 2)
+    ]
+    processes = [
+        subprocess.Popen(
+            [*map(str, (*command, *share))], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for share in shares
+    ]
+    printed = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    new = [int(re.search(r"train-0: (\d+) of", text).group(1)) for text in printed]
+    assert new == [300, 300]
+    rest = subprocess.run(
+        [*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert all(new == 0 for new, _ in answered(rest).values())
+
+
+def test_a_share_that_is_none_is_one_line(binarized, teacher, tmp_path):
+    options = (*teacher, "--teacher-cache", tmp_path / "cache", "--shard", "3/2")
+    result = build(binarized, *options, check=False)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].endswith("3/2 is no share: 1/4 is the first of four")
+
+
+@pytest.mark.extended
+def test_eight_bits_take_half_the_room_and_tell_their_error(binarized, teacher, built, tmp_path):
+    folder = tmp_path / "cache"
+    options = (*teacher, "--teacher-cache", folder, "--teacher-cache-dtype", "int8")
+    result = build(binarized, *options, "--max-tokens", 800, "--cpu")
+    (told,) = re.findall(r"train-0: 600 of .* KL\(teacher ‖ kept\) (\S+) nats", result.stdout)
+    assert 0 < float(told) < 1e-3
+    sizes = [(path / "train-0" / "00000.hidden").stat().st_size for path in (folder, built[0])]
+    assert 2 * sizes[0] == sizes[1]
+    _, loss = fine_tune(binarized, tmp_path / "run", *options, "--max-epoch", 1)
+    _, plain_loss = fine_tune(binarized, tmp_path / "plain", *teacher, "--max-epoch", 1)
+    assert loss == pytest.approx(plain_loss, rel=0.01)
+    again = answered(build(binarized, *options, "--cpu"))
+    assert all(new == 0 for new, _ in again.values())
+
+
+@pytest.mark.extended
+def test_several_parts_of_the_training_set(binarized, teacher, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(binarized, other)
+    for file in binarized.glob("valid.*"):
+        shutil.copy(file, other / file.name.replace("valid", "train"))
+    both = f"{binarized}:{other}"
+    folder = tmp_path / "cache"
+    result = answered(build(both, *teacher, "--teacher-cache", folder, "--cpu"))
+    assert set(result) == {"valid-0", "train-0", "train-1"}
+    fine_tune(both, tmp_path / "run", *teacher, "--teacher-cache", folder, "--max-epoch", 3)
+    again = answered(build(both, *teacher, "--teacher-cache", folder, "--cpu"))
+    assert all(new == 0 for new, _ in again.values())
+
+
+def test_a_build_without_a_folder(binarized, teacher):
+    result = build(binarized, *teacher, "--cpu", check=False)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "error: say where the cache shall be: --teacher-cache DIR"
+    )
