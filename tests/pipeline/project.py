@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -15,6 +15,22 @@ import yaml
 from tests.support import ROOT, TEXT, quick_line
 
 NAME = 'größe 1, "d\'été"'
+MODELS = ["teacher", "learner", "control", "ka", "seq_kd"]
+# One with a teacher beside it, and one on a teacher's text. The teacher is half as wide as the demo's
+# and half as deep. The learner's rate is lower than the demo's, so that fine-tunings begin at some
+# distance from so poor a teacher.
+MODELS_OF_PAIR = {
+    "teacher": {
+        "settings": {
+            **{"model.encoder_layers": 2, "model.decoder_layers": 1},
+            **{f"model.{side}_embed_dim": 96 for side in ("encoder", "decoder")},
+            **{f"model.{side}_ffn_embed_dim": 192 for side in ("encoder", "decoder")},
+        }
+    },
+    "learner": {"settings": {"optimization.lr": [0.005]}},
+    **{name: {"default": False} for name in ("kd", "mixture", "topk")},
+    "seq_kd": {"default": True},
+}
 # Small enough for a test; two epochs and a bit, and records that straddle the epochs' ends.
 QUICK = {
     "segmentation": {"vocab_size": 400},
@@ -40,12 +56,14 @@ class Project:
         runs: name of the folder for output.
         name: of the run.
         settings: another folder with configs than `home` has, or None.
+        corpus: another folder with text than `home` has, or None.
     """
 
     home: Path
     runs: str = "runs"
     name: str = NAME
     settings: Path | None = None
+    corpus: Path | None = None
 
     @property
     def checkout(self) -> Path:
@@ -60,7 +78,7 @@ class Project:
     @property
     def data(self) -> Path:
         """The user's own corpus."""
-        return self.home / "mein Körper"
+        return self.corpus or self.home / "mein Körper"
 
     @property
     def run_dir(self) -> Path:
@@ -134,6 +152,48 @@ class Project:
         assert result.returncode == 0, result.stderr
         return result.stdout + result.stderr
 
+    def copied(self, runs: str, *parts: str, name: str = NAME) -> Project:
+        """Return a project with another folder for output, which has what is there from this one.
+
+        Args:
+            runs: name of that folder; each test has its own.
+            parts: files and folders of the run; all of it where none is named.
+            name: of the run.
+        """
+        project = replace(self, runs=runs, name=name)
+        for part in parts or (".",):
+            source, target = self.run_dir / part, project.run_dir / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
+        return project
+
+    def configured(self, folder: Path, models: dict, **quick: object) -> Project:
+        """Return a project with further models in its pair.yaml, and other settings under `quick`.
+
+        Args:
+            folder: gets the configs.
+            models: what the list of models has besides.
+            quick: section → what it has besides.
+        """
+        configs = shutil.copytree(self.configs, folder / 'Jörgs "eigene"')
+        path = configs / "pair.yaml"
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content["models"] |= models
+        for section, changes in quick.items():
+            content["quick"][section] |= changes
+        write_yaml(path, content)
+        return replace(self, settings=configs)
+
+
+BINARIZED = ("bin", "text", "state/prepare.json", "state/binarize.json")
+"""What a run has before anything is trained."""
+
+
+def write_yaml(path: Path, content: dict) -> None:
+    """Write a file as a user would write it: in its order, with umlauts."""
+    text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+    path.write_text(text, encoding="utf-8")
+
 
 @dataclass(frozen=True)
 class FineTuned:
@@ -161,9 +221,8 @@ def make(home: Path) -> Project:
     shutil.copytree(ROOT / "configs" / "demo", project.configs)
     pair = project.configs / "pair.yaml"
     settings = {**yaml.safe_load(pair.read_text(encoding="utf-8")), "quick": QUICK}
-    # Slower than the demo's, so that fine-tunings begin at some distance from so poor a teacher.
-    settings["models"] = {"learner": {"settings": {"optimization.lr": [0.005]}}}
-    pair.write_text(yaml.safe_dump(settings, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    settings["models"] = MODELS_OF_PAIR
+    write_yaml(pair, settings)
     shutil.copytree(TEXT, project.data)
     return project
 

@@ -43,7 +43,7 @@ def plan(pair, *methods, **more):
 
 def trainings(found, name):
     """All of a method's, by name."""
-    return {training.name: training for training in found._all_trainings(name)}
+    return {training.name: training for training in found.all_trainings(name)}
 
 
 def test_the_first_seed_is_the_pairs_own(pair):
@@ -175,8 +175,8 @@ def test_a_mistake_is_one_line(tmp_path, capsys, words, says):
 
 
 def test_tune_is_read_from_one_word_or_several():
-    grid = compare._grid(["lr=1e-4,3e-4;weight=0.5", "k=8,V,8"])
-    assert grid == compare._grid(["lr=0.0001,0.0003", "weight=0.5; k=8,V"])
+    grid = compare.grid_of(["lr=1e-4,3e-4;weight=0.5", "k=8,V,8"])
+    assert grid == compare.grid_of(["lr=0.0001,0.0003", "weight=0.5; k=8,V"])
     assert grid == Grid((1e-4, 3e-4), (0.5,), (8, 0))
 
 
@@ -394,13 +394,13 @@ def test_the_widest_tables_of_a_comparison_fit(built):
 def test_what_was_made_anew_since_is_not_shown(built):
     found, _ = built
     pair = found.pair
-    assert page._compared(pair) is not None
+    assert page.comparison_of(pair) is not None
     name = "compare/1/kd-rate0.002"
     record = state.read(pair.run_dir, name)
     state.write(pair.run_dir, name, state.Record({"t": "other"}, done=True))
-    assert page._compared(pair) is None
+    assert page.comparison_of(pair) is None
     state.write(pair.run_dir, name, record)
-    assert page._compared(pair) is not None
+    assert page.comparison_of(pair) is not None
 
 
 def markdown(pair):
@@ -416,12 +416,12 @@ def test_without_a_baseline_there_is_no_plot(compared):
     comparison_report.build(found)
     assert "vs control" not in markdown(pair) and "differences.png" not in markdown(pair)
     assert not (pair.run_dir / "compare" / "differences.png").exists()
-    assert page._compared(pair)["figure"] is None
+    assert page.comparison_of(pair)["figure"] is None
 
 
 def test_differences_are_taken_to_the_models_that_are_named(compared):
     found, pair = compared
-    compared_to = compare._against(found, ["learner", "teacher", "learner"])
+    compared_to = compare.baselines_of(found, ["learner", "teacher", "learner"])
     comparison_report.build(replace(found, against=compared_to))
     rows = table(markdown(pair), "gap recovered")
     assert [head for head in rows["learner"] if head.startswith("vs ")] == [
@@ -437,4 +437,4 @@ def test_differences_are_taken_to_the_models_that_are_named(compared):
         versus = by_model[model]["differences"][other]
         assert versus["bleu"]["mean"] == pytest.approx(ours["mean"] - theirs["mean"])
         assert len(versus["p_values"]) == 2
-    assert page._compared(pair)["baseline"] == "learner"
+    assert page.comparison_of(pair)["baseline"] == "learner"

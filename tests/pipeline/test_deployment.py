@@ -75,7 +75,7 @@ def test_a_full_disk_is_a_failure(pair, handed, monkeypatch):
 def test_raw_text_is_segmented_as_it_was_for_the_training(tmp_path):
     def found(name):
         pair = settings.load(settings.CONFIGS / name, tmp_path)
-        return pair.bin_dir, deployment._segmentation(pair)
+        return pair.bin_dir, deployment.segmentation_of(pair)
 
     folder, demo = found("demo")
     assert demo == {

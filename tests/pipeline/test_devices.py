@@ -85,7 +85,7 @@ def test_torch_is_asked_for_gpus_unless_it_is_built_for_none(monkeypatch):
 
 
 def test_what_this_torch_is_built_for_is_read_from_its_own_file():
-    assert devices._made_for_gpus() == bool(torch.version.cuda or torch.version.hip)
+    assert devices.made_for_gpus() == bool(torch.version.cuda or torch.version.hip)
 
 
 @pytest.mark.parametrize(("node", "rank"), [(0, 0), (1, 4)])

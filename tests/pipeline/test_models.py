@@ -182,15 +182,15 @@ def test_the_list_is_the_one_that_the_commands_read(load, monkeypatch):
     from pipeline import sweep
 
     pair = load(ADDED)
-    assert [model.name for model in sweep._models(pair, ["tail"])] == ["tail"]
-    assert [model.name for model in sweep._models(pair, None)] == ["kd", "ka"]
+    assert [model.name for model in sweep.fine_tunings(pair, ["tail"])] == ["tail"]
+    assert [model.name for model in sweep.fine_tunings(pair, None)] == ["kd", "ka"]
     with pytest.raises(PipelineError, match="learner is no fine-tuning: choose from control, kd"):
-        sweep._models(pair, ["learner"])
+        sweep.fine_tunings(pair, ["learner"])
     slots = cli.devices.slots(2, 1, [t.resolved(pair) for t in stages.trainings(pair)])
     assert len(slots) == 2
     monkeypatch.setattr(sizes, "CONFIGS", pair.config_dir.parent)
-    sizes._criterions.cache_clear()
+    sizes.criterions_of.cache_clear()
     options = sizes.criterion_options(pair.config_dir.name, "backward_kl")
-    sizes._criterions.cache_clear()
+    sizes.criterions_of.cache_clear()
     assert options[:2] == ["--criterion", "backward_kl"]
     assert "--transfer-weight" in options

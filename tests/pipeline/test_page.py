@@ -200,7 +200,7 @@ def assert_fits(document, table):
 
     def width(head, cells):
         # Heads and the names of models break at any space.
-        texts = [head, *(cells if head == "model" else map(page._unbroken, cells))]
+        texts = [head, *(cells if head == "model" else map(page.unbroken, cells))]
         longest = max(len(part) for text in texts for part in text.split(" "))
         has_bars = any(isinstance(cell, tables.Difference) for cell in cells)
         bar = pixels(r"\.bar \{[^}]*; width:") if has_bars else 0
@@ -284,4 +284,4 @@ def test_models_without_a_checkpoint_of_an_epoch_are_not_analysed(pair):
 def test_parts_of_the_analysis_share_cores_and_no_gpu(monkeypatch, gpu, validated, expected):
     monkeypatch.setattr(analyse.torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(analyse.parallel, "cores", lambda: 2)
-    assert analyse._processes(4, validated) == expected
+    assert analyse.processes_for(4, validated) == expected

@@ -10,7 +10,7 @@ from pipeline.errors import PipelineError
 
 @pytest.fixture
 def points(pair):
-    return lambda *words: list(sweep._points(pair, sweep._parser().parse_args(["demo", *words])))
+    return lambda *words: list(sweep.points_of(pair, sweep.parser().parse_args(["demo", *words])))
 
 
 def test_by_default_it_is_the_papers_figure(points):

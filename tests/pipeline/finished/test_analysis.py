@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 
 import pytest
 from pipeline import analyse, parallel
 from pipeline.__main__ import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 
 def test_parts_made_side_by_side_are_those_made_in_one_process(finished, monkeypatch):
-    again = replace(finished, runs="runs that are analysed side by side")
-    shutil.copytree(finished.run_dir, again.run_dir)
+    again = finished.copied("runs that are analysed side by side")
     shutil.rmtree(again.run_dir / "analysis")
     (again.run_dir / "state" / "analysis.json").unlink()
     processes = []

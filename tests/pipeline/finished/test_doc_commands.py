@@ -8,7 +8,7 @@ import pytest
 
 from tests.doc_commands import block_with, run_block
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 
 @pytest.fixture
