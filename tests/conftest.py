@@ -18,8 +18,8 @@ from tests.support import DEMO_TEACHER, TEXT, language_model, run, train, words_
 os.environ["PYTHON"] = sys.executable
 
 
-# Those that start from the finished pipeline, as far as their order matters: the one with which it is
-# made, then the longest.
+# Files that start from the finished pipeline, as far as their order matters: the one with which it
+# is made, then the longest.
 FINISHED = Path(__file__).parent / "pipeline" / "finished"
 ON_FINISHED = ("test_end_to_end.py", "test_killed.py", "test_translated.py")
 
@@ -29,8 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Take what lasts longest first, and skip what needs a GPU where there is none.
 
     The finished pipeline takes minutes, so a file that has it made comes first. The others that
-    start from it come after all that trains, so that no worker waits for it. The quick files are left
-    for the end, so that no worker waits long for the other.
+    start from it come after all that trains, so that no worker waits for it. The quick files are
+    left for the end, so that no worker waits long for the other.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
 

@@ -16,9 +16,9 @@ from tests.support import ROOT, TEXT, quick_line
 
 NAME = 'größe 1, "d\'été"'
 MODELS = ["teacher", "learner", "control", "ka", "seq_kd"]
-# One with a teacher beside it, and one on a teacher's text. The teacher is half as wide as the demo's
-# and half as deep. The learner's rate is lower than the demo's, so that fine-tunings begin at some
-# distance from so poor a teacher.
+# One with a teacher beside it, and one on a teacher's text. The teacher is half as wide as the
+# demo's and half as deep. The learner's rate is lower than the demo's, so that fine-tunings begin at
+# some distance from so poor a teacher.
 MODELS_OF_PAIR = {
     "teacher": {
         "settings": {

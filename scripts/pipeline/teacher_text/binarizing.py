@@ -200,7 +200,7 @@ def _append(path: Path, part: Path, times: int) -> None:
 
 
 def preprocess(pair: Pair, target: Path, log: Path) -> None:
-    """Have fairseq-preprocess binarize the training text of a folder with the pair's dictionaries."""
+    """Have fairseq-preprocess binarize a folder's training text with the pair's dictionaries."""
     command = commands.fairseq_module("fairseq_cli.preprocess")
     command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]
     # Relative to the folder: fairseq-preprocess splits the paths of its text at commas.

@@ -1,4 +1,4 @@
-"""A pipeline that ran to its end, made once for all tests of this folder, which leave it as it is."""
+"""A pipeline that ran to its end, made once for the tests of this folder; they leave it as it is."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ NAME = 'Jörgs "alter" Rechner\'s, (2)'
 def finished(made_once) -> projects.Project:
     """A user's own corpus and configs, in folders that need quoting, after every stage.
 
-    They run in one go, one after the other. Beside the project, ``tmp`` is where its temporary files
-    were.
+    They run in one go, one after the other. The folder ``tmp`` beside the project is where its
+    temporary files were.
     """
 
     def fill(folder):

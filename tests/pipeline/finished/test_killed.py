@@ -20,8 +20,8 @@ from tests.pipeline.project import BINARIZED, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
-# Of the pipeline, in the order in which they come; with those of fairseq-train they are 17, and three
-# more are in test_killed_in_short.py.
+# Of the pipeline, in the order in which they come; with those of fairseq-train they are 17, and
+# three more are in test_killed_in_short.py.
 KILLS = {
     "prepare": 1,
     "binarize": 1,

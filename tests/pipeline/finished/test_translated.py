@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 from pipeline import files, state, training_log
 
 from tests import killing
-from tests.pipeline.project import Project, environment
+from tests.pipeline.project import BINARIZED, Project, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
