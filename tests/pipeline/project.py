@@ -17,8 +17,8 @@ from tests.support import ROOT, TEXT, quick_line
 NAME = 'größe 1, "d\'été"'
 MODELS = ["teacher", "learner", "control", "ka", "seq_kd"]
 # One with a teacher beside it, and one on a teacher's text. The teacher is half as wide as the
-# demo's and half as deep. The learner's rate is lower than the demo's, so that fine-tunings begin at
-# some distance from so poor a teacher.
+# demo's and half as deep. The learner's rate is lower than the demo's, so that fine-tunings begin
+# at some distance from so poor a teacher.
 MODELS_OF_PAIR = {
     "teacher": {
         "settings": {
@@ -31,8 +31,9 @@ MODELS_OF_PAIR = {
     **{name: {"default": False} for name in ("kd", "mixture", "topk")},
     "seq_kd": {"default": True},
 }
-# Small enough for a test; two epochs and a bit, and records that straddle the epochs' ends.
+# Small enough for a test; an epoch and a bit, and records that straddle the epoch's end.
 QUICK = {
+    "text": {"most": {"valid": 40, "test": 40}},
     "segmentation": {"vocab_size": 400},
     "translate": {
         **{"beam": 2, "n_best": 2, "shard": 120, "max_len_a": 1.0, "max_len_b": 5},
@@ -43,6 +44,7 @@ QUICK = {
         "optimization.max_epoch": 9,
         "common.log_interval": 5,
         "dataset.max_tokens": 600,
+        "task.eval_bleu_args": '{"beam": 1, "max_len_a": 0, "max_len_b": 20}',
     },
 }
 
@@ -222,6 +224,7 @@ def make(home: Path) -> Project:
     pair = project.configs / "pair.yaml"
     settings = {**yaml.safe_load(pair.read_text(encoding="utf-8")), "quick": QUICK}
     settings["models"] = MODELS_OF_PAIR
+    settings["decoding"]["beam"] = 2
     write_yaml(pair, settings)
     shutil.copytree(TEXT, project.data)
     return project

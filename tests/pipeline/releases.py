@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from pipeline import settings
 
-from tests.pipeline.conftest import ROOT
+from tests.support import ROOT
 
 GERMAN = [
     "Der Europäische Rat tagte am 3. Mai 2016 in Brüssel.",

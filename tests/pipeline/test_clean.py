@@ -18,8 +18,8 @@ from pipeline.errors import PipelineError
 from pipeline.moses import Moses
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
-from tests.pipeline.conftest import ROOT
 from tests.pipeline.releases import ENGLISH, GERMAN
+from tests.support import ROOT
 
 LANGUAGES = ("de", "en")
 

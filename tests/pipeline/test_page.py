@@ -12,6 +12,7 @@ from pipeline import analyse, files, page, report, sentences, settings, state, t
 
 from tests.pipeline import scored
 from tests.pipeline.scored import REFERENCES, add
+from tests.pipeline.shown import assert_fits, cells
 
 NAMES = settings.load(settings.CONFIGS / "demo", Path()).titles
 
@@ -43,11 +44,6 @@ def written(evaluated):
     report.build(evaluated)
     content = json.loads((evaluated.run_dir / "report.json").read_text(encoding="utf-8"))
     return content, html.parse(evaluated.run_dir / "report.html").getroot()
-
-
-def cells(row):
-    texts = [cell.text_content().replace("\N{NO-BREAK SPACE}", " ") for cell in row]
-    return [text.strip() for text in texts]
 
 
 def test_what_the_page_shows(evaluated, written):
@@ -184,31 +180,6 @@ def test_each_table_scrolls_in_a_box_that_the_keyboard_reaches(written):
         assert box.get("class") == "scroll" and box.get("tabindex") == "0"
         assert box.get("role") == "region" and box.get("aria-label")
         assert {head.get("scope") for head in table.findall("thead/tr/th")} == {"col"}
-
-
-def assert_fits(document, table):
-    """From the width at which the first column is kept narrow, whole tables must fit.
-
-    A column is at least as wide as its longest part that has no place to break, and as its bars
-    (which stand below their numbers there); 0.6 em is a wide font's mean character.
-    """
-    style = re.sub(r"@media \(min-width:.*?\n}\n", "", document.findtext(".//style"), flags=re.S)
-    assert "nowrap" not in style
-
-    def pixels(pattern):
-        return 16 * float(re.findall(pattern + r" ?([\d.]+)rem", style)[-1])
-
-    def width(head, cells):
-        # Heads and the names of models break at any space.
-        texts = [head, *(cells if head == "model" else map(page.unbroken, cells))]
-        longest = max(len(part) for text in texts for part in text.split(" "))
-        has_bars = any(isinstance(cell, tables.Difference) for cell in cells)
-        bar = pixels(r"\.bar \{[^}]*; width:") if has_bars else 0
-        return max(bar, 0.6 * pixels(r"table \{[^}]*font-size:") * longest)
-
-    space = pixels(r"@media \(max-width:") - 2 * pixels(r"main \{ max[^}]*padding: \S+")
-    widths = [width(head, [row[head] for row in table]) for head in table[0]]
-    assert sum(widths) + 2 * len(widths) * pixels(r"th, td \{ padding: \S+") <= space
 
 
 def test_the_widest_tables_fit_without_scrolling(written):

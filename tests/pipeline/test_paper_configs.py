@@ -16,7 +16,7 @@ from omegaconf import OmegaConf, open_dict
 from pipeline import devices, hydra_configs
 
 import ka_fairseq  # noqa: F401  registers the tasks and criterions
-from tests.pipeline.conftest import ROOT
+from tests.support import ROOT
 
 WMT, IWSLT = "wmt17_de_en", "iwslt15_th_en"
 NAMES = [

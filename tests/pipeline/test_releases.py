@@ -14,7 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.sources.releases import Release
 
 from tests.pipeline import releases
-from tests.pipeline.conftest import ROOT
+from tests.support import ROOT
 
 WMT, IWSLT = "wmt17_de_en", "iwslt15_th_en"
 QUICK = {

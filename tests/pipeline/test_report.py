@@ -5,66 +5,27 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from pipeline import evaluate, files, report, state, training_log
+from pipeline import report, state, training_log
 
+from tests.pipeline import scored
 from tests.pipeline.exported import add_speed, add_state
-
-REFERENCES = [f"The number of row {n} is shown in the dialog" for n in range(40)]
-GOOD = [line.replace("shown", "displayed") if n % 4 else line for n, line in enumerate(REFERENCES)]
-BAD = ["The dialog shows" for _ in REFERENCES]
-
-
-def log_text(bleus):
-    lines = ["num. shared model params: 1,234,567 (num. trained: 1,234,567)"]
-    for epoch, bleu in enumerate(bleus, start=1):
-        records = [
-            {"epoch": epoch, "valid_loss": "3.1", "valid_bleu": str(bleu)},
-            {"epoch": epoch, "train_loss": "3.2", "train_train_wall": "30"},
-        ]
-        lines += [f"[2026-11-21 10:00:00][train][INFO] - {json.dumps(r)}" for r in records]
-    return "\n".join(lines) + "\n"
-
-
-def add_result(pair, model, translations, bleus):
-    pair.log(model).parent.mkdir(parents=True, exist_ok=True)
-    pair.log(model).write_text(log_text(bleus), encoding="utf-8")
-    facts = {
-        "parameters": training_log.parameters(pair.log(model)),
-        "train_seconds": sum(
-            training_log.by_epoch(training_log.read(pair.log(model)), "train_train_wall").values()
-        ),
-    }
-    state.write(pair.run_dir, model, state.Record({"model": model}, done=True, facts=facts))
-    files.write_lines(pair.evaluate_dir / f"{model}.en", translations)
-    record = state.Record({}, done=True, facts=evaluate.score(translations, REFERENCES))
-    state.write(pair.run_dir, f"evaluate.{model}", record)
+from tests.pipeline.scored import BAD, GOOD, ROWS, log_text
+from tests.pipeline.shown import table
 
 
 @pytest.fixture
 def evaluated(pair):
-    files.write_lines(pair.source, [f"Zeile {n}" for n in range(40)])
-    files.write_lines(pair.text_dir / "test.en", REFERENCES)
-    pairs = {"train": 9, "valid": 8, "test": 40}
-    facts = {"text": "hand-made", "pairs": pairs}
-    state.write(pair.run_dir, "prepare", state.Record({}, done=True, facts=facts))
-    add_result(pair, "teacher", REFERENCES, [10, 50, 90])
+    scored.prepare(pair, [f"Zeile {n}" for n in range(40)], ROWS)
+    add_result(pair, "teacher", ROWS, [10, 50, 90])
     add_result(pair, "learner", GOOD, [5, 30, 60, 60])
     add_result(pair, "kd", GOOD, [61, 62])
     add_result(pair, "topk", BAD, [50, 2])
     return pair
 
 
-def table(text, head):
-    """The rows of the Markdown table that has a column `head`, each by column."""
-    lines = text.splitlines()
-    start = next(n for n, line in enumerate(lines) if f" {head} " in line)
-    rows = []
-    for line in lines[start:]:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip() for cell in line.split("|")[1:-1]])
-    heads, _, *cells = rows
-    return {row[0]: dict(zip(heads, row, strict=True)) for row in cells}
+def add_result(pair, model, translations, bleus):
+    scored.train(pair, model, bleus)
+    scored.add(pair, model, translations)
 
 
 def test_tables(evaluated):

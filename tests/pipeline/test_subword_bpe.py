@@ -12,8 +12,8 @@ from sacremoses import MosesDetokenizer
 from subword_nmt.apply_bpe import BPE, read_vocabulary
 from subword_nmt.learn_joint_bpe_and_vocab import learn_joint_bpe_and_vocab
 
-from tests.pipeline.conftest import ROOT
 from tests.pipeline.releases import ENGLISH, GERMAN, THAI, THAI_ENGLISH
+from tests.support import ROOT
 
 HELP = ROOT / "tests" / "data" / "libreoffice-help"
 SETTINGS = {"symbols": 300, "vocabulary_threshold": 5}

@@ -1,4 +1,4 @@
-"""A pipeline that ran to its end, made once for the tests of this folder; they leave it as it is."""
+"""A pipeline that ran to its end, made once for this folder's tests; they leave it as it is."""
 
 from __future__ import annotations
 
