@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
+from tests.pipeline import own_configs
 from tests.support import ROOT, TEXT, quick_line
 
 NAME = 'größe 1, "d\'été"'
@@ -178,23 +177,15 @@ class Project:
             quick: section → what it has besides.
         """
         configs = shutil.copytree(self.configs, folder / 'Jörgs "eigene"')
-        path = configs / "pair.yaml"
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        content["models"] |= models
-        for section, changes in quick.items():
-            content["quick"][section] |= changes
-        write_yaml(path, content)
+        with own_configs.changing(configs) as content:
+            content["models"] |= models
+            for section, changes in quick.items():
+                content["quick"][section] |= changes
         return replace(self, settings=configs)
 
 
 BINARIZED = ("bin", "text", "state/prepare.json", "state/binarize.json")
 """What a run has before anything is trained."""
-
-
-def write_yaml(path: Path, content: dict) -> None:
-    """Write a file as a user would write it: in its order, with umlauts."""
-    text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
-    path.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -220,12 +211,9 @@ def make(home: Path) -> Project:
         shutil.copytree(ROOT / part, project.checkout / part, ignore=ignored)
     for file in (ROOT / "pyproject.toml", *ROOT.glob("constraints*.txt")):
         shutil.copy(file, project.checkout)
-    shutil.copytree(ROOT / "configs" / "demo", project.configs)
-    pair = project.configs / "pair.yaml"
-    settings = {**yaml.safe_load(pair.read_text(encoding="utf-8")), "quick": QUICK}
-    settings["models"] = MODELS_OF_PAIR
-    settings["decoding"]["beam"] = 2
-    write_yaml(pair, settings)
+    with own_configs.changing(own_configs.copied("demo", project.configs)) as content:
+        content |= {"quick": QUICK, "models": MODELS_OF_PAIR}
+        content["decoding"]["beam"] = 2
     shutil.copytree(TEXT, project.data)
     return project
 

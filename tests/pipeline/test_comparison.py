@@ -193,9 +193,9 @@ def built(tmp_path_factory):
     return found, scored.built(found)
 
 
-def test_chosen_on_validation_by_the_mean_over_seeds(compared):
-    found, pair = compared
-    models = {model.name: model for model in pair.models}
+def test_chosen_on_validation_by_the_mean_over_seeds(built):
+    found, _ = built
+    models = {model.name: model for model in found.pair.models}
     assert found.choose("control") == Point(models["control"], rate=0.001)
     assert found.choose("kd") == Point(models["kd"], rate=0.002)
     names = [training.name for training in found.trainings("kd")]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 from pipeline import cli, evaluate, files, models, plots, report, settings, stages, state
 from pipeline.errors import PipelineError
 
 from ka_fairseq.analysis import plotting
-from tests.support import ROOT
+from tests.pipeline import own_configs
 
 COMMON = {
     "teacher": {"colour": "black"},
@@ -42,15 +40,12 @@ def merged(own=None):
 @pytest.fixture
 def load(tmp_path):
     """Load a pair of one's own, with what its list of models adds."""
-    configs = shutil.copytree(ROOT / "configs" / "demo", tmp_path / "meine configs")
+    configs = own_configs.copied("demo", tmp_path / "meine configs")
     (configs / "tail.yaml").write_text(CONFIG, encoding="utf-8")
 
     def load(own):
-        path = configs / settings.SETTINGS_FILE
-        content = {**yaml.safe_load(path.read_text(encoding="utf-8")), "models": own}
-        path.write_text(
-            yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8"
-        )
+        with own_configs.changing(configs) as content:
+            content["models"] = own
         return settings.load(configs, tmp_path / "runs")
 
     return load

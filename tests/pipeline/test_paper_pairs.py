@@ -14,7 +14,7 @@ from pipeline.__main__ import main
 
 from tests.pipeline import releases
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 TINY = {
     "optimization.max_update": 4,

@@ -86,7 +86,7 @@ def test_a_release_without_some_of_the_years(small):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [WMT, IWSLT])
+@pytest.mark.parametrize("name", [WMT, pytest.param(IWSLT, marks=pytest.mark.extended)])
 def test_binarize(small, name):
     pair = small(name)
     prepare.run(pair)
@@ -192,8 +192,8 @@ def test_a_truncated_archive_is_found_out(small, monkeypatch, capsys):
     [
         ("prepare", "archives.extract"),
         ("prepare", "clean.clean"),
-        ("binarize", "subword_bpe.train"),
-        ("binarize", "segmentation.encode"),
+        pytest.param("binarize", "subword_bpe.train", marks=pytest.mark.extended),
+        pytest.param("binarize", "segmentation.encode", marks=pytest.mark.extended),
     ],
 )
 def test_a_run_that_is_cut_off_goes_on(small, monkeypatch, capsys, stage, broken):
