@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pipeline import settings
 
+from tests.pipeline import own_configs
+
 GERMAN = [
     "Der Europäische Rat tagte am 3. Mai 2016 in Brüssel.",
     "„Das ist gut“, sagte sie – und ging.",
