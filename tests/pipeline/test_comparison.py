@@ -202,7 +202,7 @@ def test_chosen_on_validation_by_the_mean_over_seeds(built):
     assert names == ["compare/1/kd-rate0.002", "compare/2/kd-rate0.002"]
 
 
-def test_numbers(built):
+def test_a_row_has_the_numbers_of_its_seeds(built):
     found, content = built
     assert [test["name"] for test in content["tests"]] == ["test", "news"]
     assert [test["sentences"] for test in content["tests"]] == [40, 20]

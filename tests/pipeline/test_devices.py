@@ -35,7 +35,7 @@ ONE = {"optimization.update_freq": [1]}
         ({"UPDATE_FREQ": "3"}, 5, 5, 3),
     ],
 )
-def test_choice(environ, visible, gpus, update_freq):
+def test_gpus_and_update_frequency_are_chosen(environ, visible, gpus, update_freq):
     devices = Devices.choose(EIGHT, environ, visible)
     assert (devices.gpus, devices.update_freq) == (gpus, update_freq)
     if "UPDATE_FREQ" not in environ:

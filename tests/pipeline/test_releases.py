@@ -42,7 +42,7 @@ def read(path):
     return path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
-def test_wmt17(small):
+def test_wmt17_is_prepared(small):
     pair = small(WMT)
     facts = prepare.run(pair)
     assert facts["pairs"] == {"train": 61, "valid": 6, "test": 7}
@@ -63,7 +63,7 @@ def test_wmt17(small):
     }
 
 
-def test_iwslt15(small):
+def test_iwslt15_is_prepared(small):
     pair = small(IWSLT)
     facts = prepare.run(pair)
     # 2010 and 2011 in three files of 6, 5 and 4 segments; 2012 and 2013 in two of 3 and 2.
@@ -87,7 +87,7 @@ def test_a_release_without_some_of_the_years(small):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [WMT, pytest.param(IWSLT, marks=pytest.mark.extended)])
-def test_binarize(small, name):
+def test_a_release_is_binarized(small, name):
     pair = small(name)
     prepare.run(pair)
     binarize.run(pair)

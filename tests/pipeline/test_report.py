@@ -49,7 +49,7 @@ def add_result(pair, model, translations, bleus):
     scored.add(pair, model, translations)
 
 
-def test_tables(built):
+def test_the_tables_have_every_model(built):
     folder, text, _ = built
     scores, sizes, differences = (table(text, head) for head in ("chrF", "parameters", "vs KD"))
     names = ["teacher", "learner", "KD (forward KL)", "KA, top-8"]
@@ -124,7 +124,7 @@ def test_tables_with_models_missing(evaluated, missing):
     assert ("gap recovered" in heads) == (missing not in ("teacher", "learner"))
 
 
-def test_a_single_model(evaluated):
+def test_a_single_model_has_no_differences(evaluated):
     for model in ("teacher", "learner", "kd"):
         state.forget(evaluated.run_dir, f"evaluate.{model}")
     (row,) = table(report.build(evaluated), "chrF").values()

@@ -62,7 +62,7 @@ def test_a_stage_runs_once(pair, capsys):
     assert record.facts == {"found": 1}
 
 
-def test_force_redoes_it(pair):
+def test_force_redoes_a_stage(pair):
     spy = Spy()
     spy.stage.execute(pair, False)
     spy.stage.execute(pair, True)

@@ -87,7 +87,7 @@ def test_the_memory_of_words_is_bounded(text, tmp_path, monkeypatch):
         ({"method": "subword-nmt", "vocab_size": 9}, "subword-nmt has no vocab_size"),
     ],
 )
-def test_an_unknown_setting(text, tmp_path, settings, says):
+def test_an_unknown_setting_is_refused(text, tmp_path, settings, says):
     with pytest.raises(PipelineError, match=says):
         segmentation.train(text, tmp_path, settings)
 

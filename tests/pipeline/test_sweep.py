@@ -47,7 +47,7 @@ def test_the_control_has_a_rate_and_nothing_else(points):
         ("--top-k", "configs", "configs"),
     ],
 )
-def test_mistakes(points, capsys, option, value, says):
+def test_an_option_with_a_mistake_is_refused(points, capsys, option, value, says):
     with pytest.raises(SystemExit):
         points(option, value)
     assert says in capsys.readouterr().err

@@ -80,7 +80,7 @@ def test_the_demo_sets_itself_up(made):
     assert again.stdout.startswith("usage: scripts/pipeline.sh")
 
 
-def test_sweep(finished):
+def test_a_sweep_runs_there(finished):
     sweep = finished.copied("runs of the sweep", name="demo")
     options = ["--quick", "--runs", sweep.home / sweep.runs, "--criterions", "ka"]
     sweep.script("demo", *options, "--weights", 0.5, "--top-k", 8, script="sweep.sh")
@@ -89,7 +89,7 @@ def test_sweep(finished):
     assert (sweep.run_dir / "sweep" / "best.svg").is_file()
 
 
-def test_export(finished, tmp_path):
+def test_a_learner_is_exported_there(finished, tmp_path):
     learner = finished.run_dir / "ka" / "checkpoint_best.pt"
     target = finished.home / 'für "dich" d\'ici.pt'
     result = run(module("ka_fairseq.export", learner, target))
@@ -97,7 +97,7 @@ def test_export(finished, tmp_path):
     assert torch.load(target, weights_only=True)["cfg"]["common"]["user_dir"] is None
 
 
-def test_analysis(finished):
+def test_runs_are_analysed_there(finished):
     folder = finished.run_dir
     out = finished.home / 'Bilder "neu" d\'hier'
     command = module("ka_fairseq.analysis", "entropy", "--out", out / "entropy")
