@@ -18,18 +18,23 @@ def first(events: list[str], *marks: str) -> str:
 
 
 def test_a_run_that_was_killed_three_times_is_the_one_that_was_not(finished):
-    """In an update, in the middle of a checkpoint's write, and while the test set is translated."""
+    """In an update of the second epoch, in the middle of its checkpoint's write, and in evaluate.
+
+    From the first two it goes on with the first epoch's checkpoint.
+    """
     trained = ("teacher", "learner", "state/teacher.json", "state/learner.json")
     killed = finished.copied("runs killed thrice", *BINARIZED, *trained, "state/cache.teacher.json")
     stages = killed.command("ka", "evaluate.ka", "--jobs", 1)
     events = killing.events(finished.trace)
     moments = [
-        killing.Moment(first(events, "hydra_train/ka train_inner", "@15")),
-        killing.Moment(first(events, "write ka/checkpoint", ".pt.tmp"), bytes=100_000),
-        killing.Moment(first(events, "fairseq_cli.generate", "write evaluate/")),
+        killing.Moment(first(events, "hydra_train/ka train_inner", "@35")),
+        killing.Moment(first(events, "write ka/checkpoint", ".pt.tmp @40"), bytes=100_000),
+        killing.Moment(first(events, "log fairseq_cli.generate", "Translated")),
     ]
-    for moment in moments:
-        killing.run_and_kill(stages, environment(), killed.run_dir, moment)
+    printed = "".join(
+        killing.run_and_kill(stages, environment(), killed.run_dir, moment) for moment in moments
+    )
+    assert printed.count("ka: going on from its last checkpoint") == 2
     assert state.is_done(killed.run_dir, "ka") and not state.is_done(killed.run_dir, "evaluate.ka")
     killed.pipeline("ka", "evaluate.ka", "--jobs", 1)
     assert_same_trainings(killed, finished, "ka")
