@@ -50,10 +50,13 @@ def look(address, folder, *options):
     holder = folder / "holder.html"
     holder.write_text(text, encoding="utf-8")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    # Without these it looks for its makers' hosts at every start.
+    command += ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
+    command += ["--disable-sync", "--disable-quic"]
     # The page that holds the frames may look into them only with this.
     command += ["--allow-file-access-from-files", f"--user-data-dir={folder / 'profile'}"]
     command += [*options, "--window-size=1700,2600", holder.as_uri()]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     return json.loads(html.fromstring(result.stdout).findtext(".//pre[@id='found']"))
 
 
