@@ -50,6 +50,8 @@ class Training(Model):
         kept |= self._without_fp16(pair)
         # Where it is does not matter; that there is one does, in the last digits.
         kept["task.teacher_cache"] = self.cached(pair)
+        # The path above is left out; the model that it belongs to counts.
+        kept["checkpoint.finetune_from_model"] = self.start
         upstream = {f"from {need}": state.fingerprint(pair.run_dir, need) for need in self.needs}
         return {**kept, **upstream}
 
@@ -91,11 +93,11 @@ class Training(Model):
             pair: its paths and languages replace those of the config.
             more: further settings.
         """
-        overrides = {**self._overrides(pair), **(more or {})}
-        words = ["--config-dir", str(pair.hydra_dir), "--config-name", self.config]
-        words += hydra_configs.arguments(overrides)
+        # The pipeline's own paths come last: settings may switch a cache on, not move it.
+        overrides = {**(more or {}), **self._varied(pair), **self._overrides(pair)}
         written = hydra_configs.resolve(pair.hydra_dir, self.config, {})
-        return words + hydra_configs.forced(self._varied(pair), written)
+        words = ["--config-dir", str(pair.hydra_dir), "--config-name", self.config]
+        return words + hydra_configs.forced(overrides, written)
 
     def begun(self, pair: Pair) -> bool:
         """Whether there is a checkpoint to go on from."""
@@ -120,10 +122,10 @@ class Training(Model):
             "task.target_lang": pair.target_lang,
             "checkpoint.save_dir": folder,
         }
-        if self.start:
-            # Read only where save_dir has no checkpoint_last.pt, so a start after a kill goes on.
-            start = pair.best_checkpoint(self.start)
-            overrides["checkpoint.finetune_from_model"] = str(start)
+        # fairseq reads this file only where save_dir has no checkpoint_last.pt. A model without a
+        # start is trained from nothing, whatever its config names.
+        start = str(pair.best_checkpoint(self.start)) if self.start else None
+        overrides["checkpoint.finetune_from_model"] = start
         if self.teacher:
             paths = [str(pair.best_checkpoint(name)) for name in self.teachers]
             overrides["task.teacher_path"] = os.pathsep.join(paths)
@@ -156,7 +158,38 @@ class Training(Model):
 
     def _varied(self, pair: Pair) -> dict[str, Any]:
         """Return what pair and list change of its config; what is said of it alone comes last."""
-        return {**pair.training, **(pair.finetuning if self.start else {}), **self.settings}
+        finetuning = pair.finetuning if self.start else {}
+        return {**pair.training, **finetuning, **self._shape(pair), **self.settings}
+
+    def _shape(self, pair: Pair) -> dict[str, Any]:
+        """Return the settings of a model that takes over some layers of its start; else nothing.
+
+        fairseq leaves the other layers out when it loads the start's checkpoint. The layers are the
+        first ones: then a training that is resumed, whose own checkpoint fairseq treats likewise,
+        finds all of its layers.
+
+        Raises:
+            PipelineError: the start has fewer layers.
+        """
+        if not self.layers:
+            return {}
+        name = str(self.start).rpartition("/")[2]  # in a comparison it has the seed before it
+        [start] = [model for model in pair.models if model.name == name]
+        given = Training(**vars(start)).resolved(pair)
+        shape = {
+            key: value
+            for key, value in given.items()
+            if key.startswith("model.") and not key.endswith("dropout")
+        }
+        for side, count in self.layers.items():
+            there = int(given[f"model.{side}_layers"])
+            if count > there:
+                raise PipelineError(
+                    f"models.{self.name}.layers.{side}: {count}, and {name} has {there}"
+                )
+            shape[f"model.{side}_layers"] = count
+            shape[f"model.{side}_layers_to_keep"] = ",".join(map(str, range(count)))
+        return shape
 
 
 class Progress:
