@@ -162,7 +162,9 @@ class Training(Model):
         return {**pair.training, **finetuning, **self._shape(pair), **self.settings}
 
     def _shape(self, pair: Pair) -> dict[str, Any]:
-        """Return the settings of a model that takes over some layers of its start; else nothing.
+        """Return the shape of a model that takes over some layers, or goes on from such a model.
+
+        Nothing for other models: their configs have their shape.
 
         fairseq leaves the other layers out when it loads the start's checkpoint. The layers are the
         first ones: then a training that is resumed, whose own checkpoint fairseq treats likewise,
@@ -171,10 +173,12 @@ class Training(Model):
         Raises:
             PipelineError: the start has fewer layers.
         """
-        if not self.layers:
+        if not self.start:
             return {}
-        name = str(self.start).rpartition("/")[2]  # in a comparison it has the seed before it
+        name = self.start.rpartition("/")[2]  # in a comparison it has the seed before it
         [start] = [model for model in pair.models if model.name == name]
+        if not self.layers:
+            return Training(**vars(start))._shape(pair)
         given = Training(**vars(start)).resolved(pair)
         shape = {
             key: value

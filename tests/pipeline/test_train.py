@@ -67,6 +67,16 @@ def test_layers_of_the_start(pair):
     assert "++model.encoder_layers_to_keep='0,1'" in found.arguments(pair)
 
 
+def test_what_goes_on_from_such_a_model_has_its_shape(pair):
+    start, further = training(pair, "seq_inter"), training(pair, "seq_inter_mixture")
+    assert start.layers and not further.layers and further.start == start.name
+
+    def shape(found):
+        return {k: v for k, v in found.resolved(pair).items() if k.startswith("model.")}
+
+    assert shape(further) == shape(start)
+
+
 def test_more_layers_than_the_start_has(pair):
     kept = {"start": "teacher", "layers": {"encoder": 9, "decoder": 1}}
     with pytest.raises(PipelineError, match=r"models\.kd\.layers\.encoder: 9, and teacher has 4"):
