@@ -12,8 +12,6 @@ import pytest
 import torch
 from filelock import FileLock
 from hypothesis import settings
-from xdist.remote import Producer
-from xdist.scheduler import LoadFileScheduling
 
 from tests.support import (
     DEMO_TEACHER,
@@ -35,34 +33,35 @@ settings.register_profile("all", settings.get_profile("change"), max_examples=40
 settings.load_profile("change")
 
 
-FINISHED = "tests/pipeline/finished/"
+# Files that start from the finished pipeline, as far as their order matters: the one with which it
+# is made, then the longest.
+FINISHED = Path(__file__).parent / "pipeline" / "finished"
+ON_FINISHED = ("test_end_to_end.py", "test_killed.py", "test_translated.py")
 
 
-class _FilesAndAFolder(LoadFileScheduling):
-    """Gives each file to one worker, and that folder to one, as its pipeline takes minutes."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return FINISHED if nodeid.startswith(FINISHED) else super()._split_scope(nodeid)
-
-
+@pytest.hookimpl(trylast=True)  # of what is left once markers have deselected the rest
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Take what lasts longest first, and skip what needs a GPU where there is none.
 
-    The quick files are left for the end, so that no worker waits long for the other.
+    The finished pipeline takes minutes, so a file that has it made comes first. The others that
+    start from it come after all that trains, so that no worker waits for it. The quick files are
+    left for the end, so that no worker waits long for the other.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (not item.nodeid.startswith(FINISHED), item.path not in slow))
+
+    def turn(item: pytest.Item) -> tuple[int, int]:
+        if item.path.parent == FINISHED:
+            names = [*ON_FINISHED, item.path.name]
+            place = names.index(item.path.name)
+            return (2 if place else 0), place
+        return (1 if item.path in slow else 3), 0
+
+    items.sort(key=turn)
     if torch.cuda.is_available():
         return
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
-    """How pytest-xdist hands out the tests, in place of its --dist."""
-    return _FilesAndAFolder(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -74,12 +73,12 @@ def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]
     def made_once(name: str, fill: Callable[[Path], None]) -> Path:
         folder = shared / name
         with FileLock(f"{folder}.lock"):
-            if not folder.exists():
-                unfinished = shared / f"{name}-unfinished"
-                shutil.rmtree(unfinished, ignore_errors=True)  # of a worker that failed
-                unfinished.mkdir()
-                fill(unfinished)
-                unfinished.rename(folder)
+            made = Path(f"{folder}.made")
+            if not made.exists():  # a folder alone is that of a worker that failed
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                made.touch()
         return folder
 
     return made_once

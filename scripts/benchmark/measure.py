@@ -144,12 +144,12 @@ class Reader:
 
     def __getitem__(self, number: int) -> Sample:
         """A batch, on the device; every call gives new tensors."""
-        batch = self._read.get(number) or self._put_together(number)
+        batch = self._read.get(number) or self.put_together(number)
         if self._device.type != "cpu":
             self._read[number] = batch
         return utils.apply_to_sample(lambda tensor: tensor.to(self._device), batch)
 
-    def _put_together(self, number: int) -> Sample:
+    def put_together(self, number: int) -> Sample:
         loader = DataLoader(
             self._dataset,
             batch_sampler=[self._batches[number]],

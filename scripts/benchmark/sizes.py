@@ -117,9 +117,9 @@ def criterion_options(pair: str, criterion: str) -> list[str]:
         UserError: no model of the pair is trained with it.
     """
     if criterion in MORE:
-        settings = _criterions(pair)["backward_kl"] | MORE[criterion]
+        settings = criterions_of(pair)["backward_kl"] | MORE[criterion]
         return ["--criterion", settings["_name"], *_options(settings)]
-    found = _criterions(pair)
+    found = criterions_of(pair)
     without_teacher = {
         "cross_entropy": "label_smoothed_cross_entropy",
         WITHOUT_TEACHER: WITHOUT_TEACHER,
@@ -136,7 +136,7 @@ def criterion_options(pair: str, criterion: str) -> list[str]:
 
 
 @functools.cache
-def _criterions(pair: str) -> dict[str, dict[str, Any]]:
+def criterions_of(pair: str) -> dict[str, dict[str, Any]]:
     """The first model's settings of each criterion, in the order of the pair's list of models."""
     found: dict[str, dict[str, Any]] = {}
     prefix = "criterion."

@@ -141,7 +141,7 @@ def _compute(pair: Pair, names: dict[str, str], target: Path) -> dict[str, Any]:
         parts = [(part, work) for part in (_entropy, _novel_tokens, _agreement, _places)]
         validated = files.read_lines(pair.text_dir / f"valid.{pair.languages[0]}")
         for _ in bar(
-            _made(parts, _processes(len(parts), len(validated))),
+            _made(parts, processes_for(len(parts), len(validated))),
             title="analysis",
             total=len(parts),
             unit="part",
@@ -160,7 +160,7 @@ def _made(parts: list[_Part], processes: int) -> Iterator[None]:
     )
 
 
-def _processes(parts: int, validated: int) -> int:
+def processes_for(parts: int, validated: int) -> int:
     """As many as there are cores, as nothing runs beside it.
 
     One on a GPU, as each has the teacher and the learners of its part in memory, and one for a

@@ -149,7 +149,7 @@ def threads_and_memory(threads: int | None = None) -> dict[str, str]:
     """
     return {
         # One thread waits for nobody.
-        "OMP_WAIT_POLICY": "PASSIVE" if threads == 1 else _wait_policy(),
+        "OMP_WAIT_POLICY": "PASSIVE" if threads == 1 else wait_policy(),
         # glibc hands each large tensor back to the system when it is freed; fetching its pages anew
         # for the next one was a quarter of a small model's training time on a CPU.
         "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -177,7 +177,7 @@ def _environment(slot: Slot) -> dict[str, str]:
     }
 
 
-def _wait_policy() -> str:
+def wait_policy() -> str:
     """How threads wait for each other: by spinning where nobody else is at work.
 
     On two idle cores the demo's teacher made 9.1 updates a second so, and 4.9 with threads that

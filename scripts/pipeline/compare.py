@@ -90,7 +90,7 @@ def planned(
         raise PipelineError(f"{pair.name} has no method to compare: add one to its models")
     sets = _tests(pair, tests or pair.tests)
     found = Comparison(pair, chosen, seeds, seeds_from, tune or Grid(), sets, comet_model)
-    return replace(found, against=_against(found, against))
+    return replace(found, against=baselines_of(found, against))
 
 
 def report(found: Comparison) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def comparison_of(arguments: argparse.Namespace) -> Comparison:
         methods=arguments.methods,
         seeds=arguments.seeds,
         seeds_from=arguments.seeds_from,
-        tune=_grid(arguments.tune),
+        tune=grid_of(arguments.tune),
         tests=arguments.test,
         comet_model=arguments.comet,
         against=arguments.against,
@@ -139,7 +139,12 @@ def _tests(pair: Pair, names: Iterable[str]) -> tuple[EvaluationSet, ...]:
     return found
 
 
-def _against(found: Comparison, names: Iterable[str]) -> tuple[str, ...]:
+def baselines_of(found: Comparison, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the models that ``--against`` names, each once.
+
+    Raises:
+        PipelineError: one of them is not in the tables.
+    """
     names = tuple(dict.fromkeys(names))
     if unknown := [name for name in names if name not in found.shown]:
         shown = ", ".join(found.shown)
@@ -147,7 +152,7 @@ def _against(found: Comparison, names: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def _grid(words: Sequence[str]) -> Grid:
+def grid_of(words: Sequence[str]) -> Grid:
     """Read what ``--tune`` is given.
 
     Raises:

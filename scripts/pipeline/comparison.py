@@ -161,12 +161,12 @@ class Comparison:
         starts = (
             self.training(Point(self._models[n]), s) for n in self._continued for s in self.seeds
         )
-        made = {t.name: t for name in self.shown for t in self._all_trainings(name)}
+        made = {t.name: t for name in self.shown for t in self.all_trainings(name)}
         made |= {training.name: training for training in starts}
         scores = [
             stage
             for name in self.shown
-            for index in range(len(self._all_trainings(name, 1)))
+            for index in range(len(self.all_trainings(name, 1)))
             for which in self.tests
             for stage in self._scores(name, index, which)
         ]
@@ -203,7 +203,7 @@ class Comparison:
             return False
         return name in self.methods or self.seeds_from == FROM_LEARNER
 
-    def _all_trainings(self, name: str, most: int | None = None) -> list[Training]:
+    def all_trainings(self, name: str, most: int | None = None) -> list[Training]:
         """Return those of all points (or of the first ones), whether they are done or not."""
         if name not in self.methods:
             return self.trainings(name)
@@ -211,7 +211,7 @@ class Comparison:
 
     def _scores(self, name: str, index: int, which: EvaluationSet) -> list[Stage]:
         """Return the stages that score a model, as chosen, with the seed of this index."""
-        tried = self._all_trainings(name)
+        tried = self.all_trainings(name)
         if name not in self.methods or len(self.points[name]) == 1:
             return self.scores_of(tried[index].name, which)
 

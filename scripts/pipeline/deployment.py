@@ -82,7 +82,7 @@ def export(pair: Pair, model: str) -> dict[str, Any]:
             pair.model(model),
             target,
             dictionaries=(source, other),
-            segmentation=_segmentation(pair),
+            segmentation=segmentation_of(pair),
             quantization=pair.quantization,
             languages=pair.languages,
             beam=pair.decoding["beam"],
@@ -97,7 +97,7 @@ def export(pair: Pair, model: str) -> dict[str, Any]:
     return {"quantization": pair.quantization, "megabytes": megabytes(target)}
 
 
-def _segmentation(pair: Pair) -> dict[str, Any]:
+def segmentation_of(pair: Pair) -> dict[str, Any]:
     """Return what is done to raw text, as `prepare` and `binarize` did it."""
     recipe = clean.Recipe.load(pair.languages, pair.text.get("cleaning", {}))
     return {

@@ -165,14 +165,14 @@ class Devices:
 
 def visible_gpus() -> int:
     """Return how many GPUs torch finds on this node."""
-    if not _made_for_gpus():
+    if not made_for_gpus():
         return 0
     import torch  # not above: a second that --help and the stages before the trainings do without
 
     return torch.cuda.device_count()
 
 
-def _made_for_gpus() -> bool:
+def made_for_gpus() -> bool:
     """Whether this torch is a build for GPUs: its version.py says so, and nothing is imported."""
     found = importlib.util.find_spec("torch")
     if found is None or found.origin is None:

@@ -66,7 +66,7 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
         translations=translations,
         extremes=sentences.extremes(translations) if translations else None,
         settings=_settings(pair, list(names)),
-        compared=_compared(pair),
+        compared=comparison_of(pair),
         style=_file(STYLE),
         script=_file(SCRIPT),
     )
@@ -86,7 +86,7 @@ def _templates(apart: set[str]) -> Environment:
     )
     # As short as it gets: there are thousands of sentences.
     templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
-    templates.filters["unbroken"] = _unbroken
+    templates.filters["unbroken"] = unbroken
     templates.filters["ends"] = partial(interval_bars.ends, apart=apart)
     templates.filters["bar"] = interval_bars.bar
     templates.tests["difference"] = lambda cell: isinstance(cell, tables.Difference)
@@ -98,7 +98,7 @@ def _file(name: str) -> Markup:
     return Markup((FOLDER / name).read_text(encoding="utf-8"))
 
 
-def _compared(pair: Pair) -> dict[str, Any] | None:
+def comparison_of(pair: Pair) -> dict[str, Any] | None:
     """What the section of a comparison shows, if there was one of the models that are here."""
     content = comparison.read(pair)
     if content is None:
@@ -145,7 +145,7 @@ def _agreement(analysis: Analysis) -> tables.Table:
     ]
 
 
-def _unbroken(cell: str) -> str:
+def unbroken(cell: str) -> str:
     """Let a cell's line break before a bracket and after a semicolon only."""
     return re.sub(r"(?<!;) (?![\[(])", "\N{NO-BREAK SPACE}", cell)
 

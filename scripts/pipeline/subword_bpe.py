@@ -21,10 +21,10 @@ _CODES = "bpe.codes"
 # Learning keeps an index from pairs of symbols to words: 1.4 kilobytes a word as measured. Words
 # beyond the most frequent half million are seen once or twice in a corpus of four million pairs:
 # whether they count or not hardly moves a merge, and memory has a bound.
-_MOST_WORDS = 500_000
+MOST_WORDS = 500_000
 _CHUNK = 5000
 # subword-nmt remembers every word it met.
-_CACHED_WORDS = 200_000
+CACHED_WORDS = 200_000
 
 
 def train(text: Mapping[str, Path], folder: Path, settings: Mapping[str, Any]) -> None:
@@ -87,12 +87,12 @@ class Segmenter:
             with (folder / f"vocab.{language}").open(encoding="utf-8") as file:
                 vocabulary = read_vocabulary(file, threshold)
         with (folder / _CODES).open(encoding="utf-8") as file:
-            self._bpe = BPE(file, vocab=vocabulary)
+            self.bpe = BPE(file, vocab=vocabulary)
 
     def __call__(self, sentence: str) -> str:
         """Return the subwords with spaces between them."""
-        _limit_cache(self._bpe)
-        return self._bpe.segment(sentence)
+        _limit_cache(self.bpe)
+        return self.bpe.segment(sentence)
 
 
 def count_words(path: Path) -> Counter[str]:
@@ -102,7 +102,7 @@ def count_words(path: Path) -> Counter[str]:
         lines = bar(file, f"counting words of {path.name}", unit=" lines", unit_scale=True)
         for some in parallel.ordered_map(_count_chunk, parallel.chunks(lines, _CHUNK)):
             counts.update(some)
-            if len(counts) > 4 * _MOST_WORDS:
+            if len(counts) > 4 * MOST_WORDS:
                 counts = Counter({word: count for word, count in counts.items() if count > 1})
     return counts
 
@@ -111,7 +111,7 @@ def _most_frequent(words: Iterable[Counter[str]]) -> list[str]:
     joint: Counter[str] = Counter()
     for counts in words:
         joint.update(counts)
-    return [f"{word} {count}" for word, count in joint.most_common(_MOST_WORDS)]
+    return [f"{word} {count}" for word, count in joint.most_common(MOST_WORDS)]
 
 
 def _count_chunk(lines: list[str]) -> Counter[str]:
@@ -146,5 +146,5 @@ def _segment_words(words: Iterable[tuple[str, int]]) -> Counter[str]:
 
 
 def _limit_cache(bpe: BPE) -> None:
-    if len(bpe.cache) > _CACHED_WORDS:
+    if len(bpe.cache) > CACHED_WORDS:
         bpe.cache.clear()

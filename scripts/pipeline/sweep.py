@@ -107,13 +107,13 @@ def draw(pair: Pair) -> pd.DataFrame:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the sweep that the command line describes; return the exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     return cli.run(lambda: _sweep(arguments))
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
     pair = cli.load_pair(arguments.pair, arguments)
-    points = list(_points(pair, arguments))
+    points = list(points_of(pair, arguments))
     slots = cli.slots(arguments, pair, [point.training(FOLDER) for point in points])
     with state.locked(pair.run_dir):
         run(pair, points, slots, force=arguments.force)
@@ -121,7 +121,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
     print(f"\n{best.to_markdown(index=False)}\n\nsweep: {results_file(pair)}")
 
 
-def _models(pair: Pair, names: Sequence[str] | None) -> list[Model]:
+def fine_tunings(pair: Pair, names: Sequence[str] | None) -> list[Model]:
     """Return the models to tune; by default those of `MODELS` that the pair has."""
     tuned = {model.name: model for model in pair.models if model.start}
     if unknown := [name for name in names or () if name not in tuned]:
@@ -131,9 +131,9 @@ def _models(pair: Pair, names: Sequence[str] | None) -> list[Model]:
     return [tuned[name] for name in names or MODELS if name in tuned]
 
 
-def _points(pair: Pair, arguments: argparse.Namespace) -> Iterator[Point]:
+def points_of(pair: Pair, arguments: argparse.Namespace) -> Iterator[Point]:
     """Every combination; for a model without a teacher, of what it has."""
-    for model in _models(pair, arguments.criterions):
+    for model in fine_tunings(pair, arguments.criterions):
         weights, sizes = arguments.weights, arguments.top_k
         if not model.teacher:
             weights, sizes = (None,), (None,)
@@ -141,7 +141,8 @@ def _points(pair: Pair, arguments: argparse.Namespace) -> Iterator[Point]:
             yield Point(model, *values)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
     parser = argparse.ArgumentParser(
         prog="scripts/sweep.sh",
         description="Tune λ, k and the learning rate of fine-tunings on the validation set.",

@@ -73,7 +73,7 @@ class Training(Model):
             say(f"{self.name}: going on from its last checkpoint")
         command = [*devices.launcher, *commands.fairseq_module("fairseq_cli.hydra_train")]
         command += self.arguments(pair, devices.overrides())
-        with _Progress(self.name, settings) as progress:
+        with Progress(self.name, settings) as progress:
             commands.run(command, log, progress.on_line, append=begun, slot=pair.slot)
         best = pair.best_checkpoint(self.name)
         if not best.exists():
@@ -196,7 +196,7 @@ class Training(Model):
         return shape
 
 
-class _Progress:
+class Progress:
     """One bar for a whole training, driven by fairseq's records."""
 
     def __init__(self, name: str, settings: dict[str, Any]) -> None:
@@ -213,7 +213,7 @@ class _Progress:
         )
         self._shown: dict[str, str] = {}
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from pipeline import training_log
 
-from tests.pipeline.project import Project
-
-MODELS = ["teacher", "learner", "control", "kd", "ka", "mixture", "topk"]
+from tests.pipeline.project import MODELS, Project
 
 
 def losses(lines: str) -> dict[tuple[str, str], dict[str, str]]:
@@ -56,16 +54,17 @@ def assert_same_parameters(one: Path, other: Path) -> None:
         assert torch.equal(found[name], expected[name]), f"{name} of {one}"
 
 
-def assert_same_runs(one: Project, other: Project) -> None:
-    """All models, what was logged while they were trained, and the table."""
-    for model in MODELS:
+def assert_same_trainings(one: Project, other: Project, *models: str) -> None:
+    """These models, and what was logged while they were trained."""
+    for model in models:
         for name in ("checkpoint_best.pt", "checkpoint_last.pt", "model.pt"):
             assert_same_parameters(*(p.run_dir / model / name for p in (one, other)))
         assert_same_losses(*(p.log(model).read_text("utf-8") for p in (one, other)))
-    assert_same_table(one, other)
 
 
-def assert_same_table(one: Project, other: Project) -> None:
+def assert_same_runs(one: Project, other: Project) -> None:
+    """All models, what was logged while they were trained, and the table."""
+    assert_same_trainings(one, other, *MODELS)
     rows, expected = (
         json.loads((project.run_dir / "report.json").read_text(encoding="utf-8"))["models"]
         for project in (one, other)

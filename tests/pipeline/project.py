@@ -7,16 +7,32 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
+from tests.pipeline import own_configs
 from tests.support import ROOT, TEXT, quick_line
 
 NAME = 'größe 1, "d\'été"'
-# Small enough for a test; two epochs and a bit, and records that straddle the epochs' ends.
+MODELS = ["teacher", "learner", "control", "ka", "seq_kd"]
+# One with a teacher beside it, and one on a teacher's text. The teacher is half as wide as the
+# demo's and half as deep. The learner's rate is lower than the demo's, so that fine-tunings begin
+# at some distance from so poor a teacher.
+MODELS_OF_PAIR = {
+    "teacher": {
+        "settings": {
+            **{"model.encoder_layers": 2, "model.decoder_layers": 1},
+            **{f"model.{side}_embed_dim": 96 for side in ("encoder", "decoder")},
+            **{f"model.{side}_ffn_embed_dim": 192 for side in ("encoder", "decoder")},
+        }
+    },
+    "learner": {"settings": {"optimization.lr": [0.005]}},
+    **{name: {"default": False} for name in ("kd", "mixture", "topk")},
+    "seq_kd": {"default": True},
+}
+# Small enough for a test; an epoch and a bit, and records that straddle the epoch's end.
 QUICK = {
+    "text": {"most": {"valid": 40, "test": 40}},
     "segmentation": {"vocab_size": 400},
     "translate": {
         **{"beam": 2, "n_best": 2, "shard": 120, "max_len_a": 1.0, "max_len_b": 5},
@@ -27,6 +43,7 @@ QUICK = {
         "optimization.max_epoch": 9,
         "common.log_interval": 5,
         "dataset.max_tokens": 600,
+        "task.eval_bleu_args": '{"beam": 1, "max_len_a": 0, "max_len_b": 20}',
     },
 }
 
@@ -40,12 +57,14 @@ class Project:
         runs: name of the folder for output.
         name: of the run.
         settings: another folder with configs than `home` has, or None.
+        corpus: another folder with text than `home` has, or None.
     """
 
     home: Path
     runs: str = "runs"
     name: str = NAME
     settings: Path | None = None
+    corpus: Path | None = None
 
     @property
     def checkout(self) -> Path:
@@ -60,7 +79,7 @@ class Project:
     @property
     def data(self) -> Path:
         """The user's own corpus."""
-        return self.home / "mein Körper"
+        return self.corpus or self.home / "mein Körper"
 
     @property
     def run_dir(self) -> Path:
@@ -134,6 +153,40 @@ class Project:
         assert result.returncode == 0, result.stderr
         return result.stdout + result.stderr
 
+    def copied(self, runs: str, *parts: str, name: str = NAME) -> Project:
+        """Return a project with another folder for output, which has what is there from this one.
+
+        Args:
+            runs: name of that folder; each test has its own.
+            parts: files and folders of the run; all of it where none is named.
+            name: of the run.
+        """
+        project = replace(self, runs=runs, name=name)
+        for part in parts or (".",):
+            source, target = self.run_dir / part, project.run_dir / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
+        return project
+
+    def configured(self, folder: Path, models: dict, **quick: object) -> Project:
+        """Return a project with further models in its pair.yaml, and other settings under `quick`.
+
+        Args:
+            folder: gets the configs.
+            models: what the list of models has besides.
+            quick: section → what it has besides.
+        """
+        configs = shutil.copytree(self.configs, folder / 'Jörgs "eigene"')
+        with own_configs.changing(configs) as content:
+            content["models"] |= models
+            for section, changes in quick.items():
+                content["quick"][section] |= changes
+        return replace(self, settings=configs)
+
+
+BINARIZED = ("bin", "text", "state/prepare.json", "state/binarize.json")
+"""What a run has before anything is trained."""
+
 
 @dataclass(frozen=True)
 class FineTuned:
@@ -158,12 +211,9 @@ def make(home: Path) -> Project:
         shutil.copytree(ROOT / part, project.checkout / part, ignore=ignored)
     for file in (ROOT / "pyproject.toml", *ROOT.glob("constraints*.txt")):
         shutil.copy(file, project.checkout)
-    shutil.copytree(ROOT / "configs" / "demo", project.configs)
-    pair = project.configs / "pair.yaml"
-    settings = {**yaml.safe_load(pair.read_text(encoding="utf-8")), "quick": QUICK}
-    # Slower than the demo's, so that fine-tunings begin at some distance from so poor a teacher.
-    settings["models"] = {"learner": {"settings": {"optimization.lr": [0.005]}}}
-    pair.write_text(yaml.safe_dump(settings, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    with own_configs.changing(own_configs.copied("demo", project.configs)) as content:
+        content |= {"quick": QUICK, "models": MODELS_OF_PAIR}
+        content["decoding"]["beam"] = 2
     shutil.copytree(TEXT, project.data)
     return project
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import html
 import io
-import shutil
 import tarfile
 from pathlib import Path
 
-import yaml
 from pipeline import settings
 
-from tests.pipeline.conftest import ROOT
+from tests.pipeline import own_configs
 
 GERMAN = [
     "Der Europäische Rat tagte am 3. Mai 2016 in Brüssel.",
@@ -188,17 +186,14 @@ def iwslt15(folder: Path, count: int = 60, years: tuple[str, ...] = ()) -> Path:
 
 def pair_of(name: str, archives: Path, home: Path, **quick: dict) -> settings.Pair:
     """The settings of a pair with what is known of its archives taken from the small ones."""
-    config = home / "configs" / name
-    if not config.exists():
-        shutil.copytree(ROOT / "configs" / name, config)
-    path = config / "pair.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for file, archive in content["text"]["archives"].items():
-        data = (archives / file).read_bytes()
-        archive |= {"bytes": len(data), "checksum": f"sha256:{hashlib.sha256(data).hexdigest()}"}
-    for parts in content["text"]["parts"].values():
-        for part in parts:
-            part.pop("lines", None)
-    content["quick"] = quick
-    path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
-    return settings.load(config, home / "runs", quick=True)
+    configs = own_configs.copied(name, home / "configs" / name)
+    with own_configs.changing(configs) as content:
+        for file, archive in content["text"]["archives"].items():
+            data = (archives / file).read_bytes()
+            digest = hashlib.sha256(data).hexdigest()
+            archive |= {"bytes": len(data), "checksum": f"sha256:{digest}"}
+        for parts in content["text"]["parts"].values():
+            for part in parts:
+                part.pop("lines", None)
+        content["quick"] = quick
+    return settings.load(configs, home / "runs", quick=True)

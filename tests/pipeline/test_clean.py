@@ -18,8 +18,8 @@ from pipeline.errors import PipelineError
 from pipeline.moses import Moses
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
-from tests.pipeline.conftest import ROOT
 from tests.pipeline.releases import ENGLISH, GERMAN
+from tests.support import ROOT
 
 LANGUAGES = ("de", "en")
 
@@ -75,13 +75,13 @@ def test_unfiltered_keeps_every_line(tmp_path):
     assert kept == [("a b", ""), ("a b", "")]
 
 
-def test_unicode_form(tmp_path):
+def test_text_is_given_its_unicode_form(tmp_path):
     kept, _ = cleaned(tmp_path, [("A\u0308", "e\u0301")], unicode_form="NFC")
     assert kept == [("\u00c4", "\u00e9")]
 
 
 @pytest.mark.parametrize("broken", [b"\xff", b"a\x00b"])
-def test_broken_utf8(tmp_path, broken):
+def test_broken_utf8_is_dropped_or_an_error(tmp_path, broken):
     outputs = (tmp_path / "out.de", tmp_path / "out.en")
     pairs = [(b"gut", b"good"), (broken, b"bad")]
     counts = clean.clean(pairs, clean.Recipe(LANGUAGES), outputs, title="", processes=1)
@@ -95,7 +95,7 @@ def test_broken_utf8(tmp_path, broken):
     ("section", "says"),
     [({"max_words": 3}, "max_words"), ({"tokenizer": "spacy"}, "spacy: choose from moses")],
 )
-def test_an_unknown_setting(section, says):
+def test_an_unknown_setting_is_refused(section, says):
     with pytest.raises(PipelineError, match=says):
         clean.Recipe.load(LANGUAGES, section)
 
@@ -119,7 +119,7 @@ def test_one_side_with_a_line_fewer(source, target, side):
         list(pairs)
 
 
-def test_stripped_lines(tmp_path):
+def test_lines_are_stripped(tmp_path):
     path = tmp_path / "text"
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\nthree \xe2\x80\xa8 still\n\nlast")
     with path.open("rb") as file:
@@ -204,7 +204,7 @@ def is_alive(pid):
     return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_segments(tmp_path):
+def test_segments_are_read(tmp_path):
     path = tmp_path / "set.sgm"
     path.write_bytes(
         b'\xef\xbb\xbf<refset setid="x">\r\n<DOC docid="1">\r\n<title>no</title><url>http://x</url>'
@@ -228,7 +228,7 @@ def test_segments_of_a_damaged_file(tmp_path, content, says):
         list(markup.segments(path))
 
 
-def test_tagged_lines():
+def test_tagged_lines_are_left_out():
     lines = [
         "<url>http://www.ted.com</url>",
         "<title>Ein Titel</title>",

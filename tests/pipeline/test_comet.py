@@ -16,8 +16,9 @@ from pipeline.evaluation_sets import MAIN
 from pipeline.hierarchical import Differences
 from scipy import stats
 
-from tests.pipeline.test_comparison import NEWS, scored
-from tests.pipeline.test_report import GOOD, REFERENCES, table
+from tests.pipeline import scored
+from tests.pipeline.scored import GOOD, NEWS, ROWS
+from tests.pipeline.shown import table
 
 MODEL = "Unbabel/wmt22-comet-da"
 
@@ -38,7 +39,7 @@ def shares(pair, training, which=MAIN):
 @pytest.fixture
 def found(pair, comet_score):
     """A comparison with COMET of two methods, two seeds and two test sets, that is scored by it."""
-    comparison, _ = scored(pair)
+    comparison = scored.compared(pair)
     # Other words, not only another order of them.
     for seed in (1, 2):
         path = MAIN.hypotheses(pair, f"compare/{seed}/kd-rate0.002")
@@ -110,7 +111,7 @@ def test_an_interval_is_that_of_means_over_drawn_sentences(found):
 def translated(pair, comet_score):
     """The pair, whose test set a learner has translated."""
     files.write_lines(MAIN.source(pair), GOOD)
-    files.write_lines(MAIN.reference(pair), REFERENCES)
+    files.write_lines(MAIN.reference(pair), ROWS)
     files.write_lines(MAIN.hypotheses(pair, "learner"), GOOD)
     state.write(pair.run_dir, evaluate.name("learner"), state.Record({}, done=True))
     return pair
@@ -121,7 +122,7 @@ def test_scores_are_kept_until_the_text_or_the_model_is_another(translated, caps
         comet.stage("learner", MAIN, model).execute(translated)
     assert capsys.readouterr().out.count("comet.learner: done already") == 1
     assert comet.counts(translated, "learner", MAIN)[:, 0].max() > 0
-    files.write_lines(MAIN.hypotheses(translated, "learner"), ["x"] * len(REFERENCES))
+    files.write_lines(MAIN.hypotheses(translated, "learner"), ["x"] * len(ROWS))
     comet.stage("learner", MAIN, "Unbabel/other").execute(translated)
     assert comet.counts(translated, "learner", MAIN)[:, 0].max() == 0
 

@@ -8,7 +8,7 @@ import pytest
 from pipeline import settings
 from pipeline.__main__ import main
 
-from tests.pipeline.conftest import ROOT
+from tests.support import ROOT
 
 
 def pipeline(*arguments):

@@ -14,7 +14,6 @@ from pipeline import (
     comparison_report,
     comparison_tables,
     evaluate,
-    files,
     page,
     report,
     schedule,
@@ -24,15 +23,15 @@ from pipeline import (
 )
 from pipeline.__main__ import main as pipeline_main
 from pipeline.comparison import Grid
-from pipeline.evaluation_sets import MAIN, EvaluationSet
+from pipeline.evaluation_sets import MAIN
 from pipeline.grid import Point
 from pipeline.models import Model
 
-from tests.pipeline.conftest import ROOT
-from tests.pipeline.test_page import assert_fits
-from tests.pipeline.test_report import GOOD, REFERENCES, log_text, table
+from tests.pipeline import scored
+from tests.pipeline.scored import GOOD, NEWS
+from tests.pipeline.shown import assert_fits, table
+from tests.support import ROOT
 
-NEWS = EvaluationSet("news")
 METHODS = ("control", "kd", "ka", "mixture", "topk", "seq_inter")
 FROM_NOTHING = ("learner", "seq_inter")
 
@@ -43,7 +42,7 @@ def plan(pair, *methods, **more):
 
 def trainings(found, name):
     """All of a method's, by name."""
-    return {training.name: training for training in found._all_trainings(name)}
+    return {training.name: training for training in found.all_trainings(name)}
 
 
 def test_the_first_seed_is_the_pairs_own(pair):
@@ -175,82 +174,35 @@ def test_a_mistake_is_one_line(tmp_path, capsys, words, says):
 
 
 def test_tune_is_read_from_one_word_or_several():
-    grid = compare._grid(["lr=1e-4,3e-4;weight=0.5", "k=8,V,8"])
-    assert grid == compare._grid(["lr=0.0001,0.0003", "weight=0.5; k=8,V"])
+    grid = compare.grid_of(["lr=1e-4,3e-4;weight=0.5", "k=8,V,8"])
+    assert grid == compare.grid_of(["lr=0.0001,0.0003", "weight=0.5; k=8,V"])
     assert grid == Grid((1e-4, 3e-4), (0.5,), (8, 0))
-
-
-def add(pair, training, valid, *translations):
-    """A training that is done and scored on both test sets."""
-    files.write_text(pair.log(training), log_text(valid))
-    facts = {"train_seconds": 60.0 * len(valid), "parameters": 10, "threads": 1}
-    state.write(pair.run_dir, training, state.Record({"t": training}, done=True, facts=facts))
-    for which, lines in zip((MAIN, NEWS), translations, strict=True):
-        files.write_lines(which.hypotheses(pair, training), lines)
-        facts = evaluate.score(lines, evaluate.references(pair, which))
-        record = state.Record({}, done=True, facts=facts)
-        state.write(pair.run_dir, evaluate.name(training, which), record)
-
-
-def worse(lines, share):
-    """With as many of the lines in another order of words."""
-    return [
-        " ".join(reversed(line.split())) if n < share * len(lines) else line
-        for n, line in enumerate(lines)
-    ]
-
-
-def scored(pair):
-    """Two methods, two rates, two seeds, two test sets."""
-    news = REFERENCES[:20]
-    for which, lines in ((MAIN, REFERENCES), (NEWS, news)):
-        files.write_lines(which.reference(pair), lines)
-    files.write_lines(pair.source, REFERENCES)
-    facts = {"text": "hand-made", "pairs": {"train": 9, "valid": 8, "test": 40}}
-    state.write(pair.run_dir, "prepare", state.Record({}, done=True, facts=facts))
-
-    def score(training, valid, share):
-        good = worse(GOOD, share)
-        add(pair, training, [valid] * 4, good, good[: len(news)])
-
-    add(pair, "teacher", [50] * 4, REFERENCES, news)
-    score("learner", 20, 0.5)
-    score("compare/2/learner", 21, 0.55)
-    # By the mean over seeds 0.002 is better for KD; the best single score is with 0.001.
-    for rate, control, kd in ((0.001, (30, 31), (35, 20)), (0.002, (29, 30), (31, 32))):
-        for seed in (1, 2):
-            score(f"compare/{seed}/control-rate{rate:g}", control[seed - 1], 0.4 + 0.01 * seed)
-            score(f"compare/{seed}/kd-rate{rate:g}", kd[seed - 1], 0.2 + rate * 10 * seed)
-    return compare.planned(
-        pair, methods=["control", "kd"], seeds=2, tune=Grid((0.001, 0.002))
-    ), pair
 
 
 @pytest.fixture
 def compared(pair):
-    return scored(pair)
+    return scored.compared(pair), pair
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A comparison, and what ``compare.json`` holds; its tests leave it as it is."""
     runs = tmp_path_factory.mktemp("compared") / "Läufe hier"
-    found, pair = scored(settings.load(ROOT / "configs" / "demo", runs))
+    found = scored.compared(settings.load(ROOT / "configs" / "demo", runs))
     found = replace(found, tests=(MAIN, NEWS))
-    comparison_report.build(found)
-    return found, json.loads((pair.run_dir / "compare" / "compare.json").read_text("utf-8"))
+    return found, scored.built(found)
 
 
-def test_chosen_on_validation_by_the_mean_over_seeds(compared):
-    found, pair = compared
-    models = {model.name: model for model in pair.models}
+def test_chosen_on_validation_by_the_mean_over_seeds(built):
+    found, _ = built
+    models = {model.name: model for model in found.pair.models}
     assert found.choose("control") == Point(models["control"], rate=0.001)
     assert found.choose("kd") == Point(models["kd"], rate=0.002)
     names = [training.name for training in found.trainings("kd")]
     assert names == ["compare/1/kd-rate0.002", "compare/2/kd-rate0.002"]
 
 
-def test_numbers(built):
+def test_a_row_has_the_numbers_of_its_seeds(built):
     found, content = built
     assert [test["name"] for test in content["tests"]] == ["test", "news"]
     assert [test["sentences"] for test in content["tests"]] == [40, 20]
@@ -288,7 +240,7 @@ def test_numbers(built):
     kd = content["models"][-1]
     assert kd["chosen"]["rate"] == 0.002 and kd["chosen"]["valid_bleu"] == [31, 32]
     assert [tried["rate"] for tried in kd["tried"]] == [0.001, 0.002]
-    assert kd["train_minutes"] == [4, 4]
+    assert kd["train_minutes"] == [2, 2]
 
 
 def test_the_markdown_says_what_was_chosen_and_what_the_numbers_mean(built):
@@ -314,8 +266,8 @@ def test_the_markdown_says_what_was_chosen_and_what_the_numbers_mean(built):
 
 def test_warnings_stand_in_these_tables_too(compared):
     found, pair = compared
-    add(pair, "compare/1/kd-rate0.002", [10, 20, 31], GOOD, GOOD[:20])
-    add(pair, "compare/2/kd-rate0.002", [12, 21, 32], GOOD, GOOD[:20])
+    scored.add_compared(pair, "compare/1/kd-rate0.002", [10, 20, 31], GOOD)
+    scored.add_compared(pair, "compare/2/kd-rate0.002", [12, 21, 32], GOOD)
     found = replace(found, tests=(MAIN, NEWS))
     warnings = comparison_report.collect(found)["warnings"]
     kinds = [warning["kind"] for warning in warnings]
@@ -370,21 +322,8 @@ def test_the_widest_tables_of_a_comparison_fit(built):
     report.build(found.pair)
     document = html.parse(found.pair.run_dir / "report.html").getroot()
     names = found.pair.titles
-    by_seed = {"mean": -10.04, "sd": 10.04, "by_seed": [-10.04] * 5}
-    versus = {"mean": -10.04, "low": -12.34, "high": -10.02}
-    metrics = ("bleu", "chrf", "comet")
-    difference = {**dict.fromkeys(metrics, versus), "p_values": [0.0001] * 5}
-    row = {
-        **dict.fromkeys(metrics, by_seed),
-        "length_ratio": {"mean": 1.234, "sd": 0.123},
-        "gap_recovered": {"bleu": -1.234, "chrf": -1.234},
-        "differences": dict.fromkeys(("control", "kd"), difference),
-    }
-    test = {**content["tests"][0], "rows": [{**row, "model": name} for name in names]}
-    chosen = {"title": "lr 0.00025; λ 0.25; k 16", "valid_bleu": [10.04, 30.04]}
-    model = {"tried": [chosen], "chosen": chosen, "parameters": 123_456_789}
-    model |= {"train_minutes": [1234.5, 1000.5], "trained_before": True}
-    content = {**content, "models": [{**model, "model": name} for name in names]}
+    content = scored.widest(content, names)
+    test = content["tests"][0]
     assert_fits(document, comparison_tables.scores(content, test, names))
     assert_fits(document, comparison_tables.details(content, test, names))
     assert_fits(document, comparison_tables.comet_scores(content, test, names))
@@ -394,13 +333,13 @@ def test_the_widest_tables_of_a_comparison_fit(built):
 def test_what_was_made_anew_since_is_not_shown(built):
     found, _ = built
     pair = found.pair
-    assert page._compared(pair) is not None
+    assert page.comparison_of(pair) is not None
     name = "compare/1/kd-rate0.002"
     record = state.read(pair.run_dir, name)
     state.write(pair.run_dir, name, state.Record({"t": "other"}, done=True))
-    assert page._compared(pair) is None
+    assert page.comparison_of(pair) is None
     state.write(pair.run_dir, name, record)
-    assert page._compared(pair) is not None
+    assert page.comparison_of(pair) is not None
 
 
 def markdown(pair):
@@ -412,16 +351,16 @@ def test_without_a_baseline_there_is_no_plot(compared):
     comparison_report.build(found)
     assert (pair.run_dir / "compare" / "differences.png").exists()
     found = compare.planned(pair, methods=["ka"], seeds=1)
-    add(pair, "ka", [30] * 4, GOOD, GOOD[:20])
+    scored.add_compared(pair, "ka", [30] * 4, GOOD)
     comparison_report.build(found)
     assert "vs control" not in markdown(pair) and "differences.png" not in markdown(pair)
     assert not (pair.run_dir / "compare" / "differences.png").exists()
-    assert page._compared(pair)["figure"] is None
+    assert page.comparison_of(pair)["figure"] is None
 
 
 def test_differences_are_taken_to_the_models_that_are_named(compared):
     found, pair = compared
-    compared_to = compare._against(found, ["learner", "teacher", "learner"])
+    compared_to = compare.baselines_of(found, ["learner", "teacher", "learner"])
     comparison_report.build(replace(found, against=compared_to))
     rows = table(markdown(pair), "gap recovered")
     assert [head for head in rows["learner"] if head.startswith("vs ")] == [
@@ -437,4 +376,4 @@ def test_differences_are_taken_to_the_models_that_are_named(compared):
         versus = by_model[model]["differences"][other]
         assert versus["bleu"]["mean"] == pytest.approx(ours["mean"] - theirs["mean"])
         assert len(versus["p_values"]) == 2
-    assert page._compared(pair)["baseline"] == "learner"
+    assert page.comparison_of(pair)["baseline"] == "learner"

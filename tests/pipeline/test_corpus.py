@@ -45,7 +45,7 @@ def test_reads_plain_and_gzipped_files(tmp_path):
         ({"train_de": b"eins\n\n", "train_en": b"\ntwo\n"}, "no line has text on both sides"),
     ],
 )
-def test_says_what_is_wrong(tmp_path, changes, says):
+def test_an_error_says_what_is_wrong(tmp_path, changes, says):
     folder = write_corpus(tmp_path, **changes)
     with pytest.raises(PipelineError) as error:
         corpus.read(folder, LANGUAGES)
@@ -54,14 +54,14 @@ def test_says_what_is_wrong(tmp_path, changes, says):
 
 
 @pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"text " * 99, mtime=0)[:-12]])
-def test_broken_gzip(tmp_path, content):
+def test_a_broken_gzip_is_an_error(tmp_path, content):
     folder = write_corpus(tmp_path, test_en=None)
     (folder / "test.en.gz").write_bytes(content)
     with pytest.raises(PipelineError, match=r"test\.en\.gz is no whole gzip file"):
         corpus.read(folder, LANGUAGES)
 
 
-def test_missing_folder(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(PipelineError, match="nowhere is no folder"):
         corpus.read(tmp_path / "nowhere", LANGUAGES)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 from pipeline import deployment, files, settings, state
 from pipeline.errors import PipelineError
 
 import ka_fairseq.export
 from ka_fairseq.errors import UserError
-from tests.support import ROOT
+from tests.pipeline import own_configs
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def test_a_full_disk_is_a_failure(pair, handed, monkeypatch):
 def test_raw_text_is_segmented_as_it_was_for_the_training(tmp_path):
     def found(name):
         pair = settings.load(settings.CONFIGS / name, tmp_path)
-        return pair.bin_dir, deployment._segmentation(pair)
+        return pair.bin_dir, deployment.segmentation_of(pair)
 
     folder, demo = found("demo")
     assert demo == {
@@ -101,10 +100,8 @@ def test_raw_text_is_segmented_as_it_was_for_the_training(tmp_path):
     ],
 )
 def test_a_wrong_setting_is_said_before_anything_runs(section, says, tmp_path):
-    path = ROOT / "configs" / "iwslt15_th_en" / "pair.yaml"
-    content = {**yaml.safe_load(path.read_text(encoding="utf-8")), "export": section}
-    files.write_text(
-        tmp_path / "pair.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
-    )
+    configs = own_configs.copied("iwslt15_th_en", tmp_path / "configs")
+    with own_configs.changing(configs) as content:
+        content["export"] = section
     with pytest.raises(PipelineError, match=says):
-        settings.load(tmp_path, tmp_path)
+        settings.load(configs, tmp_path)

@@ -35,7 +35,7 @@ ONE = {"optimization.update_freq": [1]}
         ({"UPDATE_FREQ": "3"}, 5, 5, 3),
     ],
 )
-def test_choice(environ, visible, gpus, update_freq):
+def test_gpus_and_update_frequency_are_chosen(environ, visible, gpus, update_freq):
     devices = Devices.choose(EIGHT, environ, visible)
     assert (devices.gpus, devices.update_freq) == (gpus, update_freq)
     if "UPDATE_FREQ" not in environ:
@@ -85,7 +85,7 @@ def test_torch_is_asked_for_gpus_unless_it_is_built_for_none(monkeypatch):
 
 
 def test_what_this_torch_is_built_for_is_read_from_its_own_file():
-    assert devices._made_for_gpus() == bool(torch.version.cuda or torch.version.hip)
+    assert devices.made_for_gpus() == bool(torch.version.cuda or torch.version.hip)
 
 
 @pytest.mark.parametrize(("node", "rank"), [(0, 0), (1, 4)])

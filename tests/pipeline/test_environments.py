@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.pipeline.conftest import ROOT
+from tests.support import ROOT
 
 
 def fake(folder, name, version, runs=True):

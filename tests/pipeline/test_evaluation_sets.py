@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 
 import pytest
-import yaml
 from pipeline import evaluation_sets, prepare, settings
 from pipeline.errors import PipelineError
 from pipeline.evaluation_sets import MAIN, EvaluationSet
 
-from tests.pipeline import releases
-from tests.support import ROOT
+from tests.pipeline import own_configs, releases
 
 
 def write(folder, name, lines):
@@ -90,10 +87,8 @@ def test_of_a_release_it_is_one_of_its_parts(tmp_path):
 
 @pytest.mark.parametrize("name", ["valid", "../x", "", "a b"])
 def test_a_name_is_that_of_a_folder(tmp_path, name):
-    configs = shutil.copytree(ROOT / "configs" / "demo", tmp_path / "configs")
-    file = configs / settings.SETTINGS_FILE
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    content["text"]["test"] = ["test", name]
-    file.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    configs = own_configs.copied("demo", tmp_path / "configs")
+    with own_configs.changing(configs) as content:
+        content["text"]["test"] = ["test", name]
     with pytest.raises(PipelineError, match="is no name for a test set"):
         settings.load(configs, tmp_path / "runs")

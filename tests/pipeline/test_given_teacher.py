@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
-import yaml
 from pipeline import binarize, evaluate, files, given_teacher, prepare, settings, stages, state
 from pipeline.errors import PipelineError
 
-from tests.support import ROOT, TEXT
+from tests.pipeline import own_configs
+from tests.support import DEMO_TEACHER as SHIPPED
+from tests.support import TEXT
 
-SHIPPED = ROOT / "configs" / "demo" / "teacher"
 OWN = (TEXT, "de", "en")
 DEMO_TEXT = "LibreOffice help, MPL-2.0, from somewhere"
 
@@ -20,7 +18,7 @@ DEMO_TEXT = "LibreOffice help, MPL-2.0, from somewhere"
 @pytest.fixture
 def configs(tmp_path):
     """The demo's, as a user may have copied them."""
-    return shutil.copytree(ROOT / "configs" / "demo", tmp_path / "configs")
+    return own_configs.copied("demo", tmp_path / "configs")
 
 
 @pytest.fixture
@@ -28,13 +26,9 @@ def load(configs, tmp_path):
     """Load them after a change of the section `teacher`; None takes a key away."""
 
     def load(change=None, **options):
-        path = configs / settings.SETTINGS_FILE
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        section = {**content["teacher"], **(change or {})}
-        content["teacher"] = {key: value for key, value in section.items() if value is not None}
-        path.write_text(
-            yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8"
-        )
+        with own_configs.changing(configs) as content:
+            section = {**content["teacher"], **(change or {})}
+            content["teacher"] = {k: value for k, value in section.items() if value is not None}
         return settings.load(configs, tmp_path / "runs", **options)
 
     return load
@@ -157,6 +151,7 @@ def test_the_demos_teacher_is_small_and_names_no_machine():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_demos_teacher_fits_the_demos_text_and_translates(load):
     pair = load({"only_for": None}, own=OWN)
     for stage in ("prepare", "binarize", "teacher"):

@@ -11,7 +11,7 @@ from pipeline.significance import Interval
 from sacrebleu.metrics import BLEU, CHRF
 from scipy import stats
 
-from tests.pipeline.test_significance import WORDS, corrupted
+from tests.pipeline import drawn
 
 SHARES = {"control": (0.40, 0.42, 0.37), "kd": (0.33, 0.30, 0.34), "teacher": (0.1,)}
 METRICS = {"bleu": BLEU, "chrf": CHRF}
@@ -19,14 +19,13 @@ METRICS = {"bleu": BLEU, "chrf": CHRF}
 
 @pytest.fixture(scope="module")
 def references():
-    draw = random.Random(1)
-    return [" ".join(draw.choices(WORDS, k=draw.randint(4, 20))) for _ in range(50)]
+    return drawn.references(50)
 
 
 @pytest.fixture(scope="module")
 def translations(references):
     return {
-        model: [corrupted(references, share, seed) for seed, share in enumerate(shares)]
+        model: [drawn.corrupted(references, share, seed) for seed, share in enumerate(shares)]
         for model, shares in SHARES.items()
     }
 
@@ -68,9 +67,9 @@ def test_the_interval_is_that_of_the_formula(translations, references):
     factor = (3 / 2) ** 0.5 * 4.302653 / 1.959964  # Student's quantile with 2 degrees of freedom
 
     def differences(lines):
-        drawn = [references[n] for n in lines]
+        resampled = [references[n] for n in lines]
         scores = {
-            model: [corpus_score("bleu", [text[n] for n in lines], drawn) for text in texts]
+            model: [corpus_score("bleu", [text[n] for n in lines], resampled) for text in texts]
             for model, texts in translations.items()
             if model != "teacher"
         }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -39,17 +40,23 @@ def test_other_values_survive(value):
     assert parsed(value) == value
 
 
-@pytest.mark.parametrize(("pair", "name"), CONFIGS)
-def test_every_config_begins_with_its_command(pair, name):
-    lines = (settings.CONFIGS / pair / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    command = f"# fairseq-hydra-train --config-dir configs/{pair} --config-name {name}"
-    assert command in lines[:2]
+def test_every_config_begins_with_its_command():
+    for pair, name in CONFIGS:
+        lines = (settings.CONFIGS / pair / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+        command = f"# fairseq-hydra-train --config-dir configs/{pair} --config-name {name}"
+        assert command in lines[:2], (pair, name)
+
+
+@functools.cache
+def resolved(pair, name):
+    """What a config of a pair comes to."""
+    return hydra_configs.resolve(settings.CONFIGS / pair, name, {})
 
 
 @pytest.mark.parametrize(("pair", "name"), CONFIGS)
 def test_every_config_stands_alone(pair, name):
     """Run as its header says, a config reads and writes where the pipeline does."""
-    found = hydra_configs.resolve(settings.CONFIGS / pair, name, {})
+    found = resolved(pair, name)
     training = next(model for model in MODELS[pair] if model.config == name)
     run = f"runs/{pair}"
     assert found["checkpoint.save_dir"] == f"{run}/{name}"
@@ -63,9 +70,8 @@ def test_every_config_stands_alone(pair, name):
 @pytest.mark.parametrize("pair", settings.names())
 def test_fine_tunings_differ_in_task_and_criterion_alone(pair):
     def shared(name):
-        found = hydra_configs.resolve(settings.CONFIGS / pair, name, {})
         own = ("criterion.", "task.", "checkpoint.save_dir")
-        return {key: value for key, value in found.items() if not key.startswith(own)}
+        return {key: v for key, v in resolved(pair, name).items() if not key.startswith(own)}
 
     fine_tunings = {model.config for model in MODELS[pair] if model.start}
     assert fine_tunings >= {"control", "kd", "ka", "mixture", "topk"}

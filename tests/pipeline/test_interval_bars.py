@@ -44,7 +44,7 @@ def test_where_there_is_nothing_to_draw_there_are_ends_all_the_same():
         (Difference(0.0, -9.0, 9.0), (25, 0, 100, 25), "both", ("low", "high")),
     ],
 )
-def test_places(difference, places, side, cut):
+def test_a_bar_has_its_places(difference, places, side, cut):
     """Of a bar from -1 to 3, by hand."""
     found = interval_bars.bar(difference, (-1.0, 3.0))
     assert (found.zero, found.low, found.high) == pytest.approx(places[:3])

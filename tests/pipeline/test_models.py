@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 from pipeline import cli, evaluate, files, models, plots, report, settings, stages, state
 from pipeline.errors import PipelineError
 
 from ka_fairseq.analysis import plotting
-from tests.support import ROOT
+from tests.pipeline import own_configs
 
 COMMON = {
     "teacher": {"colour": "black"},
@@ -42,15 +40,12 @@ def merged(own=None):
 @pytest.fixture
 def load(tmp_path):
     """Load a pair of one's own, with what its list of models adds."""
-    configs = shutil.copytree(ROOT / "configs" / "demo", tmp_path / "meine configs")
+    configs = own_configs.copied("demo", tmp_path / "meine configs")
     (configs / "tail.yaml").write_text(CONFIG, encoding="utf-8")
 
     def load(own):
-        path = configs / settings.SETTINGS_FILE
-        content = {**yaml.safe_load(path.read_text(encoding="utf-8")), "models": own}
-        path.write_text(
-            yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8"
-        )
+        with own_configs.changing(configs) as content:
+            content["models"] = own
         return settings.load(configs, tmp_path / "runs")
 
     return load
@@ -182,15 +177,15 @@ def test_the_list_is_the_one_that_the_commands_read(load, monkeypatch):
     from pipeline import sweep
 
     pair = load(ADDED)
-    assert [model.name for model in sweep._models(pair, ["tail"])] == ["tail"]
-    assert [model.name for model in sweep._models(pair, None)] == ["kd", "ka"]
+    assert [model.name for model in sweep.fine_tunings(pair, ["tail"])] == ["tail"]
+    assert [model.name for model in sweep.fine_tunings(pair, None)] == ["kd", "ka"]
     with pytest.raises(PipelineError, match="learner is no fine-tuning: choose from control, kd"):
-        sweep._models(pair, ["learner"])
+        sweep.fine_tunings(pair, ["learner"])
     slots = cli.devices.slots(2, 1, [t.resolved(pair) for t in stages.trainings(pair)])
     assert len(slots) == 2
     monkeypatch.setattr(sizes, "CONFIGS", pair.config_dir.parent)
-    sizes._criterions.cache_clear()
+    sizes.criterions_of.cache_clear()
     options = sizes.criterion_options(pair.config_dir.name, "backward_kl")
-    sizes._criterions.cache_clear()
+    sizes.criterions_of.cache_clear()
     assert options[:2] == ["--criterion", "backward_kl"]
     assert "--transfer-weight" in options

@@ -12,6 +12,7 @@ from pipeline import analyse, files, page, report, sentences, settings, state, t
 
 from tests.pipeline import scored
 from tests.pipeline.scored import REFERENCES, add
+from tests.pipeline.shown import assert_fits, cells
 
 NAMES = settings.load(settings.CONFIGS / "demo", Path()).titles
 
@@ -21,10 +22,22 @@ def evaluated(pair):
     return scored.fill(pair)
 
 
-def test_the_page_is_one_file_that_asks_for_nothing(evaluated):
-    report.build(evaluated)
-    text = (evaluated.run_dir / "report.html").read_text(encoding="utf-8")
-    document = html.fromstring(text)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A run that no test changes: what ``report.json`` and ``report.html`` hold."""
+    pair = scored.fill(settings.load(settings.CONFIGS / "demo", tmp_path_factory.mktemp("runs")))
+    document = built(pair)
+    return files.read_json(pair.run_dir / "report.json"), document
+
+
+def built(pair):
+    """The page of a pair, made anew."""
+    report.build(pair)
+    return html.parse(pair.run_dir / "report.html").getroot()
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(written):
+    _, document = written
     assert document.findall(".//link") == [] and document.findall(".//iframe") == []
     addresses = [image.get("src") for image in document.findall(".//img")]
     addresses += [link.get("href") for link in document.findall(".//a")]
@@ -34,25 +47,13 @@ def test_the_page_is_one_file_that_asks_for_nothing(evaluated):
     # Browsers keep it from asking, too.
     (policy,) = document.findall(".//meta[@http-equiv='Content-Security-Policy']")
     assert policy.get("content").startswith("default-src 'none'; ")
+    text = html.tostring(document, encoding="unicode")
     assert not re.search(r"url\(|@import|https?://|\bimport\b|fetch|XMLHttp", text)
 
 
-@pytest.fixture
-def written(evaluated):
-    """What ``report.json`` and ``report.html`` hold."""
-    report.build(evaluated)
-    content = json.loads((evaluated.run_dir / "report.json").read_text(encoding="utf-8"))
-    return content, html.parse(evaluated.run_dir / "report.html").getroot()
-
-
-def cells(row):
-    texts = [cell.text_content().replace("\N{NO-BREAK SPACE}", " ") for cell in row]
-    return [text.strip() for text in texts]
-
-
-def test_what_the_page_shows(evaluated, written):
+def test_what_the_page_shows(written):
     content, document = written
-    text = (evaluated.run_dir / "report.html").read_text(encoding="utf-8")
+    text = html.tostring(document, encoding="unicode")
     assert "Satz &lt;5&gt;" in text and "Satz <5>" not in text
     assert "(nothing)" in text
     assert "nrefs:1|case:mixed|eff:no" in text
@@ -103,7 +104,7 @@ def data_of(document):
 
 def test_any_two_models_can_be_compared(evaluated, written):
     _, document = written
-    assert data_of(document) == json.loads(json.dumps(sentences.collect(evaluated)))
+    assert data_of(document) == json.loads(json.dumps(sentences.collect(evaluated)))  # the same run
     for select in ("model", "other"):
         options = document.findall(f".//select[@name='{select}']/option")
         assert [option.text for option in options] == data_of(document)["titles"]
@@ -114,34 +115,28 @@ def test_any_two_models_can_be_compared(evaluated, written):
 def test_a_sentence_cannot_end_the_script_that_it_stands_in(evaluated):
     worst = ["</script><script>alert(1)</script>", "<!--<script>", *REFERENCES[2:]]
     add(evaluated, "ka", worst)
-    report.build(evaluated)
-    document = html.parse(evaluated.run_dir / "report.html").getroot()
+    document = built(evaluated)
     assert len(document.findall(".//script")) == 2
     texts = [row["texts"][-1] for row in data_of(document)["sentences"]]
     assert texts == worst
 
 
-def test_a_long_test_set_is_cut_and_the_page_says_so(evaluated, monkeypatch):
-    assert "of the 12 test sentences" not in built_text(evaluated)
+def test_a_long_test_set_is_cut_and_the_page_says_so(evaluated, written, monkeypatch):
+    assert "of the 12 test sentences" not in written[1].text_content()
     monkeypatch.setattr(page.sentences, "collect", partial(sentences.collect, most=5))
-    assert "holds 5 of the 12 test sentences" in built_text(evaluated)
-
-
-def built_text(pair):
-    report.build(pair)
-    return (pair.run_dir / "report.html").read_text(encoding="utf-8")
+    assert "holds 5 of the 12 test sentences" in built(evaluated).text_content()
 
 
 def test_with_one_model_there_are_no_translations(evaluated):
     for name in ("learner", "kd", "ka"):
         state.forget(evaluated.run_dir, f"evaluate.{name}")
-    assert 'id="translations' not in built_text(evaluated)
+    assert not built(evaluated).xpath(".//*[starts-with(@id, 'translations')]")
 
 
 def test_each_figure_has_its_numbers(evaluated, monkeypatch):
     made = scored.analysis(evaluated)
     monkeypatch.setattr(analyse, "analyse", lambda pair: made)
-    document = html.fromstring(built_text(evaluated))
+    document = built(evaluated)
     links = document.findall(".//a[@download]")
     assert len(links) == len(document.findall(".//img")) == 5
     for link in links:
@@ -160,9 +155,7 @@ def test_the_first_is_not_marked_where_its_interval_holds_zero(written):
 
 def test_the_best_is_marked_where_its_interval_excludes_zero(evaluated):
     add(evaluated, "ka", ["This is wrong"] * len(REFERENCES))
-    report.build(evaluated)
-    document = html.parse(evaluated.run_dir / "report.html")
-    (row,) = document.findall(".//tr[@class='best']")
+    (row,) = built(evaluated).findall(".//tr[@class='best']")
     assert cells(row)[0] == NAMES["kd"]
 
 
@@ -171,8 +164,7 @@ def test_quality_over_speed_is_drawn_where_models_were_measured(evaluated, writt
     drawn = "BLEU over sentences a second"
     assert [image.get("alt") for image in document.findall(".//img")].count(drawn) == 1
     state.forget(evaluated.run_dir, "speed")
-    report.build(evaluated)
-    text = (evaluated.run_dir / "report.html").read_text(encoding="utf-8")
+    text = html.tostring(built(evaluated), encoding="unicode")
     assert drawn not in text and "As exported" not in text
     assert not list(evaluated.run_dir.glob("quality_over_speed.*"))
 
@@ -184,31 +176,6 @@ def test_each_table_scrolls_in_a_box_that_the_keyboard_reaches(written):
         assert box.get("class") == "scroll" and box.get("tabindex") == "0"
         assert box.get("role") == "region" and box.get("aria-label")
         assert {head.get("scope") for head in table.findall("thead/tr/th")} == {"col"}
-
-
-def assert_fits(document, table):
-    """From the width at which the first column is kept narrow, whole tables must fit.
-
-    A column is at least as wide as its longest part that has no place to break, and as its bars
-    (which stand below their numbers there); 0.6 em is a wide font's mean character.
-    """
-    style = re.sub(r"@media \(min-width:.*?\n}\n", "", document.findtext(".//style"), flags=re.S)
-    assert "nowrap" not in style
-
-    def pixels(pattern):
-        return 16 * float(re.findall(pattern + r" ?([\d.]+)rem", style)[-1])
-
-    def width(head, cells):
-        # Heads and the names of models break at any space.
-        texts = [head, *(cells if head == "model" else map(page._unbroken, cells))]
-        longest = max(len(part) for text in texts for part in text.split(" "))
-        has_bars = any(isinstance(cell, tables.Difference) for cell in cells)
-        bar = pixels(r"\.bar \{[^}]*; width:") if has_bars else 0
-        return max(bar, 0.6 * pixels(r"table \{[^}]*font-size:") * longest)
-
-    space = pixels(r"@media \(max-width:") - 2 * pixels(r"main \{ max[^}]*padding: \S+")
-    widths = [width(head, [row[head] for row in table]) for head in table[0]]
-    assert sum(widths) + 2 * len(widths) * pixels(r"th, td \{ padding: \S+") <= space
 
 
 def test_the_widest_tables_fit_without_scrolling(written):
@@ -284,4 +251,4 @@ def test_models_without_a_checkpoint_of_an_epoch_are_not_analysed(pair):
 def test_parts_of_the_analysis_share_cores_and_no_gpu(monkeypatch, gpu, validated, expected):
     monkeypatch.setattr(analyse.torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(analyse.parallel, "cores", lambda: 2)
-    assert analyse._processes(4, validated) == expected
+    assert analyse.processes_for(4, validated) == expected

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from lxml import html
-from pipeline import analyse, files, page, report
-from pipeline.tables import Difference
+from pipeline import analyse, files, report, settings
+from pipeline.evaluation_sets import MAIN
 
 from tests.pipeline import scored
-from tests.pipeline.scored import REFERENCES, SOURCES, add
+from tests.pipeline.scored import NEWS, REFERENCES, SOURCES, add
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -24,31 +25,19 @@ DRIVER = Path(__file__).with_name("page_driver.js")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here")
 
 
-def comparison(titles):
-    """What the page shows of one, with numbers as wide as they get."""
-    difference = Difference(-10.04, -12.34, -10.02)
-    versus = {"vs control": difference, "vs KD": difference}
-    numbers = {"BLEU": "20.1 ± 10.1", "chrF": "40.1 ± 10.1", "gap recovered": "-123 %"}
-    table = [{"model": title, **numbers, **versus} for title in titles]
-    test = {"title": "test (40 sentences)", "scores": table, "details": table, "notes": []}
-    more = {"warnings": [], "figure": None, "notes": []}
-    return {"seeds": 3, "tests": [{**test, "best": None}], "trainings": table, **more}
-
-
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """A page with everything, and with a sentence, a word and tokens that are long."""
-    from pipeline import settings
-
     pair = scored.fill(settings.load(settings.CONFIGS / "demo", tmp_path_factory.mktemp("runs")))
     for model in ("control", "mixture", "topk"):
         add(pair, model, [line.replace("test", model) for line in REFERENCES])
-    sources = [*SOURCES[:-1], "Donaudampfschiff" * 20]
-    files.write_lines(pair.source, sources)
+    comparison = scored.compared(pair, REFERENCES, REFERENCES)
+    content = scored.built(replace(comparison, tests=(MAIN, NEWS)))
+    files.write_json(pair.run_dir / "compare" / "compare.json", scored.widest(content, pair.titles))
+    files.write_lines(pair.source, [*SOURCES[:-1], "Donaudampfschiff" * 20])
     made = scored.analysis(pair)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(analyse, "analyse", lambda pair: made)
-        patch.setattr(page, "_compared", lambda pair: comparison(pair.titles.values()))
         report.build(pair)
     return (pair.run_dir / "report.html").as_uri()
 
@@ -61,10 +50,13 @@ def look(address, folder, *options):
     holder = folder / "holder.html"
     holder.write_text(text, encoding="utf-8")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    # Without these it looks for its makers' hosts at every start.
+    command += ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
+    command += ["--disable-sync", "--disable-quic"]
     # The page that holds the frames may look into them only with this.
     command += ["--allow-file-access-from-files", f"--user-data-dir={folder / 'profile'}"]
     command += [*options, "--window-size=1700,2600", holder.as_uri()]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     return json.loads(html.fromstring(result.stdout).findtext(".//pre[@id='found']"))
 
 

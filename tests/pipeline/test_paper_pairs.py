@@ -14,7 +14,7 @@ from pipeline.__main__ import main
 
 from tests.pipeline import releases
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 TINY = {
     "optimization.max_update": 4,
@@ -87,7 +87,7 @@ def project(request, tmp_path_factory):
         yield project
 
 
-def test_the_table(project):
+def test_the_table_has_every_model(project):
     content = json.loads((project.folder / "report.json").read_text(encoding="utf-8"))
     assert [row["model"] for row in content["models"]] == list(project.trainings)
     assert "tok:13a" in content["signatures"]["BLEU"]
@@ -112,7 +112,7 @@ def test_another_start_does_nothing_again(project, capsys):
 
 
 @pytest.mark.parametrize("project", ["iwslt15_th_en"], indirect=True)
-def test_sweep(project, capsys):
+def test_a_sweep_tries_what_it_is_told(project, capsys):
     words = [project.name, "--quick", "--runs", str(project.home / "runs"), "--weights", "0.3"]
     assert sweep.main([*words, "--criterions", "ka", "--top-k", "2"]) == 0
     assert sweep.main([*words, "--criterions", "kd,ka", "--top-k", "2"]) == 0

@@ -76,6 +76,7 @@ def test_all_but_scikit_learn_is_there(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.skipif(not hasattr(torch, "_disable_dynamo"), reason="this PyTorch marks nothing")
 def test_the_compiler_is_there_once_something_asks_for_it(tmp_path):
     quick = shown(tmp_path, commands.fairseq_module("shown"), COMPILED)

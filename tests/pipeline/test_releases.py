@@ -14,7 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.sources.releases import Release
 
 from tests.pipeline import releases
-from tests.pipeline.conftest import ROOT
+from tests.support import ROOT
 
 WMT, IWSLT = "wmt17_de_en", "iwslt15_th_en"
 QUICK = {
@@ -42,7 +42,7 @@ def read(path):
     return path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
-def test_wmt17(small):
+def test_wmt17_is_prepared(small):
     pair = small(WMT)
     facts = prepare.run(pair)
     assert facts["pairs"] == {"train": 61, "valid": 6, "test": 7}
@@ -63,7 +63,7 @@ def test_wmt17(small):
     }
 
 
-def test_iwslt15(small):
+def test_iwslt15_is_prepared(small):
     pair = small(IWSLT)
     facts = prepare.run(pair)
     # 2010 and 2011 in three files of 6, 5 and 4 segments; 2012 and 2013 in two of 3 and 2.
@@ -86,8 +86,8 @@ def test_a_release_without_some_of_the_years(small):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [WMT, IWSLT])
-def test_binarize(small, name):
+@pytest.mark.parametrize("name", [WMT, pytest.param(IWSLT, marks=pytest.mark.extended)])
+def test_a_release_is_binarized(small, name):
     pair = small(name)
     prepare.run(pair)
     binarize.run(pair)
@@ -192,8 +192,8 @@ def test_a_truncated_archive_is_found_out(small, monkeypatch, capsys):
     [
         ("prepare", "archives.extract"),
         ("prepare", "clean.clean"),
-        ("binarize", "subword_bpe.train"),
-        ("binarize", "segmentation.encode"),
+        pytest.param("binarize", "subword_bpe.train", marks=pytest.mark.extended),
+        pytest.param("binarize", "segmentation.encode", marks=pytest.mark.extended),
     ],
 )
 def test_a_run_that_is_cut_off_goes_on(small, monkeypatch, capsys, stage, broken):

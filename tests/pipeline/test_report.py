@@ -1,74 +1,56 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pandas as pd
 import pytest
-from pipeline import evaluate, files, report, state, training_log
+from pipeline import files, report, settings, state, training_log
 
+from tests.pipeline import scored
 from tests.pipeline.exported import add_speed, add_state
-
-REFERENCES = [f"The number of row {n} is shown in the dialog" for n in range(40)]
-GOOD = [line.replace("shown", "displayed") if n % 4 else line for n, line in enumerate(REFERENCES)]
-BAD = ["The dialog shows" for _ in REFERENCES]
-
-
-def log_text(bleus):
-    lines = ["num. shared model params: 1,234,567 (num. trained: 1,234,567)"]
-    for epoch, bleu in enumerate(bleus, start=1):
-        records = [
-            {"epoch": epoch, "valid_loss": "3.1", "valid_bleu": str(bleu)},
-            {"epoch": epoch, "train_loss": "3.2", "train_train_wall": "30"},
-        ]
-        lines += [f"[2026-11-21 10:00:00][train][INFO] - {json.dumps(r)}" for r in records]
-    return "\n".join(lines) + "\n"
-
-
-def add_result(pair, model, translations, bleus):
-    pair.log(model).parent.mkdir(parents=True, exist_ok=True)
-    pair.log(model).write_text(log_text(bleus), encoding="utf-8")
-    facts = {
-        "parameters": training_log.parameters(pair.log(model)),
-        "train_seconds": sum(
-            training_log.by_epoch(training_log.read(pair.log(model)), "train_train_wall").values()
-        ),
-    }
-    state.write(pair.run_dir, model, state.Record({"model": model}, done=True, facts=facts))
-    files.write_lines(pair.evaluate_dir / f"{model}.en", translations)
-    record = state.Record({}, done=True, facts=evaluate.score(translations, REFERENCES))
-    state.write(pair.run_dir, f"evaluate.{model}", record)
+from tests.pipeline.scored import BAD, GOOD, ROWS, log_text
+from tests.pipeline.shown import table
 
 
 @pytest.fixture
 def evaluated(pair):
-    files.write_lines(pair.source, [f"Zeile {n}" for n in range(40)])
-    files.write_lines(pair.text_dir / "test.en", REFERENCES)
-    pairs = {"train": 9, "valid": 8, "test": 40}
-    facts = {"text": "hand-made", "pairs": pairs}
-    state.write(pair.run_dir, "prepare", state.Record({}, done=True, facts=facts))
-    add_result(pair, "teacher", REFERENCES, [10, 50, 90])
+    return filled(pair)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A run that no test changes: its folder, and what ``report.md`` and ``report.json`` hold."""
+    pair = filled(settings.load(settings.CONFIGS / "demo", tmp_path_factory.mktemp("runs")))
+    text = report.build(pair)
+    return pair.run_dir, text, files.read_json(pair.run_dir / "report.json")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The same with exported models, of which one was refused."""
+    pair = filled(settings.load(settings.CONFIGS / "demo", tmp_path_factory.mktemp("runs")))
+    add_speed(pair, teacher=20.0, learner=80.0, topk=82.5)
+    add_state(pair, "kd", refused="CTranslate2 has no adaptive softmax")
+    text = report.build(pair)
+    return pair.run_dir, text, files.read_json(pair.run_dir / "report.json")
+
+
+def filled(pair):
+    scored.prepare(pair, [f"Zeile {n}" for n in range(40)], ROWS)
+    add_result(pair, "teacher", ROWS, [10, 50, 90])
     add_result(pair, "learner", GOOD, [5, 30, 60, 60])
     add_result(pair, "kd", GOOD, [61, 62])
     add_result(pair, "topk", BAD, [50, 2])
     return pair
 
 
-def table(text, head):
-    """The rows of the Markdown table that has a column `head`, each by column."""
-    lines = text.splitlines()
-    start = next(n for n, line in enumerate(lines) if f" {head} " in line)
-    rows = []
-    for line in lines[start:]:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip() for cell in line.split("|")[1:-1]])
-    heads, _, *cells = rows
-    return {row[0]: dict(zip(heads, row, strict=True)) for row in cells}
+def add_result(pair, model, translations, bleus):
+    scored.train(pair, model, bleus)
+    scored.add(pair, model, translations)
 
 
-def test_tables(evaluated):
-    text = report.build(evaluated)
+def test_the_tables_have_every_model(built):
+    folder, text, _ = built
     scores, sizes, differences = (table(text, head) for head in ("chrF", "parameters", "vs KD"))
     names = ["teacher", "learner", "KD (forward KL)", "KA, top-8"]
     assert list(scores) == names and list(sizes) == names
@@ -88,12 +70,11 @@ def test_tables(evaluated):
     assert kd["gap recovered"] == "0 %" and teacher["gap recovered"] == "–"
     assert "`nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:" in text
     assert "`nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:" in text
-    assert text == (evaluated.run_dir / "report.md").read_text(encoding="utf-8")
+    assert text == (folder / "report.md").read_text(encoding="utf-8")
 
 
-def test_json_holds_the_numbers(evaluated):
-    report.build(evaluated)
-    content = json.loads((evaluated.run_dir / "report.json").read_text(encoding="utf-8"))
+def test_json_holds_the_numbers(built):
+    _, _, content = built
     models = {row["model"]: row for row in content["models"]}
     assert models["teacher"]["bleu"] == pytest.approx(100)
     assert models["topk"]["brevity_penalty"] < 0.1
@@ -111,16 +92,15 @@ def test_json_holds_the_numbers(evaluated):
     assert content["leader"]["model"] == "kd" and content["leader"]["best"]
 
 
-def test_warnings_stand_in_all_three_files(evaluated):
+def test_warnings_stand_in_all_three_files(built):
     """The curves of the teacher and of KD rise; the teacher is far above the learner."""
-    text = report.build(evaluated)
-    content = json.loads((evaluated.run_dir / "report.json").read_text(encoding="utf-8"))
+    folder, text, content = built
     (warning,) = content["warnings"]
     assert warning["kind"] == "still rising"
     assert warning["values"]["teacher"] == {"per_epoch": pytest.approx(40), "epochs": 3}
     assert "topk" not in warning["values"]
     assert f"- **Warning.** {warning['text']}" in text
-    assert warning["text"] in (evaluated.run_dir / "report.html").read_text(encoding="utf-8")
+    assert warning["text"] in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_without_faults_there_are_no_warnings(evaluated):
@@ -144,7 +124,7 @@ def test_tables_with_models_missing(evaluated, missing):
     assert ("gap recovered" in heads) == (missing not in ("teacher", "learner"))
 
 
-def test_a_single_model(evaluated):
+def test_a_single_model_has_no_differences(evaluated):
     for model in ("teacher", "learner", "kd"):
         state.forget(evaluated.run_dir, f"evaluate.{model}")
     (row,) = table(report.build(evaluated), "chrF").values()
@@ -155,10 +135,8 @@ def test_same_seed_same_report(evaluated):
     assert report.build(evaluated) == report.build(evaluated)
 
 
-def test_exported_models_have_size_and_speed(evaluated):
-    add_speed(evaluated, teacher=20.0, learner=80.0, topk=82.5)
-    add_state(evaluated, "kd", refused="CTranslate2 has no adaptive softmax")
-    text = report.build(evaluated)
+def test_exported_models_have_size_and_speed(measured):
+    _, text, content = measured
     scores, exports = table(text, "chrF"), table(text, "words/s")
     heads = ["model", "BLEU", "chrF", "gap recovered", "MB", "sentences/s", "÷ teacher"]
     assert list(scores["teacher"]) == heads
@@ -166,7 +144,6 @@ def test_exported_models_have_size_and_speed(evaluated):
     assert list(scores["KD (forward KL)"].values())[4:] == ["–", "–", "–"]
     assert exports["learner"]["BLEU, int8"] == "40.0"
     assert "- Not exported: KD (forward KL): CTranslate2 has no adaptive softmax" in text
-    content = json.loads((evaluated.run_dir / "report.json").read_text(encoding="utf-8"))
     learner = next(row for row in content["models"] if row["model"] == "learner")
     assert learner["speed"]["times_teacher"] == 4 and learner["export"]["megabytes"] == 8
     assert content["measured"]["settings"]["all_threads"] == {"threads": 8}
@@ -174,24 +151,23 @@ def test_exported_models_have_size_and_speed(evaluated):
 
 
 @pytest.mark.parametrize("name", ["validation_bleu", "transfer_loss", "quality_over_speed"])
-def test_plots_are_pictures(evaluated, name):
-    add_speed(evaluated, teacher=20.0, learner=80.0)
-    report.build(evaluated)
-    assert (evaluated.run_dir / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (evaluated.run_dir / f"{name}.svg").read_text(encoding="utf-8")
+def test_plots_are_pictures(measured, name):
+    folder, _, _ = measured
+    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (folder / f"{name}.svg").read_text(encoding="utf-8")
 
 
-def test_plots_have_their_numbers_beside_them(evaluated):
-    add_speed(evaluated, teacher=20.0, learner=80.0)
-    report.build(evaluated)
-    found = pd.read_csv(evaluated.run_dir / "validation_bleu.csv")
+def test_plots_have_their_numbers_beside_them(measured):
+    folder, _, _ = measured
+    found = pd.read_csv(folder / "validation_bleu.csv")
     kd = found[found.model == "kd"]
     assert [list(kd.epoch), list(kd.bleu)] == [[1, 2], [61, 62]]
-    assert pd.read_csv(evaluated.run_dir / "transfer_loss.csv").empty  # no log has any
-    found = pd.read_csv(evaluated.run_dir / "quality_over_speed.csv").set_index("model")
+    assert pd.read_csv(folder / "transfer_loss.csv").empty  # no log has any
+    found = pd.read_csv(folder / "quality_over_speed.csv").set_index("model")
     assert found.to_dict("index") == {
         "teacher": {"sentences_per_second": 20.0, "bleu": 10.0},
         "learner": {"sentences_per_second": 80.0, "bleu": 40.0},
+        "topk": {"sentences_per_second": 82.5, "bleu": 41.25},
     }
 
 

@@ -31,7 +31,7 @@ def test_every_model_and_sentence(evaluated):
         assert [row["chrf"][place] for row in found["sentences"]] == pytest.approx(scores, abs=0.01)
 
 
-def test_gains_and_losses(evaluated):
+def test_gains_and_losses_are_extremes(evaluated):
     found = sentences.collect(evaluated)
     assert found["compared"] == [KA, KD]
     extremes = sentences.extremes(found)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 
@@ -10,22 +9,12 @@ import pytest
 from pipeline import significance
 from sacrebleu.metrics import BLEU
 
-WORDS = [f"w{number}" for number in range(300)]
-
-
-def corrupted(lines, share, seed):
-    """With that share of the words replaced."""
-    draw = random.Random(seed)
-    return [
-        " ".join(draw.choice(WORDS) if draw.random() < share else word for word in line.split())
-        for line in lines
-    ]
+from tests.pipeline import drawn
 
 
 @pytest.fixture(scope="module")
 def references():
-    draw = random.Random(1)
-    return [" ".join(draw.choices(WORDS, k=draw.randint(4, 20))) for _ in range(150)]
+    return drawn.references(150)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +22,7 @@ def translations(references):
     """Two that are equally good, and one that is worse."""
     shares = {"a": 0.3, "b": 0.3, "worse": 0.4}
     return {
-        model: corrupted(references, share, seed)
+        model: drawn.corrupted(references, share, seed)
         for seed, (model, share) in enumerate(shares.items(), start=2)
     }
 
@@ -62,9 +51,10 @@ def test_intervals_are_those_of_resampled_corpora(found, translations, reference
     differences = []
     for _ in range(150):
         lines = generator.integers(size, size=size)
-        drawn = [references[line] for line in lines]
+        resampled = [references[line] for line in lines]
         one, other = (
-            bleu([translations[model][line] for line in lines], drawn) for model in ("a", "worse")
+            bleu([translations[model][line] for line in lines], resampled)
+            for model in ("a", "worse")
         )
         differences.append(one - other)
     low, high = np.percentile(differences, [2.5, 97.5])

@@ -62,7 +62,7 @@ def test_a_stage_runs_once(pair, capsys):
     assert record.facts == {"found": 1}
 
 
-def test_force_redoes_it(pair):
+def test_force_redoes_a_stage(pair):
     spy = Spy()
     spy.stage.execute(pair, False)
     spy.stage.execute(pair, True)
@@ -300,7 +300,7 @@ def test_a_failing_command_says_why(tmp_path, code, says):
 
 
 def test_progress_reads_fairseqs_records(capsys):
-    with train._Progress("kd", {"optimization.max_update": 40}) as progress:
+    with train.Progress("kd", {"optimization.max_update": 40}) as progress:
         progress.on_line("[2026-11-21][fairseq_cli.train][INFO] - Start iterating over samples")
         record = {"epoch": 1, "update": 0.5, "loss": "4.2", "num_updates": "20"}
         progress.on_line("[2026-11-21][train_inner][INFO] - " + json.dumps(record))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 from pipeline import files, models, settings, stages, students
 from pipeline.errors import PipelineError
 
+from tests.pipeline import own_configs
 from tests.support import ROOT
 
 COMMON = {
@@ -85,13 +85,8 @@ def test_any_pair_can_name_any_preset(pair, name, tmp_path, monkeypatch):
 
 def files_of(pair, home, own):
     """Copy a pair's configs, with changes to its list of models."""
-    source, target = ROOT / "configs" / pair, home / pair
-    for path in source.rglob("*.yaml"):
-        files.write_text(target / path.relative_to(source), path.read_text(encoding="utf-8"))
-    content = yaml.safe_load((source / "pair.yaml").read_text(encoding="utf-8"))
-    content = {**content, "models": {**content.get("models", {}), **own}}
-    content.pop("teacher", None)
-    files.write_text(
-        target / "pair.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
-    )
-    return target
+    configs = own_configs.copied(pair, home / pair)
+    with own_configs.changing(configs) as content:
+        content["models"] = {**content.get("models", {}), **own}
+        content.pop("teacher", None)
+    return configs

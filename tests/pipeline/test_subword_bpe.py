@@ -12,8 +12,8 @@ from sacremoses import MosesDetokenizer
 from subword_nmt.apply_bpe import BPE, read_vocabulary
 from subword_nmt.learn_joint_bpe_and_vocab import learn_joint_bpe_and_vocab
 
-from tests.pipeline.conftest import ROOT
 from tests.pipeline.releases import ENGLISH, GERMAN, THAI, THAI_ENGLISH
+from tests.support import ROOT
 
 HELP = ROOT / "tests" / "data" / "libreoffice-help"
 SETTINGS = {"symbols": 300, "vocabulary_threshold": 5}
@@ -65,7 +65,7 @@ def test_the_same_as_subword_nmt(text, tmp_path):
 
 def test_a_bound_on_words_takes_the_rare_ones(text, monkeypatch):
     whole = subword_bpe.count_words(text["de"])
-    monkeypatch.setattr(subword_bpe, "_MOST_WORDS", len(whole) // 8)
+    monkeypatch.setattr(subword_bpe, "MOST_WORDS", len(whole) // 8)
     bounded = subword_bpe.count_words(text["de"])
     assert 0 < len(bounded) < len(whole)
     assert whole.most_common(20) == bounded.most_common(20)
@@ -75,9 +75,9 @@ def test_the_memory_of_words_is_bounded(text, tmp_path, monkeypatch):
     subword_bpe.train(text, tmp_path, SETTINGS)
     segmenter = subword_bpe.Segmenter(tmp_path, "de", SETTINGS)
     before = segmenter("Die Tabellenfunktionen .")
-    monkeypatch.setattr(subword_bpe, "_CACHED_WORDS", 1)
+    monkeypatch.setattr(subword_bpe, "CACHED_WORDS", 1)
     assert segmenter("Die Tabellenfunktionen .") == before
-    assert len(segmenter._bpe.cache) <= 3
+    assert len(segmenter.bpe.cache) <= 3
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_memory_of_words_is_bounded(text, tmp_path, monkeypatch):
         ({"method": "subword-nmt", "vocab_size": 9}, "subword-nmt has no vocab_size"),
     ],
 )
-def test_an_unknown_setting(text, tmp_path, settings, says):
+def test_an_unknown_setting_is_refused(text, tmp_path, settings, says):
     with pytest.raises(PipelineError, match=says):
         segmentation.train(text, tmp_path, settings)
 

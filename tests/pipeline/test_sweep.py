@@ -10,7 +10,7 @@ from pipeline.errors import PipelineError
 
 @pytest.fixture
 def points(pair):
-    return lambda *words: list(sweep._points(pair, sweep._parser().parse_args(["demo", *words])))
+    return lambda *words: list(sweep.points_of(pair, sweep.parser().parse_args(["demo", *words])))
 
 
 def test_by_default_it_is_the_papers_figure(points):
@@ -47,7 +47,7 @@ def test_the_control_has_a_rate_and_nothing_else(points):
         ("--top-k", "configs", "configs"),
     ],
 )
-def test_mistakes(points, capsys, option, value, says):
+def test_an_option_with_a_mistake_is_refused(points, capsys, option, value, says):
     with pytest.raises(SystemExit):
         points(option, value)
     assert says in capsys.readouterr().err

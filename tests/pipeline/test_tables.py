@@ -42,7 +42,7 @@ def scores(*rows, chrf_gap=False):
         (difference(-2, -3, -1, 1.0), "-2.0 [-3.0, -1.0]", "1.000"),
     ],
 )
-def test_differences(found, shown, p_shown):
+def test_a_difference_has_its_interval_and_p_value(found, shown, p_shown):
     (cells,) = tables.differences(content(row("ka", kd=found)), NAMES)
     assert (cells["vs KD"], cells["p vs KD"]) == (shown, p_shown)
 
@@ -56,7 +56,7 @@ def test_differences(found, shown, p_shown):
         ({"bleu": None, "chrf": None}, "–", "–"),
     ],
 )
-def test_the_gap_recovered(gap, shown, with_chrf):
+def test_the_gap_recovered_is_a_share(gap, shown, with_chrf):
     assert scores(row("ka", gap))["gap recovered"] == shown
     assert scores(row("ka", gap), chrf_gap=True)["gap recovered (in chrF)"] == with_chrf
 

@@ -105,7 +105,7 @@ class TrainingText:
             with (segmented / f"{TRAIN}.{pair.source_lang}").open("rb") as file:
                 pairs = sum(1 for _ in file)
             files.write_lines(log, [*counts.values(), f"{self.name}: {pairs} sentence pairs"])
-            _preprocess(pair, target, log)
+            preprocess(pair, target, log)
             for path in pair.bin_dir.glob("valid.*"):
                 shutil.copy(path, target)
         return {"pairs": pairs, "kept": counts}
@@ -199,7 +199,8 @@ def _append(path: Path, part: Path, times: int) -> None:
     files.remove(part)
 
 
-def _preprocess(pair: Pair, target: Path, log: Path) -> None:
+def preprocess(pair: Pair, target: Path, log: Path) -> None:
+    """Have fairseq-preprocess binarize a folder's training text with the pair's dictionaries."""
     command = commands.fairseq_module("fairseq_cli.preprocess")
     command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]
     # Relative to the folder: fairseq-preprocess splits the paths of its text at commas.

@@ -62,18 +62,18 @@ def main(path: Path) -> None:
     """Do what the file says."""
     job = json.loads(path.read_text(encoding="utf-8"))
     recipe = Recipe(**{**job["recipe"], "sampling": Sampling(**job["recipe"]["sampling"])})
-    translator = None if job["sampled"] else _load(job)
+    translator = None if job["sampled"] else load(job)
     for subwords, rows in job["work"]:
         wanted = [Shard(Path(target), first, last) for target, first, last in rows]
         for shard, found in sentences(Path(subwords), wanted, recipe.max_length):
             if job["sampled"]:
-                translator = _load(job, recipe.sampling.seed + shard.number)
+                translator = load(job, recipe.sampling.seed + shard.number)
             how = _sampling(recipe) if job["sampled"] else _search(recipe)
             shards.write(shard, _translate(translator, found, recipe, how, job["segmentation"]))
             print(WRITTEN, shard.path, flush=True)
 
 
-def _load(job: Mapping[str, Any], seed: int | None = None) -> Any:
+def load(job: Mapping[str, Any], seed: int | None = None) -> Any:
     """Return the translator, on the GPU where there is one that it can use.
 
     Its threads take the seed when they draw first, and never again: a seed is for a translator.

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import replace
-
 import pytest
 
-from tests.pipeline.comparing import MODELS, assert_same_runs
+from tests.pipeline.comparing import assert_same_runs
+from tests.pipeline.project import BINARIZED, MODELS
 
-pytestmark = pytest.mark.slow
-THERE = ("teacher", "learner", "mixture", "topk")  # from before
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
+
+THERE = ("teacher", "learner")  # from before
+OF_THEM = ("state/{}.json", "logs/{}.log", "{}")
 
 
 def test_stages_side_by_side_are_those_one_after_the_other(finished):
-    """Three fine-tunings, of which two at a time; then what is made of all models.
+    """A control, a fine-tuning and a training, two at a time; then what is made of all models.
 
     Before them only the teacher and the learner can be side by side: they are in test_killed. The
     analysis is in test_analysis.
     """
-    again = replace(finished, runs="other runs")
-    for folder in ("state", "logs"):
-        (again.run_dir / folder).mkdir(parents=True)
-    for name in ("bin", "text", "analysis", *THERE):
-        shutil.copytree(finished.run_dir / name, again.run_dir / name)
-    for name in ("prepare", "binarize", "cache.teacher", "analysis", *THERE):
-        shutil.copy(finished.run_dir / "state" / f"{name}.json", again.run_dir / "state")
-    for name in THERE:
-        shutil.copy(finished.log(name), again.log(name))
+    parts = [part.format(name) for name in THERE for part in OF_THEM]
+    text = ("texts", "state/text.best.json", "translated", "state/translate.teacher.json")
+    more = ("analysis", "state/analysis.json", "state/cache.teacher.json")
+    again = finished.copied("runs side by side", *BINARIZED, *parts, *text, *more)
     printed = f"\n{again.pipeline('--jobs', 2)}"
     for name in MODELS:
         assert (f"\n{name}: done already\n" in printed) == (name in THERE)

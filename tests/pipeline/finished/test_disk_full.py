@@ -16,9 +16,9 @@ import torch
 
 from tests import killing
 from tests.pipeline.comparing import assert_same_losses, assert_same_parameters
-from tests.pipeline.project import environment, error_of, run
+from tests.pipeline.project import BINARIZED, environment, error_of, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 
 def no_file_beyond(size: int) -> None:
@@ -97,10 +97,7 @@ def test_the_pipeline_on_a_small_disk(finished):
     project = replace(finished, runs="small disk")
     size = (finished.run_dir / "learner" / "checkpoint_last.pt").stat().st_size
     with small_disk(project.run_dir, 10 * size):
-        for name in ("bin", "text", "state/prepare.json", "state/binarize.json"):
-            source, target = finished.run_dir / name, project.run_dir / name
-            target.parent.mkdir(exist_ok=True)
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+        finished.copied(project.runs, *BINARIZED)
         grow(project.run_dir, shutil.disk_usage(project.run_dir).used + int(2.5 * size))
         line = error_of(run(project.command("learner")))
         assert line.startswith("error: stage learner failed: ")

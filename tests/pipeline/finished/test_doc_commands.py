@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
+import pandas as pd
 import pytest
 
 from tests.doc_commands import block_with, run_block
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 
 @pytest.fixture
@@ -26,9 +27,15 @@ def test_what_leaving_fairseq_costs(folder):
     assert "BLEU" in printed or "bleu" in printed
 
 
-def test_the_papers_figures(folder):
-    """The ones that start from runs."""
+def test_the_papers_figures_are_drawn_from_runs(folder):
+    """The learner's entropy after each epoch; with the control, as no KD was trained here."""
     block = block_with("docs/paper.md", "ka_fairseq.analysis entropy")
     block = "\n".join(line for line in block.split("\n") if not line.startswith("pip install"))
-    printed = run_block(block, folder)
-    assert "usage: " in printed
+    run_block(block, folder, ("KD=runs/demo/kd", "KD=runs/demo/control"))
+    sure = pd.read_csv(folder / "figures" / "entropy.csv")
+    for run in ("KD", "KA"):
+        of_run = sure[sure.run == run].set_index("epoch").entropy_bits
+        assert list(of_run.index) == [0, 1] and of_run.gt(0).all()
+        assert of_run[0] == sure[sure.run == "KD"].entropy_bits.iloc[0]  # the same learner
+    for name in ("entropy", "toy", "toy_map"):
+        assert (folder / "figures" / f"{name}.svg").is_file()

@@ -6,7 +6,6 @@ import ctypes
 import json
 import os
 import shlex
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,8 @@ from pipeline import state
 
 from tests.pipeline import project as projects
 from tests.pipeline.project import error_of, run
+
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
 
@@ -50,11 +51,6 @@ def closed(tmp_path):
     folder.chmod(0o755)
 
 
-def test_the_names_are_hostile(made):
-    for path in (made.checkout, made.data, made.configs, made.run_dir):
-        assert all(sign in str(path) for sign in "ö \"',(")
-
-
 def fake_python(folder: Path) -> Path:
     """A python whose venvs are this interpreter's, and whose pip has installed everything."""
     script = folder / "python3.11"
@@ -72,7 +68,6 @@ def fake_python(folder: Path) -> Path:
     return script
 
 
-@pytest.mark.slow
 def test_the_demo_sets_itself_up(made):
     """All but what comes from the network: see the pipeline's own tests for the rest."""
     python = fake_python(made.home)
@@ -85,10 +80,8 @@ def test_the_demo_sets_itself_up(made):
     assert again.stdout.startswith("usage: scripts/pipeline.sh")
 
 
-@pytest.mark.slow
-def test_sweep(finished):
-    sweep = replace(finished, runs="runs of the sweep", name="demo")
-    shutil.copytree(finished.run_dir, sweep.run_dir)
+def test_a_sweep_runs_there(finished):
+    sweep = finished.copied("runs of the sweep", name="demo")
     options = ["--quick", "--runs", sweep.home / sweep.runs, "--criterions", "ka"]
     sweep.script("demo", *options, "--weights", 0.5, "--top-k", 8, script="sweep.sh")
     results = pd.read_csv(sweep.run_dir / "sweep" / "results.csv")
@@ -96,8 +89,7 @@ def test_sweep(finished):
     assert (sweep.run_dir / "sweep" / "best.svg").is_file()
 
 
-@pytest.mark.slow
-def test_export(finished, tmp_path):
+def test_a_learner_is_exported_there(finished, tmp_path):
     learner = finished.run_dir / "ka" / "checkpoint_best.pt"
     target = finished.home / 'für "dich" d\'ici.pt'
     result = run(module("ka_fairseq.export", learner, target))
@@ -105,26 +97,19 @@ def test_export(finished, tmp_path):
     assert torch.load(target, weights_only=True)["cfg"]["common"]["user_dir"] is None
 
 
-@pytest.mark.slow
-def test_analysis(finished):
+def test_runs_are_analysed_there(finished):
     folder = finished.run_dir
     out = finished.home / 'Bilder "neu" d\'hier'
-    text = (
-        "--data",
-        folder / "bin",
-        "--run",
-        f"KD={folder / 'kd'}",
-        "--run",
-        f"KA={folder / 'ka'}",
-    )
-    start = ("--start", folder / "learner" / "checkpoint_best.pt")
-    result = run(module("ka_fairseq.analysis", "entropy", "--out", out / "entropy", *text, *start))
+    command = module("ka_fairseq.analysis", "entropy", "--out", out / "entropy")
+    command += ["--data", folder / "bin", "--start", folder / "learner" / "checkpoint_best.pt"]
+    for name in ("control", "ka"):
+        command += ["--run", f"{name}={folder / name}"]
+    result = run(command)
     assert result.returncode == 0, result.stderr
-    assert set(pd.read_csv(out / "entropy.csv").run) == {"KD", "KA"}
+    assert set(pd.read_csv(out / "entropy.csv").run) == {"control", "ka"}
     assert (out / "entropy.svg").is_file()
 
 
-@pytest.mark.slow
 def test_fairseq_train_with_a_cache(finished):
     folder = finished.home / 'mit "Cache" d\'ici'
     command = [*finished.fine_tuning(folder / "learner"), "--teacher-cache", str(folder / "cache")]
@@ -142,7 +127,6 @@ def test_runs_that_cannot_be_written(made, closed):
     assert line.startswith(f"error: {closed}") and "Permission denied" in line
 
 
-@pytest.mark.slow
 def test_a_run_that_cannot_be_written_any_more(made):
     made.pipeline("prepare")
     folder = made.run_dir / "state"
@@ -152,7 +136,6 @@ def test_a_run_that_cannot_be_written_any_more(made):
     assert line.startswith("error: stage binarize failed: ") and "Permission denied" in line
 
 
-@pytest.mark.slow
 def test_other_commands_that_cannot_write(finished, closed):
     learner = finished.run_dir / "ka" / "checkpoint_best.pt"
     text = ("--data", finished.run_dir / "bin", "--run", f"KA={learner.parent}")
@@ -168,7 +151,6 @@ def test_other_commands_that_cannot_write(finished, closed):
     assert not list(closed.iterdir())
 
 
-@pytest.mark.slow
 def test_a_data_folder_that_cannot_be_read_is_one_line(made):
     made.data.chmod(0o000)
     line = error_of(run(made.command("prepare"), as_anybody))

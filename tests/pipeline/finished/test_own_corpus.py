@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-from dataclasses import replace
 
 import pytest
 
 from tests.support import example
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 
 def test_a_corpus_becomes_a_folder_that_translates(finished):
     # What it has in common with the finished pipeline is there already, as after a kill: CI has no
     # time for a second teacher.
-    own = replace(finished, runs="runs of the example")
+    name = finished.name
     # What --train-teacher calls the run.
-    shutil.copytree(finished.run_dir, own.home / own.runs / f"{own.name}-train-teacher-quick")
-    options = ("--quick", "--runs", own.home / own.runs, "--name", own.name, "--jobs", 1)
+    own = finished.copied("runs of the example", name=f"{name}-train-teacher")
+    options = ("--quick", "--runs", own.home / own.runs, "--name", name, "--jobs", 1)
     environment = {"OMP_NUM_THREADS": "1", "CONFIGS": str(finished.configs)}
     printed = example("own_corpus.sh", finished.data, "de", "en", *options, **environment)
     for stage in ("binarize", "teacher", "learner", "control"):

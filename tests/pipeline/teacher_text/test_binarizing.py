@@ -25,7 +25,7 @@ FOUND = {
 @pytest.fixture
 def translated(prepared, monkeypatch):
     """Three of four sentences are translated, in two shards; nothing is binarized."""
-    monkeypatch.setattr(binarizing, "_preprocess", lambda pair, target, log: None)
+    monkeypatch.setattr(binarizing, "preprocess", lambda pair, target, log: None)
     pair = replace(prepared, translate={"shard": 3})
     (source,) = Translation("teacher").sources(pair)
     for shard in source.shards(3):

@@ -40,6 +40,6 @@ def test_a_gpu_is_used_where_it_can_be(monkeypatch, capsys, gpus, works, device,
         Translator=type("Translator", (Translator,), {"works": works}),
     )
     monkeypatch.setitem(sys.modules, "ctranslate2", fake)
-    assert ctranslate2_job._load(JOB, seed=7).device == device
+    assert ctranslate2_job.load(JOB, seed=7).device == device
     assert capsys.readouterr().out == says
     assert set(seeds) == {7}  # before each translator, as that is when it takes it

@@ -117,7 +117,7 @@ def test_without_a_teacher_or_a_translation_it_says_what_to_do(prepared):
 
 
 def test_monolingual_text_is_trained_on_with_its_translations(own, monkeypatch):
-    monkeypatch.setattr(binarizing, "_preprocess", lambda pair, target, log: None)
+    monkeypatch.setattr(binarizing, "preprocess", lambda pair, target, log: None)
     files.write_lines(own.data_dir / "translated.en", LINES)
     files.write_lines(own.data_dir / "mono.de", ["Nur  Deutsch ist hier.", "", "Noch mehr."])
     files.write_lines(own.data_dir / "mono.translated.tsv", ["1\t0\tOnly German.", "3\t0\tMore."])

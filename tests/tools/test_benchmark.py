@@ -25,6 +25,8 @@ from benchmark.workspace import Setting, prepare
 from ka_fairseq.errors import UserError
 from tests.support import ROOT
 
+pytestmark = pytest.mark.extended
+
 CRITERIONS = sizes.CRITERIONS
 QUICK = Setting("iwslt15_th_en", 200, 96, 2, "fp32", "cpu", quick=True)
 
@@ -199,7 +201,7 @@ def test_every_tensor_of_a_batch_goes_to_the_device_anew(workspace, monkeypatch)
     dataset = measure.build(request, torch.device("cpu")).task.dataset("train")
     reader = measure.Reader(dataset, workspace.batches, torch.device("meta"))
     first = reader[0]
-    monkeypatch.setattr(reader, "_put_together", None)  # the second time nothing is read
+    monkeypatch.setattr(reader, "put_together", None)  # the second time nothing is read
     second = reader[0]
     tensors = {"id", "target", "src_tokens", "src_lengths", "prev_output_tokens"}
     for name in tensors:

@@ -18,6 +18,8 @@ from gpu_check.part import Findings, Job, Outcome, Part, PartError, Setting, att
 
 from tests.support import ROOT
 
+pytestmark = pytest.mark.extended
+
 
 @pytest.fixture
 def setting(tmp_path):
