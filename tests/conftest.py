@@ -16,6 +16,8 @@ from xdist.scheduler import LoadFileScheduling
 
 from tests.support import DEMO_TEACHER, TEXT, language_model, run, train, words_to_types
 
+pytest_plugins = ["tests.skips"]
+
 # The scripts run what is tested here, not what lies in .venv.
 os.environ["PYTHON"] = sys.executable
 

@@ -28,9 +28,9 @@ def lines(page: Path) -> list[str]:
     return [line for line in found if line]
 
 
-def block_with(page: str, words: str) -> str:
+def block_with(page: str, words: str, language: str = "bash") -> str:
     """The one block of a page that has these words."""
-    (found,) = [block for block in blocks(ROOT / page) if words in block]
+    (found,) = [block for block in blocks(ROOT / page, language) if words in block]
     return found
 
 
@@ -39,9 +39,7 @@ def typed_path() -> str:
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
-def run_block(
-    block: str, folder: Path, *smaller: tuple[str, str], as_typed: bool = False
-) -> str:
+def run_block(block: str, folder: Path, *smaller: tuple[str, str], as_typed: bool = False) -> str:
     """Run a block in a folder, as it is but for what makes it smaller; return what it printed.
 
     Args:

@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import pytest

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 
+import pandas as pd
 import pytest
 
 from tests.doc_commands import block_with, run_block
@@ -27,8 +29,14 @@ def test_what_leaving_fairseq_costs(folder):
 
 
 def test_the_papers_figures(folder):
-    """The ones that start from runs."""
+    """The ones that start from runs: a table for each command, and files with its numbers."""
     block = block_with("docs/paper.md", "ka_fairseq.analysis entropy")
     block = "\n".join(line for line in block.split("\n") if not line.startswith("pip install"))
     printed = run_block(block, folder)
     assert "usage: " in printed
+    figures = folder / "figures"
+    entropy = pd.read_csv(figures / "entropy.csv")
+    assert set(entropy.run) == {"KD", "KA", "teacher"}
+    types = len((folder / "runs" / "demo" / "bin" / "dict.en.txt").read_text("utf-8").splitlines())
+    assert entropy.entropy_bits.between(0, math.log2(types), inclusive="neither").all()
+    assert (figures / "entropy.png").is_file() and (figures / "toy.png").is_file()
