@@ -24,6 +24,12 @@ BY_OTHER_MEANS = {
 }
 
 
+def assert_none(wrong: Iterable[str]) -> None:
+    """Fail with all that is wrong, a line each."""
+    lines = list(wrong)
+    assert not lines, "\n".join(["", *lines])
+
+
 def failures(check: Callable[[Path], Iterable[str]]) -> list[str]:
     """What a check finds wrong, page by page."""
     return [f"{page.relative_to(ROOT)}: {what}" for page in PAGES for what in check(page)]
@@ -39,7 +45,7 @@ def test_links_lead_somewhere():
             if not file.exists() or (anchor and anchor not in anchors(file)):
                 yield link
 
-    assert not failures(broken)
+    assert_none(failures(broken))
 
 
 def anchors(page: Path) -> set[str]:
@@ -57,7 +63,7 @@ def test_files_that_are_named_are_there():
             if not (ROOT / name.replace("configs/PAIR", "configs/demo")).exists():
                 yield name
 
-    assert not failures(missing)
+    assert_none(failures(missing))
 
 
 def test_options_that_are_named_exist():
@@ -67,7 +73,7 @@ def test_options_that_are_named_exist():
         named = re.findall(r"(?<![\w-])(--[a-z][a-z-]*[a-z])\b", page.read_text("utf-8"))
         return sorted(set(named) - known)
 
-    assert not failures(unknown)
+    assert_none(failures(unknown))
 
 
 def options() -> set[str]:
@@ -104,14 +110,14 @@ def test_blocks_of_code_parse():
                 except (SyntaxError, yaml.YAMLError) as error:
                     yield f"{error} in:\n{block}"
 
-    assert not failures(broken)
+    assert_none(failures(broken))
 
 
 def test_the_index_has_every_guide():
     index = (ROOT / "docs" / "README.md").read_text("utf-8")
     linked = {(ROOT / "docs" / target) for target in re.findall(r"\]\(([^)]+)\)", index)}
     guides = {*ROOT.glob("docs/*.md"), *ROOT.glob("docs/*/README.md")}
-    assert not guides - {ROOT / "docs" / "README.md"} - linked
+    assert_none(map(str, guides - {ROOT / "docs" / "README.md"} - linked))
 
 
 def test_every_promise_has_its_test():
@@ -122,7 +128,7 @@ def test_every_promise_has_its_test():
         file: path.read_text("utf-8") if (path := ROOT / "tests" / file).exists() else ""
         for file, _ in named
     }
-    assert not [f"{file}::{test}" for file, test in named if f"\ndef {test}(" not in texts[file]]
+    assert_none(f"{file}::{test}" for file, test in named if f"\ndef {test}(" not in texts[file])
 
 
 def test_the_readmes_defaults_are_the_codes():
@@ -140,7 +146,7 @@ def test_the_readmes_defaults_are_the_codes():
         if option not in defaults
         or defaults[option] != (None if option in BY_OTHER_MEANS else value(text))
     ]
-    assert not wrong
+    assert_none(wrong)
 
 
 def rows_of_options() -> list[tuple[str, str]]:
