@@ -14,7 +14,8 @@ fail() {
 }
 
 extra=${1:-pipeline}
-venv=$(./scripts/venv.sh)
+# Where it is a link, it leads to one that serves one checkout after the other (.ci/run).
+venv=$(readlink -f "$(./scripts/venv.sh)")
 stamp=$venv/installed
 
 python=$venv/bin/python
@@ -35,15 +36,21 @@ if [[ $version == 3.10 ]]; then
     constraints="constraints-py310.txt"
 fi
 
-# First line: what was asked for; second: the extra that came with it (dev has pipeline in it).
-wanted="Python $version, $(cat pyproject.toml "$constraints" | cksum), $PWD"
+# What is installed: of pyproject.toml all but the settings of tools.
+pins=$(sed '/^\[tool\./,$d' pyproject.toml | cat - "$constraints" | cksum)
+# The stamp's lines: what was asked for; the extra that came with it (dev has pipeline in it); the
+# checkout that the package is imported from.
+wanted="Python $version, $pins, $venv"
 installed=
 extras=
+checkout=
 if [[ -f $stamp ]]; then
-    { read -r installed && read -r extras; } <"$stamp" || true
+    { read -r installed && read -r extras && read -r checkout; } <"$stamp" || true
 fi
+same=
 if [[ $installed == "$wanted" && ($extra == pipeline || $extras == "$extra") ]]; then
-    exit 0
+    same=1
+    [[ $checkout != "$PWD" ]] || exit 0
 fi
 
 echo "setup: installing into ${venv##*/} (Python $version, $constraints)"
@@ -52,18 +59,23 @@ if [[ $installed != "$wanted" && $python != "$venv/bin/python" ]]; then
     "$python" -m venv "$venv" || fail "$python -m venv failed (on Debian: apt-get install python3-venv)"
 fi
 rm -f "$stamp"
+broken="pip could not install what pyproject.toml asks for"
 install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$constraints")
-# pip before all: one that is too new refuses the OmegaConf that fairseq 0.12.2 asks for.
-"${install[@]}" pip || fail "pip could not install the pip that $constraints names"
-# torch on its own first: left to a dependency, pip may choose another build before it reads ours.
-"${install[@]}" torch || fail "pip could not install torch"
+if [[ -z $same ]]; then
+    # pip before all: one that is too new refuses the OmegaConf that fairseq 0.12.2 asks for.
+    "${install[@]}" pip || fail "pip could not install the pip that $constraints names"
+    # torch on its own first: left to a dependency, pip may choose another build before it reads ours.
+    "${install[@]}" torch || fail "pip could not install torch"
+fi
 # The package, which is built in a folder beside pyproject.toml, then what it asks for: two Pythons
 # may be set up at the same time.
 one_at_a_time=()
 if command -v flock >/dev/null; then
     one_at_a_time=(flock pyproject.toml)
 fi
-broken="pip could not install what pyproject.toml asks for"
 ${one_at_a_time[@]+"${one_at_a_time[@]}"} "${install[@]}" --no-deps -e . || fail "$broken"
-"${install[@]}" "ka-fairseq[$extra]" || fail "$broken"
-printf '%s\n%s\n' "$wanted" "$extra" >"$stamp"
+if [[ -z $same ]]; then
+    extras=$extra
+    "${install[@]}" "ka-fairseq[$extra]" || fail "$broken"
+fi
+printf '%s\n%s\n%s\n' "$wanted" "$extras" "$PWD" >"$stamp"

@@ -24,6 +24,8 @@ from tests.support import (
     words_to_types,
 )
 
+pytest_plugins = ["tests.skips"]
+
 # The scripts run what is tested here, not what lies in .venv.
 os.environ["PYTHON"] = sys.executable
 

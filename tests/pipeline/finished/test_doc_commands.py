@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pandas as pd
@@ -37,5 +38,7 @@ def test_the_papers_figures_are_drawn_from_runs(folder):
         of_run = sure[sure.run == run].set_index("epoch").entropy_bits
         assert list(of_run.index) == [0, 1] and of_run.gt(0).all()
         assert of_run[0] == sure[sure.run == "KD"].entropy_bits.iloc[0]  # the same learner
+    types = len((folder / "runs" / "demo" / "bin" / "dict.en.txt").read_text("utf-8").splitlines())
+    assert sure.entropy_bits.between(0, math.log2(types), inclusive="neither").all()
     for name in ("entropy", "toy", "toy_map"):
         assert (folder / "figures" / f"{name}.svg").is_file()

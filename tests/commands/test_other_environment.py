@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import ROOT, USER_DIR, run, train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 PLAIN = ("--task", "translation", "--criterion", "label_smoothed_cross_entropy")
 # With this package, so that an environment which was made for an earlier state of it is no choice.

@@ -3,10 +3,14 @@
 Those on a finished run of the demo: tests/pipeline/finished/test_doc_commands.py.
 """
 
+from __future__ import annotations
+
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 
+import pandas as pd
 import pytest
 
 from tests.doc_commands import PAGES, SCRIPTS, block_with, lines, run_block
@@ -24,10 +28,10 @@ SMALLER = (
 # What a test cannot run: it would install, needs another machine, is the test itself, or is run as
 # it stands by CI or by the tests that are named.
 ELSEWHERE = {
-    r"pip install": "tests/test_other_environment.py",
+    r"pip install": "docs/install.md's versions: tests/commands/test_other_environment.py",
     r"(scp|python3 -m venv|gpu-venv/|PYTHON=gpu-venv/)": "another machine",
     r"\./scripts/(demo|test)\.sh": ".ci/run; tests/pipeline/finished",
-    r"fairseq-train DATA --user-dir mine": "tests/test_extending.py",
+    r"fairseq-train DATA --user-dir mine": "tests/docs/test_extending.py",
     r"python -m ka_fairseq\.cache build --config-dir": "stage cache of tests/pipeline/finished",
     r"python scripts/benchmark\.py": "tests/test_benchmark.py",
     r"python examples/": "tests/analysis/test_examples.py",
@@ -37,61 +41,86 @@ RUN_HERE = r"(KA=|fairseq-|python -m ka_fairseq|python de-en/|pip install -r de-
 ON_THE_DEMO = r"(RUN=|for Q|paste|done|sacrebleu|du |python \$Q)|.*(\$RUN|runs/demo)"
 
 
-def page_id(page):
-    return str(page.relative_to(ROOT))
-
-
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_every_command_is_of_a_kind_that_is_tested(page):
+def test_every_command_is_of_a_kind_that_is_tested():
     kinds = (*ELSEWHERE, RUN_HERE, ON_THE_DEMO)
     unknown = [
-        line
+        f"{page.relative_to(ROOT)}: {line}"
+        for page in PAGES
         for line in lines(page)
         if not SCRIPTS.search(line) and not any(re.match(kind, line) for kind in kinds)
     ]
-    assert unknown == []
+    assert not unknown, "\n".join(unknown)
 
 
-def commands_of_scripts():
-    return [(page, line) for page in PAGES for line in lines(page) if SCRIPTS.search(line)]
+def test_the_scripts_commands_name_what_is_there(corpora, mains, capsys):
+    """Up to where the first stage would begin: options, pairs, stages, methods and grids."""
+    commands = [(page, line) for page in PAGES for line in lines(page) if SCRIPTS.search(line)]
+    refused = []
+    for page, line in commands:
+        words = line[line.index(".sh") + 3 :].replace("~/", f"{corpora}/").rstrip("&")
+        own = [str(corpora / "DIR") if word == "DIR" else word for word in shlex.split(words)]
+        try:
+            code = mains[SCRIPTS.search(line)[1]](own)
+        except SystemExit as error:  # argparse's
+            code = error.code
+        if code:
+            said = capsys.readouterr().err.splitlines()[-1:]
+            refused.append(f"{page.relative_to(ROOT)}: {line}: {said}")
+    assert len(commands) > 30
+    assert not refused, "\n".join(refused)
 
 
-@pytest.mark.parametrize(
-    ("page", "line"), commands_of_scripts(), ids=lambda value: getattr(value, "name", value)
-)
-def test_a_scripts_command_names_what_is_there(page, line, tmp_path, monkeypatch):
-    """Up to the first stage: options, pairs, stages, methods and grids."""
-    from pipeline import __main__ as pipeline
-    from pipeline import comet, compare, stages, sweep
-    from pipeline.teacher_text import engine_speed
-
-    script = SCRIPTS.search(line)[1]
-    words = shlex.split(line[line.index(".sh") + 3 :].replace("~/", f"{tmp_path}/").rstrip("&"))
+@pytest.fixture
+def corpora(tmp_path):
+    """A reader's own texts, and archives that the reader fetched by hand."""
     for name in ("DIR", "corpus", "wmt17", "iwslt15"):
         (tmp_path / name).mkdir()
-    for split in ("train", "valid", "test", "news2017", "test_2016_flickr", "test_2017_flickr"):
-        for language in ("de", "en"):
-            for folder in ("DIR", "corpus"):
+    for folder in ("DIR", "corpus"):
+        for split in ("train", "valid", "test", "news2017", "test_2016_flickr", "test_2017_flickr"):
+            for language in ("de", "en"):
                 (tmp_path / folder / f"{split}.{language}").write_text("Ja.\n", encoding="utf-8")
-    words = [str(tmp_path / "DIR") if word == "DIR" else word for word in words]
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(comet, "_command", lambda: "of another environment")
-    if script == "pipeline":
-        arguments = pipeline._parser().parse_intermixed_args(words)
-        pair, names = pipeline._pair_and_stages(arguments)
-        assert stages.shared(pair, names) if arguments.shard else stages.chosen(pair, names)
-    elif script == "compare":
-        arguments = compare._parser().parse_args(words)
-        assert compare.comparison_of(arguments).methods
-    elif script == "sweep":
-        arguments = sweep._parser().parse_args(words)
-        assert list(sweep._points(sweep.cli.load_pair(arguments.pair, arguments), arguments))
-    elif script == "engines":
-        engine_speed._parser().parse_args(words)
-    else:
-        from gpu_check import __main__ as gpu_check
+    return tmp_path
 
-        gpu_check._parser().parse_args(words)
+
+@pytest.fixture
+def mains(tmp_path, monkeypatch) -> dict[str, Callable[[list[str]], int]]:
+    """What each script runs, with nothing behind it that takes time."""
+    from gpu_check import __main__ as gpu_check
+    from gpu_check import environment, runner
+    from pipeline import __main__ as pipeline
+    from pipeline import cli, compare, schedule, stages, sweep
+    from pipeline.devices import Slot
+    from pipeline.teacher_text import engine_speed
+
+    def without_shares(pair, names, shared=stages.shared):
+        assert shared(pair, names)
+        return []
+
+    def some_stages(pair, chosen, *_, **__):
+        assert chosen
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(schedule, "run", some_stages)
+    monkeypatch.setattr(stages, "shared", without_shares)
+    monkeypatch.setattr(cli, "slots", lambda *_: [Slot()])  # it composes every training's config
+    monkeypatch.setattr(sweep, "run", some_stages)
+    monkeypatch.setattr(sweep, "draw", lambda pair: pd.DataFrame())
+    monkeypatch.setattr(engine_speed, "compare", lambda *_: pd.DataFrame())
+    monkeypatch.setattr(environment, "check", lambda device: None)
+    monkeypatch.setattr(runner, "run", lambda *_: 0)
+    comet_score = tmp_path / "bin" / "comet-score"
+    comet_score.parent.mkdir()
+    comet_score.write_text("#!/bin/sh\n", encoding="utf-8")
+    comet_score.chmod(0o755)
+    monkeypatch.setenv("PATH", str(comet_score.parent), prepend=":")
+    runs = ["--runs", str(tmp_path / "runs")]
+    return {
+        "pipeline": lambda words: pipeline.main([*words, *runs]),
+        "compare": lambda words: compare.main([*words, *runs]),
+        "sweep": lambda words: sweep.main([*words, *runs]),
+        "engines": lambda words: engine_speed.main([*words, *runs]),
+        "gpu_check": gpu_check.main,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +174,7 @@ def without(block, *left_out):
 @pytest.mark.slow
 def test_the_first_screen_trains_and_translates(folder):
     block = without(block_with("README.md", "--max-epoch 10"), "pip install")
-    printed = run_block(block, folder, *SMALLER, ("--beam 6", "--beam 2"))
+    printed = run_block(block, folder, *SMALLER, ("--beam 6", "--beam 2"), as_typed=True)
     assert "D-0\t" in printed and "Generate test" in printed
     run_block(
         block_with("README.md", "ka_fairseq.export ka/"),
@@ -156,12 +185,14 @@ def test_the_first_screen_trains_and_translates(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_guide_to_training(folder):
     block = without(block_with("docs/training.md", "--max-epoch 10"), "pip install")
     assert "D-0\t" in run_block(block, folder, *SMALLER)
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_guide_to_the_cache(folder):
     block = without(
         block_with("docs/cache.md", "beforehand"), "python -m ka_fairseq.cache build --config-dir"
@@ -173,6 +204,7 @@ def test_the_guide_to_the_cache(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_two_teachers_in_turn(folder):
     block = block_with("docs/methods.md", "junior.pt")
     run_block(block, folder, ("fairseq-train …", f"fairseq-train DATA {AS_IN_README}"))
@@ -180,6 +212,7 @@ def test_two_teachers_in_turn(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_guide_to_deploying(folder):
     run_block(without(block_with("docs/deploy.md", "de-en/ --to ctranslate2"), "pip"), folder)
     block = without(block_with("docs/deploy.md", "--n-best 3"), "pip install", "scp")
