@@ -218,6 +218,16 @@ def test_weights_on_a_gpu_are_counted_there_alone(workspace):
     assert measure.teacher_weights(task, CUDA, cached=False) == 0
 
 
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+def test_with_a_cache_a_gpu_holds_the_projection_alone_in_half_precision(workspace, dtype):
+    request = request_for(workspace, "cached", "backward_kl")
+    folder = str(workspace.folder / f"no-cache-{dtype}")
+    options = [*request.options, "--teacher-cache-dtype", dtype, "--teacher-cache", folder]
+    bench = measure.build(replace(request, options=options), torch.device("cpu"))
+    projection = bench.task.teacher.members[0].decoder.output_projection.weight
+    assert measure.teacher_weights(bench.task, CUDA, cached=True) == 2 * projection.numel()
+
+
 # -- peers -----------------------------------------------------------------------------------------
 
 

@@ -94,7 +94,8 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         """Wire the options.
 
         Raises:
-            UserError: an option is out of its range, or the task has no teacher that fits.
+            UserError: an option is out of its range, the task has no teacher that fits, or what
+                the batches are trained with does not go together.
         """
         super().__init__(
             task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy
@@ -118,6 +119,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         if not self.without_teacher:
             require_teacher(task)
             task.default_views = self.default_views
+            task.check_passes()
 
     @classmethod
     def choose_divergence(cls, cfg: TransferCriterionConfig) -> str:
@@ -133,6 +135,11 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         """
         return _divergence(cls.choose_divergence(cfg), cfg, vocabulary)
 
+    def train(self, mode: bool = True) -> "TransferCriterion":
+        """As torch has it; fairseq calls it once at each attempt at an update, before its batches."""
+        self.selection.begin_update()
+        return super().train(mode)
+
     def begin_batch(self, update_num: int, is_dummy: bool) -> None:
         """Be told by the task, before each batch of a training.
 
@@ -145,7 +152,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             self.objective = self.schedule(update_num)
 
     def end_update(self, device: torch.device) -> None:
-        """Be told by the task, after each update."""
+        """Be told by the task, after each update that was made."""
         self.selection.end_update(device)
 
     def forward(

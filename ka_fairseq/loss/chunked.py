@@ -24,6 +24,7 @@ from ka_fairseq.loss.cross_entropy import CrossEntropy, row_cross_entropies
 from ka_fairseq.loss.distribution import Distribution, best_token
 from ka_fairseq.loss.ensemble import GatheredDistribution, TeacherOutput
 from ka_fairseq.loss.hard_positions import HardPositions
+from ka_fairseq.loss.matmul import autocast_dtype
 from ka_fairseq.loss.objective import Objective, TransferLoss, label_smoothed_nll, row_losses
 from ka_fairseq.loss.projection import Output
 
@@ -61,7 +62,7 @@ def transfer_loss(
         distributions = (1 + len(teacher.members)) * divergence.passes
         rows_per_chunk = chunk_rows(vocabulary, distributions, targets.device)
     work = _TransferWork(
-        learner=learner.prepare(),
+        learner=learner.prepare(autocast_dtype(targets.device)),
         teacher=teacher.prepare(),
         targets=targets,
         objective=objective,
@@ -101,7 +102,7 @@ def cross_entropy(
     if not rows_per_chunk:
         rows_per_chunk = chunk_rows(learner.vocabulary, 1, targets.device)
     work = _CrossEntropyWork(
-        learner=learner.prepare(),
+        learner=learner.prepare(autocast_dtype(targets.device)),
         targets=targets,
         rows_per_chunk=rows_per_chunk,
         gradient=torch.is_grad_enabled(),
@@ -127,9 +128,10 @@ def position_nll(learner: Output, targets: Tensor, rows_per_chunk: int) -> Tenso
 def compiled_row_losses() -> Callable[..., TransferLoss]:
     """:func:`.objective.row_losses` by torch.compile, which takes seconds to import alone.
 
-    Shapes are dynamic, as every batch has another number of rows.
+    Shapes are dynamic, as every batch has another number of rows. As one graph or not at all: where
+    the compiler stops half-way it would leave the rest uncompiled, silently.
     """
-    return torch.compile(row_losses, dynamic=True)
+    return torch.compile(row_losses, dynamic=True, fullgraph=True)
 
 
 def _blocks(logits: Tensor, rows: slice) -> Iterator[tuple[slice, slice]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ka_fairseq.loss.matmul import add_product, factor, gradient_factor, product, scaled
+from ka_fairseq.loss.matmul import add_product, factors, gradient_factor, product, scaled
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,14 @@ class Projection:
         """V, the number of types."""
         return self.weight.size(0)
 
-    def prepare(self) -> Projection:
-        """The same outside of any graph, as :mod:`ka_fairseq.loss.matmul` takes it."""
-        # Of two precisions, as autocast leaves them, neither is a factor for the other.
-        as_factor = factor if self.hidden.dtype == self.weight.dtype else wide
-        return Projection(
-            as_factor(self.hidden), as_factor(self.weight), wide(self.bias), self.log_normalizer
-        )
+    def prepare(self, rounded: torch.dtype | None = None) -> Projection:
+        """The same outside of any graph, as :mod:`ka_fairseq.loss.matmul` takes it.
+
+        Args:
+            rounded: a half precision to round to, see :func:`.matmul.factors`.
+        """
+        hidden, weight = factors(self.hidden, self.weight, rounded)
+        return Projection(hidden, weight, wide(self.bias), self.log_normalizer)
 
     def logits(self, rows: slice) -> Tensor:
         """Logits of some rows, shape (n, V), in float32 or better, the caller's to write over."""
@@ -101,8 +102,9 @@ class Logits:
         """V, the number of types."""
         return self.values.size(-1)
 
-    def prepare(self) -> Logits:
+    def prepare(self, rounded: torch.dtype | None = None) -> Logits:
         """Itself, outside of any graph: all of it widened would be the memory that chunks save."""
+        del rounded  # there is no product to be made
         return Logits(self.values.detach())
 
     def logits(self, rows: slice) -> Tensor:
