@@ -326,7 +326,13 @@ def test_no_process_is_begun_or_runs_beyond_its_time():
 
 def test_compiled_is_chunked_with_its_option(workspace):
     chunked, compiled = (workspace.options("forward_kl", case) for case in ("chunked", "compiled"))
-    assert compiled == [*chunked, "--compile-loss"]
+    assert compiled == [*chunked, "--loss-kernel", "compiled"]
+    named = replace(workspace, setting=replace(QUICK, kernel="eager"))
+    assert named.options("forward_kl", "chunked") == [*chunked, "--loss-kernel", "eager"]
+    assert named.options("forward_kl", "triton") == [*chunked, "--loss-kernel", "triton"]
+    assert named.options("forward_kl", "plain") == workspace.options("forward_kl", "plain")
+    cases = runner.cases_of(["js", "topk_kl"], ["chunked", "triton"])
+    assert Case("js", "triton") in cases and Case("topk_kl", "triton") not in cases
 
 
 def test_further_passes_have_no_plain_reference(workspace):

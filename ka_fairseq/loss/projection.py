@@ -42,6 +42,14 @@ class Projection:
         """V, the number of types."""
         return self.weight.size(0)
 
+    @property
+    def gradient_dtype(self) -> torch.dtype:
+        """The precision in which the gradient of float32 logits may come.
+
+        That of its factors; beside float16, in which it would have to be scaled, float32.
+        """
+        return torch.bfloat16 if self.weight.dtype == torch.bfloat16 else torch.float32
+
     def prepare(self, rounded: torch.dtype | None = None) -> Projection:
         """The same outside of any graph, as :mod:`ka_fairseq.loss.matmul` takes it.
 
@@ -70,13 +78,14 @@ class Projection:
 
         Args:
             rows: from first to last; the first rows find nothing in ``into`` that counts.
-            of_logits: shape (n, V).
+            of_logits: shape (n, V), in float32 or better or in :attr:`gradient_dtype`.
             into: for each of :attr:`inputs` its gradient, or None where none is wanted.
         """
         of_hidden, of_weight, of_bias = into
         keep = rows.start > 0
         if of_bias is not None:
-            of_bias.copy_(of_bias + of_logits.sum(0) if keep else of_logits.sum(0))
+            total = of_logits.sum(0, dtype=of_bias.dtype)
+            of_bias.copy_(of_bias + total if keep else total)
         if of_hidden is None and of_weight is None:
             return
         of_logits, unscale = gradient_factor(of_logits, self.weight.dtype)
@@ -101,6 +110,11 @@ class Logits:
     def vocabulary(self) -> int:
         """V, the number of types."""
         return self.values.size(-1)
+
+    @property
+    def gradient_dtype(self) -> torch.dtype:
+        """The precision in which the gradient of float32 logits may come."""
+        return torch.float32
 
     def prepare(self, rounded: torch.dtype | None = None) -> Logits:
         """Itself, outside of any graph: all of it widened would be the memory that chunks save."""

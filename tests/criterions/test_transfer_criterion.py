@@ -230,7 +230,7 @@ def test_a_sum_is_all_there_is(setup):
 
 
 def test_the_size_of_chunks_is_what_was_asked_for(setup, monkeypatch):
-    """--loss-chunk-tokens reaches the walk, and --compile-loss the compiler; the loss stays."""
+    """--loss-chunk-tokens reaches the walk, and --loss-kernel the compiler; the loss stays."""
     asked = []
     original = chunked.slices
 
@@ -253,15 +253,17 @@ def test_the_size_of_chunks_is_what_was_asked_for(setup, monkeypatch):
 
     monkeypatch.setattr(chunked, "compiled_row_losses", compiler)
     monkeypatch.setattr(torch, "compile", None, raising=False)
-    _, _, criterion = setup("jsd_mixture", "--compile-loss")
+    _, _, criterion = setup("jsd_mixture", "--loss-kernel", "compiled")
     assert criterion(model, make_batch(task))[0].item() == pytest.approx(expected, rel=1e-6)
     assert compiled
 
 
 def test_no_compiler(setup, monkeypatch):
     monkeypatch.delattr(torch, "compile", raising=False)
-    with pytest.raises(UserError, match="--compile-loss needs torch 2 or newer: leave it out"):
-        setup("jsd_mixture", "--compile-loss")
+    with pytest.raises(
+        UserError, match="--loss-kernel compiled needs torch 2 or newer: leave it out"
+    ):
+        setup("jsd_mixture", "--loss-kernel", "compiled")
 
 
 @pytest.mark.parametrize("name", ["forward_kl", "backward_kl", "jsd_mixture"])
@@ -280,8 +282,8 @@ def test_an_unknown_divergence_and_options_that_do_not_go_with_one(setup, monkey
     with pytest.raises(UserError, match="--top-k 4 does not go with squares: it sums over the who"):
         setup("transfer", "--divergence", "squares", "--top-k", 4)
     monkeypatch.setattr(torch, "compile", None, raising=False)  # torch 1.13 has none
-    with pytest.raises(UserError, match="--compile-loss cannot compile squares"):
-        setup("transfer", "--divergence", "squares", "--compile-loss")
+    with pytest.raises(UserError, match="--loss-kernel compiled cannot compile squares"):
+        setup("transfer", "--divergence", "squares", "--loss-kernel", "compiled")
     task, model, criterion = setup("transfer", "--divergence", "squares")
     loss, _, log = criterion(model, make_batch(task))
     assert loss > 0 and log["transfer_loss"] > 0

@@ -247,7 +247,12 @@ def test_compiled_is_the_same(divergence):
     for compiled in (False, True):
         learner = projection(1)
         result = transfer_loss(
-            learner, alone(projection(2)), targets(), objective, 10, compiled=compiled
+            learner,
+            alone(projection(2)),
+            targets(),
+            objective,
+            10,
+            "compiled" if compiled else "eager",
         )
         results.append((result.loss, *gradients(result.loss, learner)))
     for plain, fused in zip(*results, strict=True):

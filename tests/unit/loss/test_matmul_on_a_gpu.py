@@ -38,7 +38,10 @@ def step(of_hidden, of_weight):
     def output():
         dtypes = ((5, 4, of_hidden), (9, 4, of_weight))
         return Projection(
-            *(torch.empty(n, m, dtype=d, device=fake.DEVICE).requires_grad_() for n, m, d in dtypes),
+            *(
+                torch.empty(n, m, dtype=d, device=fake.DEVICE).requires_grad_()
+                for n, m, d in dtypes
+            ),
             None,
         )
 
