@@ -1,4 +1,4 @@
-"""One kernel for a chunk on a GPU: NLL with smoothing, a divergence, both entropies, the best token.
+"""One kernel for a chunk on a GPU: smoothed NLL, a divergence, both entropies, the best token.
 
 Op by op, a chunk's (n × V) logits go through a GPU's memory 40 to 60 times. Here a program takes a
 row and goes over it three times: the normalizers of both models, the sums, the gradient. Nothing of
@@ -8,6 +8,9 @@ size n × V is made but the gradient. The formulas are those of :mod:`.objective
 It is written in Triton, which comes with a torch for CUDA; importing this module needs it. With
 TRITON_INTERPRET=1 it runs on a CPU, for the tests.
 """
+
+# Of a kernel's parameters Triton knows but one annotation.
+# ruff: noqa: ANN001, ANN202
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ def fused_row_losses(
     threshold: Tensor | None = None,
     best: Tensor | None = None,
 ) -> tuple[TransferLoss, Tensor]:
-    """The loss of n rows and its parts, as :func:`.objective.row_losses` has them, and its gradient.
+    """What :func:`.objective.row_losses` computes, for n rows, and the gradient.
 
     Args:
         logits: the learner's, shape (n, V), float32, contiguous; a float32 gradient is written over

@@ -119,6 +119,6 @@ class FrozenTeacher:
 def _tell_of_a_wide_teacher() -> None:
     """Once a process: a teacher as wide as the parameters is what takes most of the time."""
     logger.info(
-        "--amp leaves the teacher in fp32, which uses no tensor cores: --teacher-dtype bf16 answers "
-        "several times as fast, if bf16's 8 bits will do"
+        "--amp leaves the teacher in fp32, which uses no tensor cores: where 8 bits will do, "
+        "--teacher-dtype bf16 answers several times as fast"
     )
