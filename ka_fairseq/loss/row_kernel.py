@@ -99,11 +99,9 @@ def fused_row_losses(
     values = logits.new_empty(n, len(_VALUES))
     if best is None and objective.accuracy:
         best = torch.empty_like(targets)
-    out = (
-        logits
-        if gradient in (None, torch.float32)
-        else logits.new_empty(n, vocabulary, dtype=gradient)
-    )
+    out = logits
+    if gradient not in (None, torch.float32):
+        out = torch.empty_like(logits, dtype=gradient)
     beta = 0.5 if shares.js_beta is None else shares.js_beta
     _row_kernel[(n,)](
         *(logits, teacher_logits, targets, out, values),

@@ -115,8 +115,8 @@ def _parser() -> argparse.ArgumentParser:
         "cross-entropy")  # fmt: skip
     add("--variants", nargs="+", choices=sizes.ALL_VARIANTS, metavar="NAME",
         help=f"default: {' '.join(sizes.VARIANTS)}, and on a GPU each kernel of the loss by its "
-        f"name ({', '.join(sizes.NAMED_KERNELS)}: chunked with this --loss-kernel) and the peers that "
-        "are installed: liger and trl (these packages' fused losses)")  # fmt: skip
+        f"name ({', '.join(sizes.NAMED_KERNELS)}: chunked with this --loss-kernel) and the peers "
+        "that are installed: liger and trl (these packages' fused losses)")  # fmt: skip
     add("--repeats", type=int, help=f"processes of each case (default: {_REPEATS})")
     add("--steps", type=int, help="timed steps of a process (default: 8; wmt17_de_en 4; on a GPU "
         f"{sizes.CUDA_STEPS})")  # fmt: skip

@@ -252,7 +252,7 @@ def test_compiled_is_the_same(divergence):
             targets(),
             objective,
             10,
-            "compiled" if compiled else "eager",
+            kernel,
         )
         results.append((result.loss, *gradients(result.loss, learner)))
     for plain, fused in zip(*results, strict=True):
