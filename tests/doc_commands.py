@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.support import ROOT, quick_path
 
 PAGES = sorted({ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")})
-SCRIPTS = re.compile(r"(?:\./)?scripts/(pipeline|compare|sweep|engines|gpu_check)\.sh\b")
+SCRIPTS = re.compile(r"(?:\./)?scripts/(pipeline|compare|sweep|engines)\.sh\b")
 
 
 def blocks(page: Path) -> list[str]:

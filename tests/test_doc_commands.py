@@ -86,12 +86,8 @@ def test_a_scripts_command_names_what_is_there(page, line, tmp_path, monkeypatch
     elif script == "sweep":
         arguments = sweep._parser().parse_args(words)
         assert list(sweep._points(sweep.cli.load_pair(arguments.pair, arguments), arguments))
-    elif script == "engines":
-        engine_speed._parser().parse_args(words)
     else:
-        from gpu_check import __main__ as gpu_check
-
-        gpu_check._parser().parse_args(words)
+        engine_speed._parser().parse_args(words)
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def options():
     import fairseq
     import fairseq_cli
 
-    folders = [ROOT / "ka_fairseq", ROOT / "scripts", ROOT / "tests" / "test_gpu_check.py"]
+    folders = [ROOT / "ka_fairseq", ROOT / "scripts"]
     folders += [Path(module.__path__[0]) for module in (fairseq, fairseq_cli)]
     found = set(FOREIGN)
     for folder in folders:

@@ -102,7 +102,7 @@ def test_triton_is_for_the_family_that_it_computes(monkeypatch):
     pytest.importorskip("triton")
     check(TRITON, "backward_kl", BACKWARD_KL, V)
     with pytest.raises(
-        UserError, match="--loss-kernel triton computes forward_kl, .* not tvd with"
+        UserError, match=r"--loss-kernel triton computes forward_kl, .* not tvd with"
     ):
         check(TRITON, "tvd", divergence_named("tvd"), V)
     monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: None)
