@@ -13,6 +13,7 @@ from gpu_probe.record import OutOfTime, Record
 from ka_fairseq.errors import UserError
 from tests.support import ROOT
 
+pytestmark = pytest.mark.extended
 
 ON_A_CPU = ("--device", "cpu", "--quick", "--output")
 
@@ -86,7 +87,6 @@ def test_no_gpu_is_one_line():
         main([])
 
 
-@pytest.mark.slow
 def test_all_of_it_runs_on_a_cpu(tmp_path):
     """As CI runs it: every part has figures, none fails, and the table is there."""
     done = subprocess.run(
