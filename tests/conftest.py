@@ -28,6 +28,9 @@ pytest_plugins = ["tests.skips"]
 
 # The scripts run what is tested here, not what lies in .venv.
 os.environ["PYTHON"] = sys.executable
+# The kernel for a GPU runs on a CPU, where there is no GPU; Triton reads this when it is imported.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # The same examples in every run; pytest --hypothesis-profile=all looks at more of them.
 settings.register_profile("change", derandomize=True, deadline=None, max_examples=60)

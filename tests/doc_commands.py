@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support import ROOT, quick_path
 
 PAGES = sorted({ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")})
-SCRIPTS = re.compile(r"(?:\./)?scripts/(pipeline|compare|sweep|engines|gpu_check)\.sh\b")
+SCRIPTS = re.compile(r"(?:\./)?scripts/(pipeline|compare|sweep|engines)\.sh\b")
 
 
 def blocks(page: Path, language: str = "bash") -> list[str]:

@@ -76,6 +76,13 @@ class Selection:
         window = self._window(device) if self.kind == "hard-global" else None
         return HardPositions(self.share, window)
 
+    def begin_update(self) -> None:
+        """Forget what was met in an attempt at an update that came to nothing.
+
+        Where half precision overflows, fairseq leaves the batches out, or tries them once more.
+        """
+        self.met = []
+
     def meet(self, hard: HardPositions) -> None:
         """Remember what a batch's loss has found."""
         if self.kind == "hard-global":

@@ -23,6 +23,7 @@ from ka_fairseq.criterions.divergence_options import configured
 from ka_fairseq.criterions.schedules import TransferWeightSchedule, scheduled
 from ka_fairseq.criterions.selection import Selection, SelectionOptions
 from ka_fairseq.errors import UserError
+from ka_fairseq.loss import kernels
 from ka_fairseq.loss.chunked import transfer_loss
 from ka_fairseq.loss.divergences import (
     TOP_K_FORMS,
@@ -30,6 +31,7 @@ from ka_fairseq.loss.divergences import (
     check_top_k,
     divergence_named,
 )
+from ka_fairseq.loss.kernels import KERNELS
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.positions import select, target_rows
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherTask
@@ -69,11 +71,12 @@ class TransferCriterionConfig(
         default="generalized",
         metadata={"help": f"what becomes of the other tokens: {', '.join(TOP_K_FORMS)}"},
     )
-    compile_loss: bool = field(
-        default=False,
+    loss_kernel: str = field(
+        default="auto",
         metadata={
-            "help": "have torch.compile fuse what is done to the logits: fewer passes over a GPU's "
-            "memory, for a minute of compiling; does not pay on a CPU"
+            "help": f"what makes the loss from the logits: {', '.join(KERNELS)}; auto takes the "
+            f"first of triton (one kernel), compiled (torch.compile) and eager (op by op) that "
+            f"can on a GPU, and eager on a CPU"
         },
     )
 
@@ -94,7 +97,8 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         """Wire the options.
 
         Raises:
-            UserError: an option is out of its range, or the task has no teacher that fits.
+            UserError: an option is out of its range, the task has no teacher that fits, or what
+                the batches are trained with does not go together.
         """
         super().__init__(
             task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy
@@ -108,7 +112,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             cfg.temperature,
         )
         self.loss_chunk_tokens = cfg.loss_chunk_tokens
-        self.compile_loss = cfg.compile_loss
+        self.loss_kernel = cfg.loss_kernel
         self.selection = Selection(cfg, task)
         self.is_dummy_batch = False
         self.schedule = scheduled(self.objective, cfg)
@@ -118,6 +122,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         if not self.without_teacher:
             require_teacher(task)
             task.default_views = self.default_views
+            task.check_passes()
 
     @classmethod
     def choose_divergence(cls, cfg: TransferCriterionConfig) -> str:
@@ -133,6 +138,11 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         """
         return _divergence(cls.choose_divergence(cfg), cfg, vocabulary)
 
+    def train(self, mode: bool = True) -> "TransferCriterion":
+        """As torch has it; fairseq calls it at the start of each attempt at an update."""
+        self.selection.begin_update()
+        return super().train(mode)
+
     def begin_batch(self, update_num: int, is_dummy: bool) -> None:
         """Be told by the task, before each batch of a training.
 
@@ -145,7 +155,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             self.objective = self.schedule(update_num)
 
     def end_update(self, device: torch.device) -> None:
-        """Be told by the task, after each update."""
+        """Be told by the task, after each update that was made."""
         self.selection.end_update(device)
 
     def forward(
@@ -213,7 +223,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             select(sample["target"], rows),
             objective,
             self.loss_chunk_tokens,
-            self.compile_loss,
+            self.loss_kernel,
             predictions,
             hard,
         )
@@ -277,8 +287,6 @@ def _check_options(cfg: TransferCriterionConfig) -> None:
     chunk_options.check(cfg)
     if not 0 < cfg.temperature < math.inf:
         raise UserError(f"--temperature must be greater than 0, not {cfg.temperature}")
-    if cfg.compile_loss and not hasattr(torch, "compile"):
-        raise UserError("--compile-loss needs torch 2 or newer: leave it out")
 
 
 def _divergence(name: str, cfg: TransferCriterionConfig, vocabulary: int) -> Divergence:
@@ -297,8 +305,7 @@ def _divergence(name: str, cfg: TransferCriterionConfig, vocabulary: int) -> Div
         divergence = divergence.restricted(cfg.top_k, cfg.top_k_form)
     except ValueError as error:
         raise UserError(f"--top-k {cfg.top_k} does not go with {name}: {error}") from error
-    if cfg.compile_loss and not divergence.compiles:
-        raise UserError(f"--compile-loss cannot compile {name}: leave it out")
+    kernels.check(cfg.loss_kernel, name, divergence, vocabulary)
     return divergence
 
 

@@ -12,20 +12,25 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ka_fairseq.loss import kernels
 from ka_fairseq.loss.chunks import block_rows, chunk_rows, slices
 from ka_fairseq.loss.cross_entropy import CrossEntropy, row_cross_entropies
 from ka_fairseq.loss.distribution import Distribution, best_token
 from ka_fairseq.loss.ensemble import GatheredDistribution, TeacherOutput
 from ka_fairseq.loss.hard_positions import HardPositions
+from ka_fairseq.loss.matmul import autocast_dtype
 from ka_fairseq.loss.objective import Objective, TransferLoss, label_smoothed_nll, row_losses
 from ka_fairseq.loss.projection import Output
+
+# With how many rows a kernel is tried: torch.compile makes something else of a single one.
+TRIAL_ROWS = 2
 
 
 def transfer_loss(
@@ -34,7 +39,7 @@ def transfer_loss(
     targets: Tensor,
     objective: Objective,
     rows_per_chunk: int = 0,
-    compiled: bool = False,
+    kernel: str = "auto",
     predictions: Tensor | None = None,
     hard: HardPositions | None = None,
 ) -> TransferLoss:
@@ -48,7 +53,7 @@ def transfer_loss(
         rows_per_chunk: how many positions are worked on at a time; 0 chooses by the vocabulary
             and the device, see :mod:`ka_fairseq.loss.chunks`. It changes memory and speed, and the
             result to rounding only.
-        compiled: have torch.compile fuse what is done to a block of logits.
+        kernel: what computes a block's losses from its logits, one of :data:`.kernels.KERNELS`.
         predictions: where to write the learner's best token of each position, shape (N,), int64.
         hard: at which positions D counts; all of them by default.
 
@@ -61,7 +66,7 @@ def transfer_loss(
         distributions = (1 + len(teacher.members)) * divergence.passes
         rows_per_chunk = chunk_rows(vocabulary, distributions, targets.device)
     work = _TransferWork(
-        learner=learner.prepare(),
+        learner=learner.prepare(autocast_dtype(targets.device)),
         teacher=teacher.prepare(),
         targets=targets,
         objective=objective,
@@ -69,13 +74,18 @@ def transfer_loss(
         whole_teacher=objective.temperature != 1
         or divergence.needs_whole_teacher(vocabulary)
         or not teacher.can_be_gathered(divergence.top_k),
-        losses_of=compiled_row_losses() if compiled else row_losses,
         gradient=torch.is_grad_enabled(),
         predictions=predictions,
         hard=hard,
     )
     if hard is not None:
         hard.begin(functools.partial(position_nll, work.learner, targets, rows_per_chunk))
+    if len(targets) >= TRIAL_ROWS:  # there is something to try it with
+        fuses = len(teacher.members) == 1 and _as_float32(learner) and _as_float32(*teacher.members)
+        chosen = kernels.choose(
+            *(kernel, divergence, vocabulary, targets.device, fuses), work.try_kernel
+        )
+        work = replace(work, kernel=chosen)
     return TransferLoss(*_ChunkedLoss.apply(work, *learner.inputs))
 
 
@@ -101,7 +111,7 @@ def cross_entropy(
     if not rows_per_chunk:
         rows_per_chunk = chunk_rows(learner.vocabulary, 1, targets.device)
     work = _CrossEntropyWork(
-        learner=learner.prepare(),
+        learner=learner.prepare(autocast_dtype(targets.device)),
         targets=targets,
         rows_per_chunk=rows_per_chunk,
         gradient=torch.is_grad_enabled(),
@@ -123,13 +133,19 @@ def position_nll(learner: Output, targets: Tensor, rows_per_chunk: int) -> Tenso
     return torch.cat(parts) if parts else targets.new_empty(0, dtype=torch.float32)
 
 
+def _as_float32(output: Output) -> bool:
+    """Whether its logits are float32: all but those of a model in float64."""
+    return torch.promote_types(output.inputs[0].dtype, torch.float32) == torch.float32
+
+
 @functools.cache
 def compiled_row_losses() -> Callable[..., TransferLoss]:
     """:func:`.objective.row_losses` by torch.compile, which takes seconds to import alone.
 
-    Shapes are dynamic, as every batch has another number of rows.
+    Shapes are dynamic, as every batch has another number of rows. As one graph or not at all: where
+    the compiler stops half-way it would leave the rest uncompiled, silently.
     """
-    return torch.compile(row_losses, dynamic=True)
+    return torch.compile(row_losses, dynamic=True, fullgraph=True)
 
 
 def _blocks(logits: Tensor, rows: slice) -> Iterator[tuple[slice, slice]]:
@@ -190,11 +206,23 @@ class _TransferWork(_Work):
     teacher: TeacherOutput
     objective: Objective
     whole_teacher: bool
-    losses_of: Callable[..., TransferLoss]
     predictions: Tensor | None
     hard: HardPositions | None
+    kernel: str = kernels.EAGER
+
+    def try_kernel(self, kernel: str) -> None:
+        """Compute the first rows by a kernel; what it has to compile, it compiles."""
+        dtype = torch.promote_types(self.learner.inputs[0].dtype, torch.float32)
+        values = self.targets.new_empty(TRIAL_ROWS, len(self.parts._fields), dtype=dtype)
+        with torch.no_grad(), torch.autocast(self.targets.device.type, enabled=False):
+            replace(self, kernel=kernel).losses_of_chunk(slice(0, TRIAL_ROWS), values)
+        if values.is_cuda:
+            torch.cuda.synchronize(values.device)  # where a kernel that fails says so
 
     def losses_of_chunk(self, rows: slice, values: Tensor) -> Tensor:
+        if self.kernel == kernels.TRITON:
+            return self._fused_losses(rows, values)
+        losses_of = compiled_row_losses() if self.kernel == kernels.COMPILED else row_losses
         logits = self.learner.logits(rows)
         of_teacher = self.teacher.logits(rows) if self.whole_teacher else []
         more = () if self.hard is None else (self.hard.threshold,)
@@ -207,12 +235,30 @@ class _TransferWork(_Work):
             entropy = None if self.teacher.entropy is None else self.teacher.entropy[here]
             if self.predictions is not None:  # before the gradient is written over the logits
                 self.predictions[here] = best_token(logits[block])
-            losses = self.losses_of(
+            losses = losses_of(
                 *(logits[block], teacher, entropy, self.targets[here]),
                 *(self.objective, self.gradient, *more),
             )
             torch.stack(losses, dim=-1, out=values[here])
         return logits
+
+    def _fused_losses(self, rows: slice, values: Tensor) -> Tensor:
+        """The same by one kernel, for all rows at once."""
+        from ka_fairseq.loss.row_kernel import fused_row_losses
+
+        entropy, hard, predictions = self.teacher.entropy, self.hard, self.predictions
+        losses, of_logits = fused_row_losses(
+            self.learner.logits(rows),
+            *self.teacher.logits(rows),
+            None if entropy is None else entropy[rows],
+            self.targets[rows],
+            self.objective,
+            self.learner.gradient_dtype if self.gradient else None,
+            None if hard is None else hard.threshold,
+            None if predictions is None else predictions[rows],
+        )
+        torch.stack(losses, dim=-1, out=values[rows])
+        return of_logits
 
     def end(self, values: Tensor) -> None:
         if self.hard is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
@@ -27,8 +25,10 @@ class Distribution:
         """Take log-probabilities, and the probabilities where they are at hand."""
         wide = torch.promote_types(lprobs.dtype, torch.float32)
         self.lprobs = lprobs.to(wide).clamp(min=LOG_ZERO)
-        if probs is not None:
-            self.probs = probs
+        # Not functools.cached_property: before Python 3.12 it takes a lock, at which torch.compile
+        # stops and leaves all that follows as it is.
+        self._probs = probs
+        self._entropy: Tensor | None = None
 
     @classmethod
     def of_logits(cls, logits: Tensor) -> Distribution:
@@ -45,15 +45,19 @@ class Distribution:
         lprobs = logits - logits.amax(-1, keepdim=True)
         return cls(lprobs.add_(probs.amax(-1, keepdim=True).log()), probs)
 
-    @functools.cached_property
+    @property
     def probs(self) -> Tensor:
         """Probabilities, shape (n, V)."""
-        return self.lprobs.exp()
+        if self._probs is None:
+            self._probs = self.lprobs.exp()
+        return self._probs
 
-    @functools.cached_property
+    @property
     def entropy(self) -> Tensor:
         """H = −Σ_y p(y)·log p(y), shape (n,), in nats."""
-        return -(self.probs * self.lprobs).sum(-1)
+        if self._entropy is None:
+            self._entropy = -(self.probs * self.lprobs).sum(-1)
+        return self._entropy
 
     def at(self, tokens: Tensor) -> Tensor:
         """Log-probabilities of some tokens of each row, shape (n, k)."""

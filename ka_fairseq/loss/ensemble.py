@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +75,7 @@ class GatheredDistribution:
         self._teacher = teacher
         self._rows = rows
 
-    @functools.cached_property
+    @property
     def entropy(self) -> Tensor:
         """Shape (n,), in nats."""
         return self._teacher.entropy[self._rows]

@@ -8,9 +8,12 @@ factors are widened first.
 from __future__ import annotations
 
 import functools
+import logging
 
 import torch
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -31,7 +34,41 @@ def multiplies_into_float32(device: torch.device) -> bool:
         add_product(into, probe, probe)
         return True
     except (TypeError, RuntimeError, NotImplementedError):
+        logger.warning(
+            f"torch {torch.__version__} cannot multiply half-precision matrices into float32 on "
+            f"this GPU: the loss multiplies in float32, which takes many times as long; torch 2.8 "
+            f"or newer can"
+        )
         return False
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The precision that autocast gives to matrix products on a GPU now; None where it is off."""
+    if device.type != "cuda" or not torch.is_autocast_enabled():
+        return None
+    if hasattr(torch, "get_autocast_dtype"):
+        return torch.get_autocast_dtype("cuda")
+    return torch.get_autocast_gpu_dtype()
+
+
+def factors(hidden: Tensor, weight: Tensor, rounded: torch.dtype | None) -> tuple[Tensor, Tensor]:
+    """Two tensors as factors of one :func:`product`, of one precision.
+
+    Args:
+        hidden: one tensor.
+        weight: the other, maybe of another precision, as autocast leaves them.
+        rounded: a half precision that both are to be rounded to, as autocast has it for a layer.
+            None leaves both as they are. Where they differ, a GPU then takes the narrower one, for
+            its tensor cores; a CPU, which has none, the wider one.
+    """
+    if rounded is None and hidden.dtype != weight.dtype:
+        both = (hidden.dtype, weight.dtype)
+        rounded = torch.promote_types(*both)
+        if hidden.device.type != "cpu" and rounded in both:
+            (rounded,) = {*both} - {rounded}
+    if rounded is not None:
+        hidden, weight = hidden.detach().to(rounded), weight.detach().to(rounded)
+    return factor(hidden), factor(weight)
 
 
 def factor(tensor: Tensor | None) -> Tensor | None:

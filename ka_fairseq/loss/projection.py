@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ka_fairseq.loss.matmul import add_product, factor, gradient_factor, product, scaled
+from ka_fairseq.loss.matmul import add_product, factors, gradient_factor, product, scaled
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,22 @@ class Projection:
         """V, the number of types."""
         return self.weight.size(0)
 
-    def prepare(self) -> Projection:
-        """The same outside of any graph, as :mod:`ka_fairseq.loss.matmul` takes it."""
-        # Of two precisions, as autocast leaves them, neither is a factor for the other.
-        as_factor = factor if self.hidden.dtype == self.weight.dtype else wide
-        return Projection(
-            as_factor(self.hidden), as_factor(self.weight), wide(self.bias), self.log_normalizer
-        )
+    @property
+    def gradient_dtype(self) -> torch.dtype:
+        """The precision in which the gradient of float32 logits may come.
+
+        That of its factors; beside float16, in which it would have to be scaled, float32.
+        """
+        return torch.bfloat16 if self.weight.dtype == torch.bfloat16 else torch.float32
+
+    def prepare(self, rounded: torch.dtype | None = None) -> Projection:
+        """The same outside of any graph, as :mod:`ka_fairseq.loss.matmul` takes it.
+
+        Args:
+            rounded: a half precision to round to, see :func:`.matmul.factors`.
+        """
+        hidden, weight = factors(self.hidden, self.weight, rounded)
+        return Projection(hidden, weight, wide(self.bias), self.log_normalizer)
 
     def logits(self, rows: slice) -> Tensor:
         """Logits of some rows, shape (n, V), in float32 or better, the caller's to write over."""
@@ -69,13 +78,14 @@ class Projection:
 
         Args:
             rows: from first to last; the first rows find nothing in ``into`` that counts.
-            of_logits: shape (n, V).
+            of_logits: shape (n, V), in float32 or better or in :attr:`gradient_dtype`.
             into: for each of :attr:`inputs` its gradient, or None where none is wanted.
         """
         of_hidden, of_weight, of_bias = into
         keep = rows.start > 0
         if of_bias is not None:
-            of_bias.copy_(of_bias + of_logits.sum(0) if keep else of_logits.sum(0))
+            total = of_logits.sum(0, dtype=of_bias.dtype)
+            of_bias.copy_(of_bias + total if keep else total)
         if of_hidden is None and of_weight is None:
             return
         of_logits, unscale = gradient_factor(of_logits, self.weight.dtype)
@@ -101,8 +111,14 @@ class Logits:
         """V, the number of types."""
         return self.values.size(-1)
 
-    def prepare(self) -> Logits:
+    @property
+    def gradient_dtype(self) -> torch.dtype:
+        """The precision in which the gradient of float32 logits may come."""
+        return torch.float32
+
+    def prepare(self, rounded: torch.dtype | None = None) -> Logits:
         """Itself, outside of any graph: all of it widened would be the memory that chunks save."""
+        del rounded  # there is no product to be made
         return Logits(self.values.detach())
 
     def logits(self, rows: slice) -> Tensor:

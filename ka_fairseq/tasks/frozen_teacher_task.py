@@ -8,12 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any, Optional
 
+import torch
 from fairseq import utils
 from fairseq.dataclass import FairseqDataclass
 from fairseq.dataclass.constants import DDP_BACKEND_CHOICES
+from fairseq.distributed import utils as distributed_utils
+from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II
-from torch import Tensor
+from torch import Tensor, nn
 
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.ensemble import TeacherOutput
@@ -51,7 +54,8 @@ class FrozenTeacherConfig(argmax_views.ViewsConfig, on_policy.OnPolicyConfig):
         default=None,
         metadata={
             "help": "folder that keeps the teacher's hidden states: each sample is answered once, "
-            "then read from there (the teacher runs in fp32 unless --teacher-dtype is given)"
+            "then read from there (what is stored was answered in fp32 unless --teacher-dtype is "
+            "given)"
         },
     )
     teacher_cache_dtype: str = field(
@@ -85,6 +89,8 @@ class FrozenTeacherTask:
     resumes_state = True
     # The criterion of this training, where it wants to know.
     _told: Any = None
+    # Whether the learner forgets activations and computes them anew, for its backward pass.
+    _forgets_activations = False
 
     @classmethod
     def setup_task(cls, cfg: FrozenTeacherConfig, **kwargs: Any) -> FairseqTask:
@@ -105,6 +111,36 @@ class FrozenTeacherTask:
         on_policy.check_options(cfg, translates=not is_language_modeling(task))
         task.cfg = cfg  # fairseq's older tasks, language modeling among them, have `args` alone
         return task
+
+    def build_model(self, cfg: Any, *others: Any, **options: Any) -> nn.Module:
+        """As fairseq does."""
+        self._forgets_activations = getattr(cfg, "checkpoint_activations", False)
+        return super().build_model(cfg, *others, **options)
+
+    def check_passes(self) -> None:
+        """Check that several workers can train the learner in as many passes as a batch takes.
+
+        Raises:
+            UserError: they cannot. DistributedDataParallel counts each parameter's gradient, and
+                with ``--checkpoint-activations`` each pass hands in one.
+        """
+        backend = str(self.cfg.ddp_backend)
+        if (
+            self._forgets_activations
+            and self._trains_in_several_passes()
+            and distributed_utils.get_global_world_size() > 1
+            and backend not in ("legacy_ddp", "no_c10d")
+        ):
+            raise UserError(
+                f"--checkpoint-activations does not go with several workers of --ddp-backend "
+                f"{backend} where a batch takes several passes (tie_kd, --views argmax, "
+                f"--on-policy-keep-nll): use --ddp-backend legacy_ddp, or leave it out"
+            )
+
+    def _trains_in_several_passes(self) -> bool:
+        cfg = self.cfg
+        views = (cfg.views or self.default_views) == "argmax" and cfg.view_passes > 1
+        return views or bool(cfg.on_policy_fraction and cfg.on_policy_keep_nll)
 
     def load_teacher(self) -> None:
         """Load and check the teacher, once.
@@ -145,7 +181,21 @@ class FrozenTeacherTask:
         """
         if self.teacher_cache is not None and CACHE_KEY in sample:
             return self.teacher_cache.answer(sample, rows, self.target_dictionary.pad())
-        return self.teacher.to(reference).answer(sample["net_input"], rows)
+        teacher = self.asked_teacher(reference.dtype)
+        return teacher.to(reference).answer(sample["net_input"], rows)
+
+    def asked_teacher(self, dtype: torch.dtype) -> FrozenTeacher:
+        """The teacher that answers what no cache stores, such as a method's further passes.
+
+        Its precision is the learner's unless ``--teacher-dtype`` says otherwise. The teacher that
+        fills a cache answers in fp32, which takes a GPU several times as long.
+
+        Args:
+            dtype: of the learner's parameters.
+        """
+        if self.teacher_cache is None or self.cfg.teacher_dtype:
+            return self.teacher
+        return self.teacher.in_precision(dtype)
 
     def views(self, sample: Mapping[str, Any], model: Any) -> Iterable[View]:
         """How a criterion is to see a batch: once, as it is, unless the options say otherwise.
@@ -165,7 +215,8 @@ class FrozenTeacherTask:
                     self, sample, model, self.update_num, self.ignored_prefix
                 )
         if (cfg.views or self.default_views) == "argmax":
-            models = (model, *self.teacher.members)
+            asked = self.asked_teacher(next(model.parameters()).dtype)
+            models = (model, *dict.fromkeys([*self.teacher.members, *asked.members]))
             pad = self.target_dictionary.pad()
             return argmax_views.argmax_views(sample, models, cfg.view_passes, pad)
         return (View(sample),)
@@ -191,9 +242,13 @@ class FrozenTeacherTask:
         )
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
-        """As fairseq does; the criterion is told that the update is made."""
+        """As fairseq does; the criterion is told where the update is made.
+
+        With --amp none is made where a gradient overflows; the scale of the losses is lowered.
+        """
+        before = _scale_of_losses(optimizer)
         super().optimizer_step(optimizer, model, update_num)
-        if self._told is not None:
+        if self._told is not None and _scale_of_losses(optimizer) >= before:
             self._told.end_update(next(model.parameters()).device)
 
     def load_dataset(self, split: str, epoch: int = 1, **options: Any) -> None:
@@ -210,6 +265,10 @@ class FrozenTeacherTask:
         super().begin_epoch(epoch, model)
         if self.teacher_cache is not None:
             self.teacher.offload()
+
+
+def _scale_of_losses(optimizer: Any) -> float:
+    return optimizer.scaler.get_scale() if isinstance(optimizer, AMPOptimizer) else 1.0
 
 
 def register_task_with_teacher(

@@ -22,6 +22,7 @@ from benchmark import peers, report, runner, scaling, sizes, tables  # noqa: E40
 from benchmark.runner import Plan  # noqa: E402
 from benchmark.workspace import Setting, prepare  # noqa: E402
 from ka_fairseq.errors import UserError  # noqa: E402
+from ka_fairseq.loss.kernels import KERNELS  # noqa: E402
 
 _EPILOG = """\
 A step is a forward and a backward pass of the learner, without the optimizer, on synthetic
@@ -113,9 +114,9 @@ def _parser() -> argparse.ArgumentParser:
         f"a plain reference: {' '.join(sizes.MORE)}; and {sizes.WITHOUT_TEACHER}, beside fairseq's "
         "cross-entropy")  # fmt: skip
     add("--variants", nargs="+", choices=sizes.ALL_VARIANTS, metavar="NAME",
-        help=f"default: {' '.join(sizes.VARIANTS)}, and on a GPU the peers that are installed: "
-        "liger and trl (these packages' fused losses); compiled is chunked with --compile-loss, "
-        "beside the eager one")  # fmt: skip
+        help=f"default: {' '.join(sizes.VARIANTS)}, and on a GPU each kernel of the loss by its "
+        f"name ({', '.join(sizes.NAMED_KERNELS)}: chunked with this --loss-kernel) and the peers "
+        "that are installed: liger and trl (these packages' fused losses)")  # fmt: skip
     add("--repeats", type=int, help=f"processes of each case (default: {_REPEATS})")
     add("--steps", type=int, help="timed steps of a process (default: 8; wmt17_de_en 4; on a GPU "
         f"{sizes.CUDA_STEPS})")  # fmt: skip
@@ -125,7 +126,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--as-is", action="store_true",
         help="leave the environment variables for threads and memory alone, as fairseq-train does; "
         "default: those that the pipeline sets")  # fmt: skip
-    add("--compile-loss", action="store_true", help="chunked and cached: with --compile-loss")
+    add(
+        "--loss-kernel",
+        choices=KERNELS,
+        default="auto",
+        help="of chunked and cached (default: auto)",
+    )
     add("--keep-going", action="store_true",
         help="leave out what fails, name it in the report, and end with status 1")  # fmt: skip
     add("--time-limit", type=int, metavar="SECONDS",
@@ -181,7 +187,7 @@ def _setting(arguments: argparse.Namespace) -> Setting:
         precision=arguments.precision,
         device=arguments.device,
         quick=arguments.quick,
-        compiled=arguments.compile_loss,
+        kernel=arguments.loss_kernel,
         tuned=not arguments.as_is,
     )
 
@@ -223,6 +229,7 @@ def _choose_variants(arguments: argparse.Namespace) -> list[str]:
     with_peers = arguments.device == "cuda" and not arguments.variants and not arguments.scaling
     variants = list(dict.fromkeys(arguments.variants or sizes.VARIANTS))
     if with_peers:
+        variants += sizes.NAMED_KERNELS
         variants += [name for name in peers.PACKAGES if peers.installed(name)]
     for name, (package, *_) in peers.PACKAGES.items():
         if name in variants and not peers.installed(name):

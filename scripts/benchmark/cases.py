@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from benchmark.peers import liger_loss, trl_loss
 from benchmark.plain import plain_loss
+from benchmark.sizes import NAMED_KERNELS
 from ka_fairseq import models
 from ka_fairseq.loss.chunked import cross_entropy, transfer_loss
 from ka_fairseq.loss.ensemble import TeacherOutput
@@ -129,7 +130,7 @@ class ChunkedCase(CriterionCase):
         teacher = TeacherOutput([self.bench.teacher_output(sample, rows)])
         targets = select(sample["target"], rows)
         criterion = self.bench.criterion
-        options = (criterion.objective, criterion.loss_chunk_tokens, criterion.compile_loss)
+        options = (criterion.objective, criterion.loss_chunk_tokens, criterion.loss_kernel)
         return lambda: transfer_loss(learner, teacher, targets, *options).loss.backward()
 
 
@@ -268,7 +269,7 @@ CASES: dict[str, type[CriterionCase]] = {
     "products": ProductsCase,
     "plain": PlainCase,
     "chunked": ChunkedCase,
-    "compiled": ChunkedCase,
+    **dict.fromkeys(NAMED_KERNELS, ChunkedCase),
     "cached": CachedCase,
     "liger": LigerCase,
     "trl": TrlCase,

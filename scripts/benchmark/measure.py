@@ -219,7 +219,7 @@ def teacher_weights(task: Any, device: torch.device, cached: bool) -> int:
     (member,) = task.teacher.members
     if cached and device.type == "cuda":
         weight = member.decoder.output_projection.weight
-        return weight.numel() * task.teacher_cache.dtype.itemsize
+        return weight.numel() * task.teacher_cache.storage.dtype.itemsize
     return sum(
         parameter.numel() * parameter.element_size()
         for parameter in member.parameters()

@@ -47,7 +47,8 @@ _EXPLANATION = """\
   each repeat.
 - floor: fairseq's label_smoothed_cross_entropy step and the teacher's forward pass, each measured
   in this run. plain: full logits, softmax and log-softmax of both models, products, sums. chunked:
-  this package, the teacher run at every step; compiled: likewise, with `--compile-loss`. cached:
+  this package, the teacher run at every step; eager, compiled, triton: likewise, with this
+  `--loss-kernel`. cached:
   this package with `--teacher-cache`. liger: Liger-Kernel's fused loss of NLL and divergence,
   without label smoothing. trl: TRL's fused divergence alone, with no NLL.
 - without a loss: both models' passes and the matrix products with their output projections, all
@@ -61,10 +62,10 @@ _EXPLANATION = """\
 def name_of(setting: Setting) -> str:
     """The name of a setting's files."""
     precision = "" if setting.precision == "fp32" else f"-{setting.precision}"
-    compiled = "-compiled" if setting.compiled else ""
+    kernel = "" if setting.kernel == "auto" else f"-{setting.kernel}"
     quick = "-quick" if setting.quick else ""
     as_is = "" if setting.tuned else "-as-is"
-    return f"{setting.pair}-{setting.device}{precision}{compiled}{as_is}{quick}"
+    return f"{setting.pair}-{setting.device}{precision}{kernel}{as_is}{quick}"
 
 
 def facts(
@@ -87,7 +88,7 @@ def facts(
         ),
         "Measured": f"repeats: {plan.repeats}; in each process {plan.steps} steps after "
         f"{plan.warm_up} to warm up; {setting.precision}"
-        + ("; with --compile-loss" if setting.compiled else ""),
+        + (f"; with --loss-kernel {setting.kernel}" if setting.kernel != "auto" else ""),
         **system(),
         "Environment": ", ".join(variables) or "none of the variables for threads and memory set",
         "Notes": list(notes),

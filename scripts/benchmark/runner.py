@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from benchmark import children, peers
 from benchmark.measure import Request, Result
-from benchmark.sizes import CRITERIONS, WITHOUT_TEACHER
+from benchmark.sizes import CRITERIONS, FUSED, WITHOUT_TEACHER
 from benchmark.workspace import Workspace
 from ka_fairseq.errors import UserError
 
@@ -98,6 +98,7 @@ def cases_of(criterions: Iterable[str], variants: Iterable[str]) -> list[Case]:
         for variant in variants
         if variant not in peers.PACKAGES or criterion in peers.BETA
         if variant != "plain" or criterion in CRITERIONS
+        if variant != "triton" or criterion in FUSED
     ]
     first = [CROSS_ENTROPY, TEACHER, *([PRODUCTS] if "plain" in variants else [])]
     alone = [Case(WITHOUT_TEACHER)] if WITHOUT_TEACHER in criterions else []

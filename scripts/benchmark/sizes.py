@@ -37,7 +37,11 @@ WITHOUT_TEACHER = "chunked_cross_entropy"
 PASSES = {"tie_kd": 3}
 ALL_CRITERIONS = (*CRITERIONS, *MORE, WITHOUT_TEACHER)
 VARIANTS = ("plain", "chunked", "cached")
-ALL_VARIANTS = (*VARIANTS, "compiled", "liger", "trl")
+# The chunked loss by a kernel that is named; by itself it takes the best that works.
+NAMED_KERNELS = ("eager", "compiled", "triton")
+# What triton's kernel computes.
+FUSED = ("forward_kl", "backward_kl", "jsd_mixture", "js")
+ALL_VARIANTS = (*VARIANTS, *NAMED_KERNELS, "liger", "trl")
 PRECISIONS = ("fp32", "fp16", "bf16")
 DEVICES = ("cpu", "cuda")
 QUICK_MODEL = {"layers": 1, "embed_dim": 32, "ffn_embed_dim": 64, "attention_heads": 2}

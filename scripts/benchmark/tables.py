@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from benchmark.workspace import Setting
 # Bounds on memory are for a batch of this many tokens, those on time against the plain reference
 # for this many types.
 MANY_TOKENS, MANY_TYPES = 8000, 40_000
+# On a GPU, how much of a peer's time the loss alone may take.
+_OF_PEERS = {"trl": 0.5, "liger": 0.8}
 FLOOR = Case("floor")
 PROJECTION = Case("teacher", "projection")
 
@@ -142,6 +145,9 @@ def bounds(measured: Measured, setting: Setting) -> list[Bound]:
 
 
 def _on_time(measured: Measured, setting: Setting) -> Iterator[Bound]:
+    if setting.device == "cuda":
+        yield from _on_a_gpu(measured, setting)
+        return
     applies, condition = not setting.quick, "the paper's sizes"
     for case in _with_variant(measured, "chunked"):
         ratio = (measured.step(case) / measured.step(FLOOR)).median()
@@ -162,6 +168,28 @@ def _on_time(measured: Measured, setting: Setting) -> Iterator[Bound]:
         ratio = (measured.step(case) / least).median()
         what = "backward_kl with cache ÷ (cross-entropy step + the teacher's projection)"
         yield Bound(what, 1.08, ratio, "", applies, condition)
+
+
+def _on_a_gpu(measured: Measured, setting: Setting) -> Iterator[Bound]:
+    """In bf16: steps beside the floor, and the loss alone beside the peers' of the same run."""
+    rule = {
+        "applies": setting.precision == "bf16" and not setting.quick,
+        "condition": "bf16 and the paper's sizes",
+    }
+    for variant, other, limit, of_what in (
+        ("chunked", FLOOR, 1.05, "teacher run at every step ÷ floor"),
+        ("cached", CROSS_ENTROPY, 1.10, "with cache ÷ cross-entropy step"),
+    ):
+        for case in _with_variant(measured, variant):
+            passes = PASSES.get(case.criterion, 1)
+            ratio = (measured.step(case) / measured.step(other)).median()
+            yield Bound(f"{case.criterion}, {of_what}", passes * limit, ratio, **rule)
+    for case in _with_variant(measured, "chunked"):
+        for peer, limit in _OF_PEERS.items():
+            if (theirs := Case(case.criterion, peer)) in measured:
+                alone = (measured.of(name, "loss_alone_ms") for name in (case, theirs))
+                ratio = operator.truediv(*alone).median()
+                yield Bound(f"{case.criterion}, chunked ÷ {peer}, loss alone", limit, ratio, **rule)
 
 
 def _limit(criterion: str) -> float:

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from benchmark import children, corpus, sizes
 
 SEED = 1
-_COMPILABLE = ("chunked", "cached")
+_WITH_A_KERNEL = ("chunked", "cached")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Setting:
         precision: of the models, and of the teacher's cache.
         device: where the cache is built.
         quick: tiny models.
-        compiled: with ``--compile-loss``, wherever the loss can be.
+        kernel: of the loss, for chunked and cached.
         tuned: with the pipeline's settings of threads and memory.
     """
 
@@ -43,7 +43,7 @@ class Setting:
     precision: str
     device: str
     quick: bool
-    compiled: bool = False
+    kernel: str = "auto"
     tuned: bool = True
 
 
@@ -68,13 +68,14 @@ class Workspace:
             criterion: a name of :func:`benchmark.sizes.criterion_options`.
             case: a key of :data:`benchmark.cases.CASES`.
         """
-        compiled = case == "compiled" or (self.setting.compiled and case in _COMPILABLE)
+        kernel = case if case in sizes.NAMED_KERNELS else self.setting.kernel
+        named = kernel != "auto" and case in (*_WITH_A_KERNEL, *sizes.NAMED_KERNELS)
         return [
             *self._common(),
             *sizes.learner_options(self.setting.pair, self.setting.quick),
             *sizes.criterion_options(self.setting.pair, criterion),
             *(self._cache() if case == "cached" else []),
-            *(["--compile-loss"] if compiled else []),
+            *(["--loss-kernel", kernel] if named else []),
         ]
 
     def build_cache(self, seconds: float = math.inf) -> None:

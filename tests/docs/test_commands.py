@@ -85,8 +85,6 @@ def corpora(tmp_path):
 @pytest.fixture
 def mains(tmp_path, monkeypatch) -> dict[str, Callable[[list[str]], int]]:
     """What each script runs, with nothing behind it that takes time."""
-    from gpu_check import __main__ as gpu_check
-    from gpu_check import environment, runner
     from pipeline import __main__ as pipeline
     from pipeline import cli, compare, schedule, stages, sweep
     from pipeline.devices import Slot
@@ -106,8 +104,6 @@ def mains(tmp_path, monkeypatch) -> dict[str, Callable[[list[str]], int]]:
     monkeypatch.setattr(sweep, "run", some_stages)
     monkeypatch.setattr(sweep, "draw", lambda pair: pd.DataFrame())
     monkeypatch.setattr(engine_speed, "compare", lambda *_: pd.DataFrame())
-    monkeypatch.setattr(environment, "check", lambda device: None)
-    monkeypatch.setattr(runner, "run", lambda *_: 0)
     comet_score = tmp_path / "bin" / "comet-score"
     comet_score.parent.mkdir()
     comet_score.write_text("#!/bin/sh\n", encoding="utf-8")
@@ -119,7 +115,6 @@ def mains(tmp_path, monkeypatch) -> dict[str, Callable[[list[str]], int]]:
         "compare": lambda words: compare.main([*words, *runs]),
         "sweep": lambda words: sweep.main([*words, *runs]),
         "engines": lambda words: engine_speed.main([*words, *runs]),
-        "gpu_check": gpu_check.main,
     }
 
 

@@ -220,6 +220,16 @@ def test_weights_on_a_gpu_are_counted_there_alone(workspace):
     assert measure.teacher_weights(task, CUDA, cached=False) == 0
 
 
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+def test_with_a_cache_a_gpu_holds_the_projection_alone_in_half_precision(workspace, dtype):
+    request = request_for(workspace, "cached", "backward_kl")
+    folder = str(workspace.folder / f"no-cache-{dtype}")
+    options = [*request.options, "--teacher-cache-dtype", dtype, "--teacher-cache", folder]
+    bench = measure.build(replace(request, options=options), torch.device("cpu"))
+    projection = bench.task.teacher.members[0].decoder.output_projection.weight
+    assert measure.teacher_weights(bench.task, CUDA, cached=True) == 2 * projection.numel()
+
+
 # -- peers -----------------------------------------------------------------------------------------
 
 
@@ -318,7 +328,13 @@ def test_no_process_is_begun_or_runs_beyond_its_time():
 
 def test_compiled_is_chunked_with_its_option(workspace):
     chunked, compiled = (workspace.options("forward_kl", case) for case in ("chunked", "compiled"))
-    assert compiled == [*chunked, "--compile-loss"]
+    assert compiled == [*chunked, "--loss-kernel", "compiled"]
+    named = replace(workspace, setting=replace(QUICK, kernel="eager"))
+    assert named.options("forward_kl", "chunked") == [*chunked, "--loss-kernel", "eager"]
+    assert named.options("forward_kl", "triton") == [*chunked, "--loss-kernel", "triton"]
+    assert named.options("forward_kl", "plain") == workspace.options("forward_kl", "plain")
+    cases = runner.cases_of(["js", "topk_kl"], ["chunked", "triton"])
+    assert Case("js", "triton") in cases and Case("topk_kl", "triton") not in cases
 
 
 def test_further_passes_have_no_plain_reference(workspace):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from fairseq.data import BaseWrapperDataset, FairseqDataset
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from ka_fairseq.teacher.cache.store import Record, Store, checksum
 
@@ -52,9 +54,9 @@ class CachedTeacherDataset(BaseWrapperDataset):
             if record is None:
                 return batch
             records.append(record)
-        hidden, normalizers = (np.concatenate(arrays) for arrays in zip(*records, strict=True))
-        batch[KEY]["hidden"] = torch.from_numpy(hidden)
-        batch[KEY]["normalizers"] = torch.from_numpy(normalizers).double()
+        hidden, normalizers = zip(*records, strict=True)
+        batch[KEY]["hidden"] = joined(hidden, hidden[0].dtype)
+        batch[KEY]["normalizers"] = joined(normalizers, np.float64)
         return batch
 
     def describe(self, sample: dict[str, Any]) -> tuple[int, int]:
@@ -70,6 +72,21 @@ class CachedTeacherDataset(BaseWrapperDataset):
     def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
         """As the dataset has it; fairseq's wrapper leaves it out."""
         return self.dataset.num_tokens_vec(indices)
+
+
+def joined(parts: Sequence[np.ndarray], dtype: np.dtype | type) -> Tensor:
+    """Arrays of shapes (n, m) one below the other, as one tensor.
+
+    A data worker writes them where the training will read them, in memory that both share: what it
+    wrote elsewhere torch would copy there.
+    """
+    shape = (sum(map(len, parts)), parts[0].shape[1])
+    out = torch.from_numpy(np.empty(shape if get_worker_info() is None else 0, dtype))
+    if get_worker_info() is not None:
+        size = shape[0] * shape[1] * out.element_size()
+        out = out.new_empty(0).set_(torch.UntypedStorage._new_shared(size)).view(shape)
+    np.concatenate(parts, out=out.numpy(), casting="same_kind")
+    return out
 
 
 SIDES = ("source", "target")

@@ -54,8 +54,8 @@ def test_the_loss_is_the_formula_over_whole_distributions(distillation, name, op
         (("--divergence", "js", "--js-beta", 2), "js_beta must lie between 0 and 1, not 2"),
         (("--divergence", "js", "--top-k", 4), "--top-k 4 does not go with js: it sums over the"),
         (
-            ("--divergence", "adaptive_kl", "--compile-loss"),
-            "--compile-loss .*(cannot compile adaptive_kl|needs torch 2)",
+            ("--divergence", "adaptive_kl", "--loss-kernel", "compiled"),
+            "--loss-kernel compiled .*(cannot compile adaptive_kl|needs torch 2)",
         ),
     ],
 )

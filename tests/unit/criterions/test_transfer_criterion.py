@@ -208,7 +208,7 @@ def test_a_sum_is_all_there_is(distillation):
 
 
 def test_the_size_of_chunks_is_what_was_asked_for(distillation, monkeypatch):
-    """--loss-chunk-tokens reaches the walk, and --compile-loss the compiler; the loss stays."""
+    """--loss-chunk-tokens reaches the walk, and --loss-kernel the compiler; the loss stays."""
     asked = []
     original = chunked.slices
 
@@ -231,15 +231,17 @@ def test_the_size_of_chunks_is_what_was_asked_for(distillation, monkeypatch):
 
     monkeypatch.setattr(chunked, "compiled_row_losses", compiler)
     monkeypatch.setattr(torch, "compile", None, raising=False)
-    _, _, criterion = distillation("jsd_mixture", "--compile-loss")
+    _, _, criterion = distillation("jsd_mixture", "--loss-kernel", "compiled")
     assert criterion(model, make_batch(task))[0].item() == pytest.approx(expected, rel=1e-6)
     assert compiled
 
 
 def test_no_compiler(distillation, monkeypatch):
     monkeypatch.delattr(torch, "compile", raising=False)
-    with pytest.raises(UserError, match="--compile-loss needs torch 2 or newer: leave it out"):
-        distillation("jsd_mixture", "--compile-loss")
+    with pytest.raises(
+        UserError, match="--loss-kernel compiled needs torch 2 or newer: leave it out"
+    ):
+        distillation("jsd_mixture", "--loss-kernel", "compiled")
 
 
 @pytest.mark.parametrize("name", ["forward_kl", "backward_kl", "jsd_mixture"])
@@ -258,8 +260,8 @@ def test_an_unknown_divergence_and_options_that_do_not_go_with_one(distillation,
     with pytest.raises(UserError, match="--top-k 4 does not go with squares: it sums over the who"):
         distillation("transfer", "--divergence", "squares", "--top-k", 4)
     monkeypatch.setattr(torch, "compile", None, raising=False)  # torch 1.13 has none
-    with pytest.raises(UserError, match="--compile-loss cannot compile squares"):
-        distillation("transfer", "--divergence", "squares", "--compile-loss")
+    with pytest.raises(UserError, match="--loss-kernel compiled cannot compile squares"):
+        distillation("transfer", "--divergence", "squares", "--loss-kernel", "compiled")
     task, model, criterion = distillation("transfer", "--divergence", "squares")
     loss, _, log = criterion(model, make_batch(task))
     assert loss > 0 and log["transfer_loss"] > 0

@@ -249,10 +249,10 @@ COMPILED = [JSD_MIXTURE, BACKWARD_KL.restricted(5, "generalized"), JensenShannon
 def test_compiled_is_the_same(divergence):
     objective = Objective(divergence, 0.5, 0.1)
     results = []
-    for compiled in (False, True):
+    for kernel in ("eager", "compiled"):
         learner = output(1)
         result = transfer_loss(
-            learner, alone(output(2)), targets(), objective, 10, compiled=compiled
+            learner, alone(output(2)), targets(), objective, 10, kernel
         )
         results.append((result.loss, *gradients(result.loss, learner)))
     for plain, fused in zip(*results, strict=True):

@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+"""A GPU and this package, in four minutes and one process: scripts/gpu_probe.py --help"""
+
+import sys
+
+from gpu_probe.__main__ import main  # the folder beside this file
+
+if __name__ == "__main__":
+    sys.exit(main())
