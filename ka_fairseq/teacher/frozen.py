@@ -109,7 +109,7 @@ class FrozenTeacher:
         Outside of autocast: --amp is how the learner computes, the teacher has a precision of its
         own.
         """
-        wide = self.dtype is None and self._place[1] == torch.float32
+        wide = self.dtype is None and next(self.members[0].parameters()).dtype == torch.float32
         if wide and autocast_dtype(rows.device) is not None:
             _tell_of_a_wide_teacher()
         with torch.autocast(rows.device.type, enabled=False):
