@@ -16,6 +16,7 @@ from torch import Tensor
 from ka_fairseq import models
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.ensemble import TeacherOutput
+from ka_fairseq.loss.matmul import autocast_dtype
 from ka_fairseq.teacher.checkpoint import load_member, n_parameters
 
 logger = logging.getLogger(__name__)
@@ -108,7 +109,8 @@ class FrozenTeacher:
         Outside of autocast: --amp is how the learner computes, the teacher has a precision of its
         own.
         """
-        if torch.is_autocast_enabled() and self.place[1] == torch.float32 and self.dtype is None:
+        wide = self.dtype is None and next(self.members[0].parameters()).dtype == torch.float32
+        if wide and autocast_dtype(rows.device) is not None:
             _tell_of_a_wide_teacher()
         with torch.autocast(rows.device.type, enabled=False):
             members = [models.run(member, net_input, rows) for member in self.members]

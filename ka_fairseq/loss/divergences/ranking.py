@@ -56,7 +56,8 @@ class WithRanking(Divergence):
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
         """Those of D, and the ranking loss."""
         yield from self.divergence.terms(p, q)
-        yield 1.0, ranking_term(p, q, self.k)
+        for term in without_repeats(ranking_term(p, q, self.k), self.k):
+            yield 1.0, term
 
 
 def check_ranking_k(k: int, vocabulary: int) -> None:
@@ -71,6 +72,19 @@ def check_ranking_k(k: int, vocabulary: int) -> None:
             f"k must lie between 1 and {most} (k² comparisons of a row are held at a time, no more "
             f"than there are types: {vocabulary}), not {k}"
         )
+
+
+def without_repeats(term: Term, k: int) -> Iterator[Term]:
+    """The same in two terms: of the teacher's k best tokens, and of the learner's.
+
+    A token that is among both would be added to twice at once, on a GPU in any order: a training
+    would not repeat to the last bit.
+    """
+    value = term.value
+    for part in (slice(0, k), slice(k, 2 * k)):
+        slope = term.slope[:, part]
+        yield Term(value, slope, slope.sum(-1), term.support[:, part])
+        value = torch.zeros_like(value)
 
 
 def ranking_term(p: Distribution, q: Distribution, k: int) -> Term:

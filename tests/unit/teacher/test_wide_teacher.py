@@ -19,7 +19,7 @@ def test_a_wide_teacher_under_autocast_is_told_once(binarized, monkeypatch, capl
     with caplog.at_level(logging.INFO, logger=frozen.logger.name):
         teacher.answer(batch["net_input"], rows)
         assert not [said for said in caplog.messages if "--amp" in said]
-        monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: True)
+        monkeypatch.setattr(frozen, "autocast_dtype", lambda device: torch.float16)
         for _ in range(2):
             teacher.answer(batch["net_input"], rows)
     assert sum("--teacher-dtype bf16" in said for said in caplog.messages) == times

@@ -83,7 +83,7 @@ def test_in_chunks_it_is_the_divergence_and_the_ranking_loss(base, chunk):
     objective = Objective(WithRanking(base, 5), 0.3, label_smoothing=0.1)
     predictions = torch.empty_like(targets)
     result = transfer_loss(
-        Logits(learner), TeacherOutput([Logits(teacher)]), targets, objective, chunk, False,
+        Logits(learner), TeacherOutput([Logits(teacher)]), targets, objective, chunk, "eager",
         predictions,
     )  # fmt: skip
     alone = transfer_loss(
