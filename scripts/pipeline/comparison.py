@@ -16,6 +16,7 @@ from pipeline.evaluation_sets import MAIN, EvaluationSet
 from pipeline.gap import BASES
 from pipeline.grid import Point
 from pipeline.models import Model
+from pipeline.results import lenpen
 from pipeline.settings import Pair
 from pipeline.stage import Stage
 from pipeline.train import Training
@@ -147,7 +148,8 @@ class Comparison:
 
     def scores_of(self, training: str, which: EvaluationSet) -> list[Stage]:
         """Return the stages that score a trained model: each needs those before it."""
-        own = [evaluate.stage(training, which)]
+        needs = lenpen.needs(self.pair, training)
+        own = [*lenpen.stages(self.pair, [training]), evaluate.stage(training, which, needs)]
         return own if self.comet is None else [*own, comet.stage(training, which, self.comet)]
 
     def stages(self, report: Callable[[Comparison], dict[str, Any]]) -> list[Stage]:
@@ -166,8 +168,7 @@ class Comparison:
             stage
             for name in self.shown
             for index in range(len(self._all_trainings(name, 1)))
-            for which in self.tests
-            for stage in self._scores(name, index, which)
+            for stage in self._scores(name, index)
         ]
         last = Stage(
             NAME,
@@ -208,22 +209,26 @@ class Comparison:
             return self.trainings(name)
         return [self.training(p, seed) for p in self.points[name][:most] for seed in self.seeds]
 
-    def _scores(self, name: str, index: int, which: EvaluationSet) -> list[Stage]:
+    def _scores(self, name: str, index: int) -> list[Stage]:
         """Return the stages that score a model, as chosen, with the seed of this index."""
         tried = self._all_trainings(name)
         if name not in self.methods or len(self.points[name]) == 1:
-            return self.scores_of(tried[index].name, which)
+            return self._scores_on_all(tried[index].name)
 
         def score_chosen(pair: Pair) -> dict[str, Any]:
             chosen = dataclasses.replace(self, pair=pair).trainings(name)[index]
-            for stage in self.scores_of(chosen.name, which):
+            for stage in self._scores_on_all(chosen.name):
                 stage.execute(pair)
             return {}
 
         needs = [training.name for training in tried]
-        needs += [] if which == MAIN else [which.made_by]
-        title = evaluate.name(f"{NAME}/{self.seeds[index]}/{name}", which)
+        needs += [which.made_by for which in self.tests if which != MAIN]
+        title = evaluate.name(f"{NAME}/{self.seeds[index]}/{name}")
         return [Stage(f"{title} as chosen", score_chosen, inputs=None, needs=tuple(needs))]
+
+    def _scores_on_all(self, training: str) -> list[Stage]:
+        found = (stage for which in self.tests for stage in self.scores_of(training, which))
+        return list({stage.name: stage for stage in found}.values())
 
 
 def read(pair: Pair) -> dict[str, Any] | None:

@@ -74,7 +74,7 @@ def collect(comparison: Comparison) -> dict[str, Any]:
         "models": models,
         "tests": tests,
         "warnings": [asdict(warning) for warning in warnings],
-        "decoding": dict(pair.decoding),
+        "decoding": report.decoding(pair),
         "made": {name: state.fingerprint(pair.run_dir, name) for name in names},
         "system": report.system(report.threads(pair, names)),
     }

@@ -25,6 +25,7 @@ _TAKEN = {
         "translate",
         "text",
         "cache",
+        "lenpen",
         "evaluate",
         "export",
         "speed",

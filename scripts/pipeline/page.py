@@ -23,6 +23,7 @@ from pipeline import (
     tables,
 )
 from pipeline.analyse import Analysis
+from pipeline.results import operating_points, point_tables
 from pipeline.settings import Pair
 
 FOLDER = Path(__file__).parent
@@ -50,8 +51,10 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
         best=_best(content["leader"], names),
         scores=tables.scores(content, names, chrf_gap=True),
         differences=tables.differences(content, names),
-        exports=tables.exports(content, names),
-        exports_on_gpu=tables.exports_on_gpu(content, names),
+        points=point_tables.points(content["operating_points"], names),
+        cheapest=operating_points.cheapest(content["operating_points"], names),
+        points_note=point_tables.NOTE,
+        **_rates(content, names),
         sizes=tables.sizes(content, names),
         notes=tables.notes(content, names),
         curves=embedded.figure(pair.run_dir / "validation_bleu"),
@@ -73,6 +76,17 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
     path = pair.run_dir / "report.html"
     files.write_text(path, text)
     return path
+
+
+def _rates(content: dict[str, Any], names: dict[str, str]) -> dict[str, tables.Table]:
+    """The tables of the rates of exported models."""
+    rows, measured = content["operating_points"], content["measured"]
+    if not rows:
+        return {"rates": [], "rates_on_gpu": []}
+    return {
+        "rates": point_tables.rates(rows, names, measured),
+        "rates_on_gpu": point_tables.rates_on_gpu(rows, names, measured),
+    }
 
 
 def _templates(apart: set[str]) -> Environment:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from pipeline import models
+from pipeline.decoding import Decoding
 from pipeline.devices import Slot
 from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher
@@ -26,7 +27,7 @@ SETTINGS_FILE = "pair.yaml"
 QUANTIZATIONS = ("int8", "int8_float32", "float16", "float32")
 """What an exported model's weights may be kept in; the first by default."""
 
-_SECTIONS = ("source_lang", "target_lang", "text", "segmentation", "decoding")
+_SECTIONS = ("source_lang", "target_lang", "text", "segmentation")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Pair:
         text: which sentence pairs to use; see `pipeline.prepare`. Under `test` the name of the test
             set, or a list of several: of `parts`, or of files in a user's own corpus.
         segmentation: how words become subwords; see `pipeline.segmentation`.
-        decoding: beam and length penalty of `evaluate`.
+        decoding: beams and length penalty.
         training: overrides for every Hydra config.
         finetuning: further ones for those of models that go on from another.
         models: what is trained and evaluated, in the order of the table.
@@ -64,7 +65,7 @@ class Pair:
     target_lang: str
     text: Mapping[str, Any]
     segmentation: Mapping[str, Any]
-    decoding: Mapping[str, Any]
+    decoding: Decoding
     training: Mapping[str, Any]
     finetuning: Mapping[str, Any]
     models: tuple[Model, ...]
@@ -197,7 +198,7 @@ def load(
         raise PipelineError(f"{config_dir} has no {SETTINGS_FILE}") from None
     except yaml.YAMLError as error:
         raise PipelineError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
-    missing = [section for section in _SECTIONS if section not in (content or {})]
+    missing = [section for section in (*_SECTIONS, "decoding") if section not in (content or {})]
     if missing:
         raise PipelineError(f"{path} lacks {', '.join(missing)}")
     name = (name or config_dir.resolve().name) + ("-train-teacher" if train_teacher else "")
@@ -217,6 +218,7 @@ def load(
         translate=_translate(content.get("translate"), {}),
         quantization=_quantization(content.get("export"), path),
         **{section: content[section] for section in _SECTIONS},
+        decoding=Decoding.load(content["decoding"], path),
     )
     check_tests(pair.tests, f"{path}: text.test")
     if own is not None:
