@@ -160,7 +160,9 @@ def _agreement(analysis: Analysis) -> tables.Table:
 
 
 def _unbroken(cell: str) -> str:
-    """Let a cell's line break before a bracket and after a semicolon only."""
+    """Let the line of a cell that is a number break before a bracket and after a semicolon only."""
+    if isinstance(cell, tables.Words):
+        return cell
     return re.sub(r"(?<!;) (?![\[(])", "\N{NO-BREAK SPACE}", cell)
 
 

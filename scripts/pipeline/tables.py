@@ -27,6 +27,10 @@ GAP = (
 Table = list[dict[str, str]]
 
 
+class Words(str):
+    """A text of several words, which a table may break at any space."""
+
+
 class Difference(str):
     """A difference with its interval as text; it keeps the numbers, as the page draws them too."""
 

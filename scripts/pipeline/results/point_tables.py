@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.results.operating_points import Row, label
 from pipeline.results.tidy import SPEED
-from pipeline.tables import NONE, Table, number
+from pipeline.tables import NONE, Table, Words, number
 
 Names = Mapping[str, str]
 
@@ -85,4 +85,4 @@ def _point(rows: Sequence[Row], row: Row, names: Names) -> dict[str, str]:
 
 def _dominator(rows: Sequence[Row], row: Row, names: Names) -> str:
     place = row["dominated_by"]
-    return NONE if place is None else label(rows[place], names)
+    return NONE if place is None else Words(label(rows[place], names))
