@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -39,9 +38,7 @@ def build(pair: Pair) -> str:
         The text of ``report.md``.
     """
     curves = {name: curve(pair, name, "valid_bleu") for name in pair.titles}
-    measured = speed.facts(pair)
-    points = tidy.of_points(measured.get("points", []))
-    content = collect(pair, curves, measured, points)
+    content = collect(pair, curves)
     text = markdown(content, pair.titles)
     plots.plot_validation_bleu(curves, pair.models, pair.run_dir / "validation_bleu")
     divergences = {name: curve(pair, name, "valid_transfer_loss") for name in pair.titles}
@@ -51,21 +48,17 @@ def build(pair: Pair) -> str:
     quality_over_speed.draw(
         content["operating_points"], pair.models, pair.run_dir / "quality_over_speed"
     )
-    files.write_text(pair.run_dir / "points.csv", points.to_csv(index=False))
+    files.write_text(pair.run_dir / "points.csv", _points_table(pair).to_csv(index=False))
     page.write(pair, content)
     return text
 
 
-def collect(
-    pair: Pair, curves: limits.Curves, measured: Mapping[str, Any], points: pd.DataFrame
-) -> dict[str, Any]:
+def collect(pair: Pair, curves: limits.Curves) -> dict[str, Any]:
     """Return what ``report.json`` holds: a row for each model that was evaluated, teacher first.
 
     Args:
         pair: its runs.
         curves: BLEU on validation by epoch, of each model.
-        measured: how exported models were measured, as `speed.facts` has it.
-        points: what was found, as a tidy table.
     """
     rows = [
         {"model": model, **scores}
@@ -90,7 +83,7 @@ def collect(
     for row in rows:
         row["export"] = deployment.facts(pair, row["model"])
         row["lenpen"] = lenpen.of(pair, row["model"])
-    found = operating_points.rows(tidy.over_seeds(points))
+    found = operating_points.rows(tidy.over_seeds(_points_table(pair)))
     teachers = {teacher for model in pair.models for teacher in model.teachers}
     warnings = limits.warnings(rows, curves, intervals, len(references), pair.titles)
     if (first := operating_points.warning(found, teachers, pair.titles)) is not None:
@@ -106,7 +99,7 @@ def collect(
         "signatures": _signatures(rows),
         "decoding": decoding(pair),
         "operating_points": found,
-        "measured": _how(pair, measured) if found else None,
+        "measured": _how(pair) if found else None,
         "system": system(threads(pair, [row["model"] for row in rows])),
     }
 
@@ -117,8 +110,12 @@ def decoding(pair: Pair) -> dict[str, Any]:
     return {"beam": pair.decoding.beam, "beams": list(pair.decoding.beams), "lenpen": chosen}
 
 
-def _how(pair: Pair, measured: Mapping[str, Any]) -> dict[str, Any]:
-    how = {key: value for key, value in measured.items() if key != "points"}
+def _points_table(pair: Pair) -> pd.DataFrame:
+    return tidy.of_points(speed.facts(pair).get("points", []))
+
+
+def _how(pair: Pair) -> dict[str, Any]:
+    how = {key: value for key, value in speed.facts(pair).items() if key != "points"}
     return {**how, "quantization": pair.quantization}
 
 
