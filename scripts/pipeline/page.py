@@ -118,14 +118,17 @@ def _compared(pair: Pair) -> dict[str, Any] | None:
     if content is None:
         return None
     names, folder = pair.titles, pair.run_dir / comparison.NAME
+    several = len(comparison_tables.sizes(content)) > 1  # each may have a best one
     tests = [
         {
             "title": f"{test['name']} ({test['sentences']} sentences)",
+            "points": comparison_tables.points(content, test, names),
+            "point_notes": comparison_tables.point_notes(content, test),
             "scores": comparison_tables.scores(content, test, names),
             "details": comparison_tables.details(content, test, names),
             "comet": comparison_tables.comet_scores(content, test, names),
             "notes": comparison_tables.leader(content, test, names),
-            "best": _best(test["leader"], names),
+            "best": None if several else _best(test["leader"], names),
         }
         for test in content["tests"]
     ]
@@ -134,6 +137,7 @@ def _compared(pair: Pair) -> dict[str, Any] | None:
         "seeds": len(content["seeds"]),
         "warnings": content["warnings"],
         "figure": embedded.figure(folder / "differences", folder / f"{comparison.NAME}.csv"),
+        "quality": embedded.figure(folder / "quality_over_speed"),
         "tests": tests,
         "trainings": comparison_tables.trainings(content, names),
         "notes": comparison_tables.notes(content, names),

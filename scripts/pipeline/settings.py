@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pipeline import models
+from pipeline import models, students
 from pipeline.decoding import Decoding
 from pipeline.devices import Slot
 from pipeline.errors import PipelineError
@@ -55,6 +55,8 @@ class Pair:
         slot: what of this machine the stages may use.
         teacher: a teacher that was trained before, or None to train one.
         quantization: of exported models, one of `QUANTIZATIONS`.
+        students: the sizes at which ``scripts/compare.sh`` trains each method, unless it is told
+            others: presets, or `students.OWN`.
     """
 
     name: str
@@ -76,6 +78,12 @@ class Pair:
     everything: bool = False
     translate: Mapping[str, Any] = field(default_factory=dict)
     quantization: str = QUANTIZATIONS[0]
+    students: tuple[str, ...] = (students.OWN,)
+
+    @property
+    def joint_dictionary(self) -> bool:
+        """Whether both languages have one dictionary: all but those of a given teacher are so."""
+        return self.teacher is None or self.teacher.joint
 
     @property
     def default_models(self) -> tuple[Model, ...]:
@@ -217,6 +225,10 @@ def load(
         everything=everything,
         translate=_translate(content.get("translate"), {}),
         quantization=_quantization(content.get("export"), path),
+        students=students.check_names(
+            content.get("students", [students.OWN]), path.parent, f"{path}: students"
+        )
+        or (students.OWN,),
         **{section: content[section] for section in _SECTIONS},
         decoding=Decoding.load(content["decoding"], path),
     )
@@ -226,6 +238,10 @@ def load(
         pair = replace(pair, data_dir=data_dir, source_lang=source, target_lang=target)
     if "teacher" in content and not train_teacher:
         pair = replace(pair, teacher=_given_teacher(pair, content["teacher"]))
+    for model in pair.models:
+        if model.student:
+            where = f"{path}: models.{model.name}.student {model.student}"
+            students.check_dictionaries(model.settings, pair.joint_dictionary, where)
     if not quick:
         return pair
     less = content.get("quick", {})
