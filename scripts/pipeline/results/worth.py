@@ -79,8 +79,8 @@ def sentence(name: str, baseline: str, speed: Found | None, quality: Found | Non
     at_speed = _part(speed, 0.0, lambda value: f"{value:+.1f} BLEU", "{:.1f}")
     at_quality = _part(quality, 1.0, lambda value: f"{value:.2f} times the speed", "{:.2f}")
     return (
-        f"{name} against {baseline}: at equal speed it is worth {at_speed}; at equal BLEU it is "
-        f"worth {at_quality}."
+        f"What {name} is worth against {baseline}: at equal speed {at_speed}; at equal BLEU "
+        f"{at_quality}."
     )
 
 

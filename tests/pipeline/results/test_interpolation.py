@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pipeline.results import interpolation, worth
 
-# BLEU and sentences a second. Each halving of the speed is worth 2 BLEU, and KD 1 BLEU at any speed.
+# BLEU and sentences a second. Half the speed is worth 2 BLEU, and KD 1 BLEU at any speed.
 CONTROL = [(30.0, 400.0), (32.0, 200.0), (34.0, 100.0), (33.0, 50.0)]  # the last one is dominated
 KD = [(31.0, 400.0), (33.0, 200.0), (35.0, 100.0)]
 
@@ -46,7 +46,7 @@ def test_what_a_curve_is_worth(one, other, bleu, times):
 
 
 def test_the_mean_is_over_what_both_cover_and_counts_each_part_by_its_length():
-    """f rises from 0 to 4 over [0, 4]; g is 0 until 2 and 6 at 3: on [1, 3] f is 2, g 1.5 in mean."""
+    """f rises from 0 to 4 over [0, 4]; g is 0 until 2 and 6 at 3: f is 2 on [1, 3], and g 1.5."""
     one = np.array([0.0, 4.0]), np.array([0.0, 4.0])
     other = np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 6.0])
     assert interpolation.mean_gap(one, other) == pytest.approx(2 - 1.5)
@@ -89,15 +89,14 @@ def test_a_worth_has_the_interval_of_the_sentences_and_of_the_seeds():
 def test_what_is_not_shown_is_said_to_be_so():
     said = worth.sentence("KD", "control", found(worth.at_equal_speed, spread=0.5), None)
     assert said == (
-        "KD against control: at equal speed it is worth +1.0 BLEU [0.5, 1.5]; at equal BLEU it is "
-        "worth not shown (the curves share nothing)."
+        "What KD is worth against control: at equal speed +1.0 BLEU [0.5, 1.5]; at equal BLEU not "
+        "shown (the curves share nothing)."
     )
-    wide = [
-        found(function, spread=2) for function in (worth.at_equal_speed, worth.at_equal_quality)
-    ]
+    both = worth.at_equal_speed, worth.at_equal_quality
+    wide = [found(function, spread=2) for function in both]
     said = worth.sentence("KD", "control", *wide)
-    assert "worth not shown (+1.0 BLEU [-0.9, 2.9]);" in said
-    assert "worth not shown (1.41 times the speed [0.73, 2.7" in said
+    assert "at equal speed not shown (+1.0 BLEU [-0.9, 2.9]);" in said
+    assert "at equal BLEU not shown (1.41 times the speed [0.73, 2.7" in said
 
 
 def test_curves_that_share_nothing_have_no_worth():
