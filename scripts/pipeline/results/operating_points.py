@@ -121,6 +121,8 @@ def _worth(row: Row, best: Row, found: Sequence[Row], names: Names) -> str:
     own = _fastest([other for other in found if other["model"] == TEACHER], row["bleu"])
     if own is None:
         return f"{text}, and no point of the teacher's is as good"
+    if own is best:
+        return f"{text}, which is also the teacher's fastest of at least that quality"
     return (
         f"{text}, {row[SPEED] / own[SPEED]:.1f} times as fast as the teacher's own fastest point "
         f"of at least that quality (beam {own['beam']})"
