@@ -70,7 +70,7 @@ def test_every_stage_is_named_once_and_comes_with_what_it_needs(pair, sizes):
 
 
 def test_operating_points_know_their_size_and_seed(pair):
-    found = dict((name, keys) for keys, name in compared.trainings(plan(pair, "kd")))
+    found = {name: keys for keys, name in compared.trainings(plan(pair, "kd"))}
     assert found["teacher"] == {"model": "teacher", "size": "", "seed": None}
     assert found["compare/2/kd"] == {"model": "kd", "size": "", "seed": 2}
     assert found["compare/small/1/kd"] == {"model": "kd", "size": "small", "seed": 1}
@@ -97,7 +97,7 @@ def test_the_ladder_has_a_deep_encoder_and_one_decoder_layer(pair):
     ("methods", "sizes", "says"),
     [
         (["kd"], ["huge"], r"--students: there is no huge: choose from own, large, medium, small,"),
-        (["kd_both"], ["small"], "kd_both goes on from kd_junior"),
+        (["kd_both"], ["small"], r"kd_junior, which kd_both goes on from, has a size of its own"),
         (["junior"], ["small"], r"junior has a size of its own \(model.encoder_layers in its"),
         (["tuned"], ["small"], "tuned goes on from teacher, which keeps its size: leave tuned out"),
     ],
