@@ -55,11 +55,11 @@ def test_a_points_bleu_is_that_of_its_translations(run):
 
 
 def test_the_other_size_is_the_presets(run):
-    def width(name):
+    def layers(name):
         weights = torch.load(run / name / "model.pt", weights_only=True)["model"]
         return len({key.split(".")[2] for key in weights if key.startswith("encoder.layers")})
 
-    assert [width("kd"), width("compare/small/1/kd")] == [1, 2]
+    assert [layers("kd"), layers("compare/small/1/kd")] == [1, 2]
 
 
 def test_the_page_has_the_figure_and_what_kd_is_worth(run):

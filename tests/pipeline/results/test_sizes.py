@@ -36,8 +36,9 @@ def test_each_method_is_trained_at_each_size_and_the_teacher_is_not(pair):
     assert own.teacher == small.teacher == "teacher"
     preset = students.settings("small", pair.config_dir, start=True)
     changed = {k: v for k, v in small.inputs(pair).items() if own.inputs(pair).get(k) != v}
+    not_of_a_size = ("from ", "checkpoint.finetune")
     assert {k: v for k, v in preset.items() if own.inputs(pair)[k] != v} == {
-        k: v for k, v in changed.items() if not k.startswith("from ")
+        k: v for k, v in changed.items() if not k.startswith(not_of_a_size)
     }
 
 
@@ -98,7 +99,7 @@ def test_the_ladder_has_a_deep_encoder_and_one_decoder_layer(pair):
     [
         (["kd"], ["huge"], r"--students: there is no huge: choose from own, large, medium, small,"),
         (["kd_both"], ["small"], r"kd_junior, which kd_both goes on from, has a size of its own"),
-        (["junior"], ["small"], r"junior has a size of its own \(model.encoder_layers in its"),
+        (["wide"], ["small"], r"wide has a size of its own \(model.encoder_layers in its"),
         (["tuned"], ["small"], "tuned goes on from teacher, which keeps its size: leave tuned out"),
     ],
 )
@@ -107,11 +108,13 @@ def test_what_cannot_be_trained_at_a_size_is_refused(pair, methods, sizes, says)
     added = replace(models["control"], name="tuned", start="teacher")
     # As an entry of a size of its own would be: what kd_both goes on from.
     fixed = replace(models["kd_junior"], settings={"model.encoder_layers": 2})
+    wide = replace(models["seq_kd"], name="wide", settings=fixed.settings)
     kept = [fixed if model.name == "kd_junior" else model for model in pair.models]
+    others = (*kept, added, wide)
     with pytest.raises(PipelineError, match=says) as error:
-        plan(replace(pair, models=(*kept, added)), *methods, sizes=sizes)
+        plan(replace(pair, models=others), *methods, sizes=sizes)
     assert "\n" not in str(error.value)
-    plan(replace(pair, models=(*kept, added)), *methods, sizes=["own"])  # at its own size it can be
+    plan(replace(pair, models=others), *methods, sizes=["own"])  # at its own size it can be
 
 
 def test_a_preset_that_shares_what_the_teacher_does_not_is_refused(pair, tmp_path):
