@@ -25,6 +25,7 @@ _TAKEN = {
         "translate",
         "text",
         "cache",
+        "lenpen",
         "evaluate",
         "export",
         "speed",
@@ -148,7 +149,7 @@ def _student(
     if start and student != inherited:
         raise PipelineError(f"{where}.student: it starts from {start}, so that decides: name none")
     try:
-        return student, students.settings(student, config_dir)
+        return student, students.settings(student, config_dir, start=bool(start))
     except PipelineError as error:
         raise PipelineError(f"{where}: {error}") from None
 

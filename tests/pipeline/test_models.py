@@ -101,7 +101,8 @@ def test_one_entry_and_one_file_are_a_training(load):
     table = stages.table(pair)
     assert table["tail"].needs == ("binarize", "learner", "teacher", "cache.teacher")
     assert "evaluate.tail" in table["report"].after
-    assert [*stages.names(pair.models)][-5:] == [*("tail", "evaluate", "export", "speed", "report")]
+    after = ["lenpen", "evaluate", "export", "speed", "report"]
+    assert [*stages.names(pair.models)][-6:] == ["tail", *after]
     assert "export.tail" in table["speed"].after
     inputs = table["tail"].inputs(pair)
     assert (inputs["criterion._name"], inputs["criterion.top_k_form"]) == ("backward_kl", "tail")

@@ -159,7 +159,7 @@ def test_models_that_are_not_trained_by_default_are_left_out(pair):
     others = {model.name for model in pair.models if not model.default}
     kinds = {"translate", "text", "cache", *others}
     assert {name for name in left if stages.group(name) not in kinds} == {
-        name for model in others for name in (f"evaluate.{model}", f"export.{model}")
+        f"{kind}.{model}" for model in others for kind in ("lenpen", "evaluate", "export")
     }
     done(pair, "seq_kd")  # then it has its row, all the same
     assert "evaluate.seq_kd" in chosen(pair) and "seq_kd" not in chosen(pair)
@@ -176,13 +176,13 @@ def test_each_stage_comes_after_those_that_it_needs(pair):
 
 def test_models_that_are_done_or_will_be_are_evaluated(pair):
     done(pair, "teacher", "learner")
-    assert chosen(pair, "control", "evaluate") == [
-        *("control", "evaluate.teacher", "evaluate.learner", "evaluate.control")
-    ]
-    assert chosen(pair, "control", "export") == [
-        *("control", "export.teacher", "export.learner", "export.control")
-    ]
-    assert chosen(pair, "evaluate.learner", "report") == ["evaluate.learner", "report"]
+    models = ("teacher", "learner", "control")
+    chosen_for = [f"lenpen.{model}" for model in models]
+    for kind in ("evaluate", "export"):
+        expected = ["control", *chosen_for, *(f"{kind}.{model}" for model in models)]
+        assert chosen(pair, "control", kind) == expected
+    expected = ["lenpen.learner", "evaluate.learner", "report"]
+    assert chosen(pair, "evaluate.learner", "report") == expected
 
 
 def test_the_cache_is_filled_before_the_training_that_reads_it(pair):

@@ -73,6 +73,8 @@ def test_any_pair_can_name_any_preset(pair, name, tmp_path, monkeypatch):
         while first.start:
             first = trainings[first.start]
         is_student = first.config == "learner"
+        # A rate is for what is trained from nothing.
+        preset = students.settings(name, folder, start=bool(training.start))
         of_preset = {k: v for k, v in preset.items() if k not in own[training.name]}
         resolved = training.resolved(found)
         assert all(resolved.get(k) == v for k, v in of_preset.items()) == is_student
