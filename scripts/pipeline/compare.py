@@ -23,6 +23,7 @@ from pipeline import (
 from pipeline.comparison import NAME, Comparison, Grid
 from pipeline.errors import PipelineError
 from pipeline.evaluation_sets import MAIN, EvaluationSet
+from pipeline.models import Model
 from pipeline.settings import Pair
 from pipeline.train import Training
 
@@ -47,7 +48,7 @@ is for top-k methods (V: the whole vocabulary).
 
 examples:
   scripts/compare.sh demo --seeds 3
-  scripts/compare.sh demo --students small medium large --methods control seq_inter --seeds 3
+  scripts/compare.sh demo --students layers_1_1 layers_2_1 --methods control kd --seeds 3
   scripts/compare.sh demo --methods control kd ka --tune 'lr=0.0015,0.003,0.006;weight=0.5,0.9'
   scripts/compare.sh --data ~/corpus --src de --tgt en --config configs/demo --test test news"""
 
@@ -152,11 +153,25 @@ def _students(found: Comparison, names: Sequence[str]) -> tuple[str, ...]:
     sizes = students.check_names(names or pair.students, pair.config_dir, "--students")
     models = {model.name: model for model in pair.models}
     for name in sizes:
-        if name != students.OWN:
-            students.check_starts(models, found.methods, found.teachers)
+        if name == students.OWN:
+            continue
+        students.check_kind(models, found.methods, name, pair.config_dir)
+        kept = students.layers(name, pair.config_dir) is not None
+        students.check_starts(models, found.methods, found.teachers, kept=kept)
+        if kept:
+            _check_layers_are_there(pair, [models[method] for method in found.methods], name)
+        else:
             preset = students.settings(name, pair.config_dir)
             students.check_dictionaries(preset, pair.joint_dictionary, f"--students {name}")
     return sizes
+
+
+def _check_layers_are_there(pair: Pair, methods: Iterable[Model], preset: str) -> None:
+    for model in methods:
+        try:
+            Training(**vars(students.resized(model, preset, pair.config_dir))).resolved(pair)
+        except PipelineError as error:
+            raise PipelineError(f"--students {preset}: {error}") from None
 
 
 def baselines_of(found: Comparison, names: Iterable[str]) -> tuple[str, ...]:
@@ -213,9 +228,10 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="train all but teachers at each of these sizes: presets of configs/students/, or "
-        f"{students.OWN} for the one of the pair's configs (default: students in pair.yaml, or "
-        f"{students.OWN})",
+        help="train all but teachers at each of these sizes: presets of configs/students/, of "
+        "layers for methods that begin with a teacher's layers, as the demo's, and of a shape for "
+        f"others; or {students.OWN} for the one of the pair's configs (default: students in "
+        f"pair.yaml, or {students.OWN})",
     )
     parser.add_argument(
         "--seeds", type=cli.from_one, default=3, metavar="N", help="how many (default: 3)"

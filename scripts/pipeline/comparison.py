@@ -86,6 +86,16 @@ class Comparison:
         """What tables call the size; nothing where it is the pair's own."""
         return "" if self.students[0] == students.OWN else self.students[0]
 
+    def size_of(self, name: str) -> str:
+        """Return the same of a model: teachers keep their size.
+
+        So does a learner where the size is a number of layers that others take over.
+        """
+        if not self.size or name in self.teachers:
+            return ""
+        kept = students.layers(self.size, self.pair.config_dir) is not None
+        return "" if kept and not students.takes_over(self._own, name) else self.size
+
     @functools.cached_property
     def seeds(self) -> list[int]:
         """The seeds."""
@@ -131,9 +141,10 @@ class Comparison:
         if start is not None and start not in self.teachers:
             of_start = seed if self._seeded(start) else self.seeds[0]
             start = self.training(Point(self._models[start]), of_start).name
-        folder = f"{NAME}/{self.size}" if self.size else NAME
+        size = self.size_of(model.name)
+        folder = f"{NAME}/{size}" if size else NAME
         if seed == self.seeds[0]:
-            if point == Point(model) and not self.size:
+            if point == Point(model) and not size:
                 return Training(**vars(model))
             return point.training(f"{folder}/{seed}", start)
         alone = "" if self.seeds_from == FROM_LEARNER else f"{FROM_FINETUNE}/"
@@ -237,9 +248,9 @@ class Comparison:
     @functools.cached_property
     def _models(self) -> dict[str, Model]:
         """The models at the first size."""
-        folder, student = self.pair.config_dir, self.students[0]
+        folder = self.pair.config_dir
         return {
-            name: model if name in self.teachers else students.resized(model, student, folder)
+            name: students.resized(model, self.size_of(name) or students.OWN, folder)
             for name, model in self._own.items()
         }
 

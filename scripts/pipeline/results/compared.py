@@ -32,7 +32,7 @@ def trainings(comparison: Comparison) -> list[tuple[dict[str, Any], str]]:
     for one in comparison.sizes:
         for model in one.shown:
             made = one.trainings(model)
-            size = "" if model in one.teachers else one.size
+            size = one.size_of(model)
             for index, training in enumerate(made):
                 seed = one.seeds[index] if len(made) == len(one.seeds) else None
                 found.setdefault(training.name, {"model": model, "size": size, "seed": seed})

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pipeline import files, state, training_log
 
-from tests.pipeline.project import MODELS, environment, error_of, run
+from tests.pipeline.project import BEAMS, MODELS, environment, error_of, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.older]
 
@@ -32,7 +32,7 @@ def test_the_table_has_every_model(folder):
         assert row["export"]["quantization"] == "int8" and row["export"]["megabytes"] > 0
         assert 0.6 <= row["lenpen"] <= 1.8
     points = content["operating_points"]
-    assert [(p["model"], p["beam"]) for p in points] == [(m, b) for m in MODELS for b in (6, 1)]
+    assert [(p["model"], p["beam"]) for p in points] == [(m, b) for m in MODELS for b in BEAMS]
     assert all(point["one_thread.sentences_per_second"] > 0 for point in points)
     assert any(point["dominated_by"] is None for point in points)
     # fairseq rounds an epoch's seconds, and the learners' epochs take less than one here.

@@ -9,11 +9,19 @@ from pipeline import compare, comparison_tables, files, settings, students
 from pipeline.errors import PipelineError
 from pipeline.results import compared
 
+from tests.pipeline import own_configs
+
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """The demo's settings; nothing is written."""
+def demo(tmp_path_factory):
+    """The demo's settings, whose students begin with the teacher's layers; nothing is written."""
     return settings.load(settings.CONFIGS / "demo", tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def pair(demo):
+    """The same with students that go on from a learner, as those of other pairs."""
+    return own_configs.from_a_learner(demo)
 
 
 def plan(pair, *methods, sizes=("own", "small"), **more):
@@ -97,7 +105,7 @@ def test_the_ladder_has_a_deep_encoder_and_one_decoder_layer(pair):
 @pytest.mark.parametrize(
     ("methods", "sizes", "says"),
     [
-        (["kd"], ["huge"], r"--students: there is no huge: choose from own, large, medium, small,"),
+        (["kd"], ["huge"], r"--students: there is no huge: choose from own, large, layers_1_1,"),
         (["kd_both"], ["small"], r"kd_junior, which kd_both goes on from, has a size of its own"),
         (["wide"], ["small"], r"wide has a size of its own \(model.encoder_layers in its"),
         (["tuned"], ["small"], "tuned goes on from teacher, which keeps its size: leave tuned out"),
@@ -129,11 +137,88 @@ def test_a_preset_that_shares_what_the_teacher_does_not_is_refused(pair, tmp_pat
     plan(apart, "kd", sizes=["own"])
 
 
+def shape_of(training, pair):
+    """How many layers it has, which it keeps of its start, and how wide they are."""
+    found = training.resolved(pair)
+    sides = [
+        (found[f"model.{side}_layers"], found[f"model.{side}_layers_to_keep"])
+        for side in ("encoder", "decoder")
+    ]
+    return [*sides, found["model.encoder_embed_dim"]]
+
+
+def test_layers_of_a_preset_replace_those_of_each_model_that_has_some(demo):
+    found = plan(demo, "control", "seq_inter_mixture", sizes=["own", "layers_2_1"])
+    assert by_size(found, "control") == [
+        ["control", "compare/2/control"],
+        ["compare/layers_2_1/1/control", "compare/layers_2_1/2/control"],
+    ]
+    # What goes on from such a model goes on from the one of its size, and has its shape.
+    for name in ("control", "seq_inter", "seq_inter_mixture"):
+        shapes = [shape_of(one.trainings(name)[1], demo) for one in found.sizes]
+        assert shapes == [[(1, "0"), (1, "0"), 192], [(2, "0,1"), (1, "0"), 192]]
+    starts = [one.trainings("seq_inter_mixture")[1].start for one in found.sizes]
+    assert starts == ["compare/2/seq_inter", "compare/layers_2_1/2/seq_inter"]
+    assert {t.start for one in found.sizes for t in one.trainings("control")} == {"teacher"}
+    names = [stage.name for stage in found.stages(compare.report)]
+    assert len(set(names)) == len(names) and "lenpen.compare/layers_2_1/2/control" in names
+
+
+def test_the_presets_of_layers_fit_the_demo(demo):
+    ladder = ["layers_1_1", "layers_2_1", "layers_4_1"]
+    found = plan(demo, "kd", sizes=ladder)
+    shapes = [shape_of(one.trainings("kd")[0], demo) for one in found.sizes]
+    assert [[count for count, _ in shape[:2]] for shape in shapes] == [[1, 1], [2, 1], [4, 1]]
+
+
+def test_a_learner_from_nothing_keeps_its_size_beside_layers(demo):
+    models = [replace(m, default=True) if m.name == "learner" else m for m in demo.models]
+    found = plan(replace(demo, models=tuple(models)), "control", sizes=["own", "layers_2_1"])
+    assert by_size(found, "learner") == [["learner", "compare/2/learner"]] * 2
+    sizes = {name: keys["size"] for keys, name in compared.trainings(found)}
+    assert sizes["compare/2/learner"] == "" and sizes["teacher"] == ""
+    assert sizes["compare/layers_2_1/1/control"] == "layers_2_1"
+
+
+@pytest.mark.parametrize(
+    ("methods", "preset", "says"),
+    [
+        (["kd_scratch", "control"], "small", "control begins with another model's layers, so ha"),
+        (["control", "seq_inter_mixture"], "tiny", r"a preset of layers \(layers_1_1, layers_2_1,"),
+        (["control", "kd_scratch"], "layers_2_1", "kd_scratch takes over no layers"),
+        (["seq_mixture"], "layers_1_1", r"name a preset of a shape \(large, medium, small, tiny\)"),
+        (
+            ["control"],
+            "layers_9_1",
+            r"layers_9_1: models\.control\.layers\.encoder: 9, and teach",
+        ),
+        (
+            ["fixed"],
+            "layers_2_1",
+            r"fixed has a size of its own \(model\.encoder_layers in its",
+        ),
+    ],
+)
+def test_a_preset_of_the_other_kind_is_refused(demo, monkeypatch, tmp_path, methods, preset, says):
+    for path in students.COMMON.glob("*.yaml"):
+        files.write_text(tmp_path / path.name, path.read_text("utf-8"))
+    files.write_text(tmp_path / "layers_9_1.yaml", "layers: {encoder: 9, decoder: 1}\n")
+    monkeypatch.setattr(students, "COMMON", tmp_path)
+    kd = next(model for model in demo.models if model.name == "kd")
+    fixed = replace(kd, name="fixed", settings={"model.encoder_layers": 2})
+    with pytest.raises(PipelineError, match=says) as error:
+        plan(replace(demo, models=(*demo.models, fixed)), *methods, sizes=[preset])
+    assert str(error.value).startswith("--students") and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("preset", "says"),
     [
         ("encoder_embed_dim: 100\nencoder_attention_heads: 8\n", "100 is no multiple of 8 encoder"),
         ("- encoder_layers\n", "should hold fairseq's settings of a model, by name"),
+        ("layers: {encoder: 2}\n", "give {encoder: 1, decoder: 1} or the like"),
+        ("layers: {encoder: 0, decoder: 1}\n", "encoder: 0 is no number of layers"),
+        ("layers: {encoder: 2, decoder: 1}\ndropout: 0.1\n", "stand alone: leave out dropout"),
     ],
 )
 def test_a_preset_that_is_none_is_refused(pair, tmp_path, preset, says):
