@@ -18,10 +18,12 @@ from pipeline import (
     schedule,
     settings,
     state,
+    students,
 )
 from pipeline.comparison import NAME, Comparison, Grid
 from pipeline.errors import PipelineError
 from pipeline.evaluation_sets import MAIN, EvaluationSet
+from pipeline.models import Model
 from pipeline.settings import Pair
 from pipeline.train import Training
 
@@ -36,8 +38,9 @@ _EPILOG = """\
 Runs all that it takes, from the text on; what is done is skipped, and the same command goes on
 with what was cut off. There is one teacher. The first seed's models are the pair's own, those of
 the other seeds and of a grid are kept under runs/PAIR/compare/, with the tables: compare.md,
-compare.json, compare.csv, scores.csv (each seed), tuning.csv (each point), differences.png and
-.svg. The report page, runs/PAIR/report.html, gets a section. docs/compare.md explains the numbers.
+compare.json, compare.csv, scores.csv (each seed), points.csv (each beam), tuning.csv (each point
+of the grid), differences and quality_over_speed (.png, .svg). The report page,
+runs/PAIR/report.html, gets a section. docs/compare.md explains the numbers.
 
 --tune tries each combination for each method with each seed, and takes the one with the best mean
 of BLEU on the validation set: lr is the learning rate, weight is λ (of methods with a teacher), k
@@ -45,6 +48,7 @@ is for top-k methods (V: the whole vocabulary).
 
 examples:
   scripts/compare.sh demo --seeds 3
+  scripts/compare.sh demo --students layers_1_1 layers_2_1 --methods control kd --seeds 3
   scripts/compare.sh demo --methods control kd ka --tune 'lr=0.0015,0.003,0.006;weight=0.5,0.9'
   scripts/compare.sh --data ~/corpus --src de --tgt en --config configs/demo --test test news"""
 
@@ -65,6 +69,7 @@ def planned(
     tests: Iterable[str] = (),
     comet_model: str | None = None,
     against: Iterable[str] = (),
+    sizes: Sequence[str] = (),
 ) -> Comparison:
     """Return a comparison, when it is sure that it can be begun.
 
@@ -78,10 +83,12 @@ def planned(
         comet_model: what COMET is computed with, as in `comet.check`; by default it is not.
         against: models of the tables that differences are taken to; by default control and KD, as
             far as they are compared.
+        sizes: presets of students, at which all but teachers are trained; by default those of the
+            pair.
 
     Raises:
-        PipelineError: there is no such method, test set or model of the tables, or nothing to
-            compute COMET with.
+        PipelineError: there is no such method, test set, student or model of the tables, a method
+            cannot be trained at a size, or there is nothing to compute COMET with.
     """
     if comet_model is not None:
         comet.check(comet_model)
@@ -90,6 +97,7 @@ def planned(
         raise PipelineError(f"{pair.name} has no method to compare: add one to its models")
     sets = _tests(pair, tests or pair.tests)
     found = Comparison(pair, chosen, seeds, seeds_from, tune or Grid(), sets, comet_model)
+    found = replace(found, students=_students(found, sizes))
     return replace(found, against=baselines_of(found, against))
 
 
@@ -115,6 +123,7 @@ def comparison_of(arguments: argparse.Namespace) -> Comparison:
         tests=arguments.test,
         comet_model=arguments.comet,
         against=arguments.against,
+        sizes=arguments.students,
     )
 
 
@@ -137,6 +146,32 @@ def _tests(pair: Pair, names: Iterable[str]) -> tuple[EvaluationSet, ...]:
         if which != MAIN:
             prepare.test_inputs(pair, which.title(pair))  # complains before any work is done
     return found
+
+
+def _students(found: Comparison, names: Sequence[str]) -> tuple[str, ...]:
+    pair = found.pair
+    sizes = students.check_names(names or pair.students, pair.config_dir, "--students")
+    models = {model.name: model for model in pair.models}
+    for name in sizes:
+        if name == students.OWN:
+            continue
+        students.check_kind(models, found.methods, name, pair.config_dir)
+        kept = students.layers(name, pair.config_dir) is not None
+        students.check_starts(models, found.methods, found.teachers, kept=kept)
+        if kept:
+            _check_layers_are_there(pair, [models[method] for method in found.methods], name)
+        else:
+            preset = students.settings(name, pair.config_dir)
+            students.check_dictionaries(preset, pair.joint_dictionary, f"--students {name}")
+    return sizes
+
+
+def _check_layers_are_there(pair: Pair, methods: Iterable[Model], preset: str) -> None:
+    for model in methods:
+        try:
+            Training(**vars(students.resized(model, preset, pair.config_dir))).resolved(pair)
+        except PipelineError as error:
+            raise PipelineError(f"--students {preset}: {error}") from None
 
 
 def baselines_of(found: Comparison, names: Iterable[str]) -> tuple[str, ...]:
@@ -187,6 +222,16 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="METHOD",
         help="models of the pair (default: those that the pipeline trains by default)",
+    )
+    parser.add_argument(
+        "--students",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="train all but teachers at each of these sizes: presets of configs/students/, of "
+        "layers for methods that begin with a teacher's layers, as the demo's, and of a shape for "
+        f"others; or {students.OWN} for the one of the pair's configs (default: students in "
+        f"pair.yaml, or {students.OWN})",
     )
     parser.add_argument(
         "--seeds", type=cli.from_one, default=3, metavar="N", help="how many (default: 3)"

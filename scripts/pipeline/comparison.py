@@ -10,18 +10,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import comet, evaluate, files, grid, stages, state
+from pipeline import comet, deployment, evaluate, files, grid, speed, stages, state, students
 from pipeline.errors import PipelineError
 from pipeline.evaluation_sets import MAIN, EvaluationSet
 from pipeline.gap import BASES
 from pipeline.grid import Point
 from pipeline.models import Model
+from pipeline.results import lenpen
 from pipeline.settings import Pair
 from pipeline.stage import Stage
 from pipeline.train import Training
 
 NAME = "compare"
 FILE = f"{NAME}.json"
+POINTS = f"{NAME}/speed"
+"""The stage that measures the models of a comparison, each at each beam."""
 SEED = "common.seed"
 FROM_LEARNER, FROM_FINETUNE = SEEDS_FROM = ("learner", "finetune")
 """What a seed covers: the learner's own training and the fine-tuning, or the latter alone."""
@@ -59,6 +62,8 @@ class Comparison:
         comet: COMET's model, as in `comet.check`; None: it is not computed.
         against: of the models that are shown, those that differences are taken to; empty: those
             of `tables.BASELINES` that are compared.
+        students: the sizes at which all but teachers are trained: presets, or `students.OWN`. What
+            is said of trainings below is said of the first; `sizes` has each for itself.
     """
 
     pair: Pair
@@ -69,6 +74,27 @@ class Comparison:
     tests: tuple[EvaluationSet, ...] = (MAIN,)
     comet: str | None = None
     against: tuple[str, ...] = ()
+    students: tuple[str, ...] = (students.OWN,)
+
+    @property
+    def sizes(self) -> list[Comparison]:
+        """The same at each size."""
+        return [dataclasses.replace(self, students=(student,)) for student in self.students]
+
+    @property
+    def size(self) -> str:
+        """What tables call the size; nothing where it is the pair's own."""
+        return "" if self.students[0] == students.OWN else self.students[0]
+
+    def size_of(self, name: str) -> str:
+        """Return the same of a model: teachers keep their size.
+
+        So does a learner where the size is a number of layers that others take over.
+        """
+        if not self.size or name in self.teachers:
+            return ""
+        kept = students.layers(self.size, self.pair.config_dir) is not None
+        return "" if kept and not students.takes_over(self._own, name) else self.size
 
     @functools.cached_property
     def seeds(self) -> list[int]:
@@ -85,17 +111,17 @@ class Comparison:
     @property
     def teachers(self) -> list[str]:
         """The models that teach one of the methods, and the one that the gap is taken to."""
-        taught = {BASES[0]}.union(*(self._models[name].teachers for name in self.methods))
-        return [name for name in self._models if name in taught]
+        taught = {BASES[0]}.union(*(self._own[name].teachers for name in self.methods))
+        return [name for name in self._own if name in taught]
 
     @property
     def starts(self) -> list[str]:
         """The models that the methods go on from, and those that these go on from."""
         found: set[str] = set()
         for name in self.methods:
-            while (name := self._models[name].start or "") and name not in found:
+            while (name := self._own[name].start or "") and name not in found:
                 found.add(name)
-        return [name for name in self._models if name in found]
+        return [name for name in self._own if name in found]
 
     @property
     def shown(self) -> list[str]:
@@ -107,18 +133,22 @@ class Comparison:
     def training(self, point: Point, seed: int) -> Training:
         """Return what makes a point of the grid with a seed.
 
-        With the settings of its config and the seed of the configs, it is the pair's own training.
+        With the size and the settings of its config and the seed of the configs, it is the pair's
+        own training.
         """
         model = point.model
         start = model.start
-        if start is not None and self._seeded(start):
-            start = self.training(Point(self._models[start]), seed).name
+        if start is not None and start not in self.teachers:
+            of_start = seed if self._seeded(start) else self.seeds[0]
+            start = self.training(Point(self._models[start]), of_start).name
+        size = self.size_of(model.name)
+        folder = f"{NAME}/{size}" if size else NAME
         if seed == self.seeds[0]:
-            if point == Point(model):
+            if point == Point(model) and not size:
                 return Training(**vars(model))
-            return point.training(f"{NAME}/{seed}", start)
+            return point.training(f"{folder}/{seed}", start)
         alone = "" if self.seeds_from == FROM_LEARNER else f"{FROM_FINETUNE}/"
-        return point.training(f"{NAME}/{alone}{seed}", start, **{SEED: seed})
+        return point.training(f"{folder}/{alone}{seed}", start, **{SEED: seed})
 
     def trainings(self, name: str) -> list[Training]:
         """Return what makes a model of the tables, in the order of the seeds.
@@ -127,8 +157,10 @@ class Comparison:
             One for each seed, or a single one of a model that the seeds do not cover. Of a method
             that is tuned, those with the settings that were chosen: its trainings are done.
         """
-        if name not in self.methods and not self._seeded(name):
-            return [Training(**vars(self._models[name]))]
+        if name in self.teachers:
+            return [Training(**vars(self._own[name]))]
+        if not self._seeded(name):
+            return [self.training(Point(self._models[name]), self.seeds[0])]
         point = self.choose(name) if name in self.methods else Point(self._models[name])
         return [self.training(point, seed) for seed in self.seeds]
 
@@ -148,7 +180,8 @@ class Comparison:
 
     def scores_of(self, training: str, which: EvaluationSet) -> list[Stage]:
         """Return the stages that score a trained model: each needs those before it."""
-        own = [evaluate.stage(training, which)]
+        needs = lenpen.needs(self.pair, training)
+        own = [*lenpen.stages(self.pair, [training]), evaluate.stage(training, which, needs)]
         return own if self.comet is None else [*own, comet.stage(training, which, self.comet)]
 
     def stages(self, report: Callable[[Comparison], dict[str, Any]]) -> list[Stage]:
@@ -157,29 +190,25 @@ class Comparison:
         Args:
             report: writes the tables, when all else is done.
         """
-        # A method that another one starts from is needed as its config has it.
-        starts = (
-            self.training(Point(self._models[n]), s) for n in self._continued for s in self.seeds
+        made = {t.name: t for one in self.sizes for t in one.made}
+        scores = {stage.name: stage for one in self.sizes for stage in one.scores()}
+        points = speed.stage(
+            tuple(scores),
+            name=POINTS,
+            models=lambda pair: dataclasses.replace(self, pair=pair).exported,
+            tests=self.tests,
         )
-        made = {t.name: t for name in self.shown for t in self.all_trainings(name)}
-        made |= {training.name: training for training in starts}
-        scores = [
-            stage
-            for name in self.shown
-            for index in range(len(self.all_trainings(name, 1)))
-            for which in self.tests
-            for stage in self._scores(name, index, which)
-        ]
         last = Stage(
             NAME,
             lambda pair: report(dataclasses.replace(self, pair=pair)),
             inputs=None,
-            after=tuple(stage.name for stage in scores),
+            after=(*scores, POINTS),
         )
         own = stages.table(self.pair)
         new = [stages.training_stage(self.pair, t) for t in made.values() if t.name not in own]
         further = [which.stage for which in self.tests if which != MAIN]
-        wanted = [*new, *further, *(stage for stage in scores if stage.name not in own), last]
+        scores = [stage for name, stage in scores.items() if name not in own]
+        wanted = [*new, *further, *scores, points, last]
         needed = _needed(own, wanted, made)
         # Its page has a section for these tables.
         page = []
@@ -188,9 +217,42 @@ class Comparison:
             page = [dataclasses.replace(report_stage, after=(*report_stage.after, NAME))]
         return [*(stage for name, stage in own.items() if name in needed), *wanted, *page]
 
+    @property
+    def made(self) -> list[Training]:
+        """All trainings that it takes, of one size."""
+        # A method that another one starts from is needed as its config has it.
+        starts = (
+            self.training(Point(self._models[n]), s) for n in self._continued for s in self.seeds
+        )
+        return [*(t for name in self.shown for t in self.all_trainings(name)), *starts]
+
+    def scores(self) -> list[Stage]:
+        """Return the stages that export and score all models, of one size."""
+        return [
+            stage
+            for name in self.shown
+            for index in range(len(self.all_trainings(name, 1)))
+            for stage in self._scores(name, index)
+        ]
+
+    @property
+    def exported(self) -> list[str]:
+        """The trainings whose models have a folder, of all sizes, as they were chosen."""
+        names = [t.name for one in self.sizes for name in one.shown for t in one.trainings(name)]
+        return deployment.exported(self.pair, dict.fromkeys(names))
+
+    @functools.cached_property
+    def _own(self) -> dict[str, Model]:
+        return {model.name: model for model in self.pair.models}
+
     @functools.cached_property
     def _models(self) -> dict[str, Model]:
-        return {model.name: model for model in self.pair.models}
+        """The models at the first size."""
+        folder = self.pair.config_dir
+        return {
+            name: students.resized(model, self.size_of(name) or students.OWN, folder)
+            for name, model in self._own.items()
+        }
 
     @property
     def _continued(self) -> list[str]:
@@ -209,22 +271,28 @@ class Comparison:
             return self.trainings(name)
         return [self.training(p, seed) for p in self.points[name][:most] for seed in self.seeds]
 
-    def _scores(self, name: str, index: int, which: EvaluationSet) -> list[Stage]:
+    def _scores(self, name: str, index: int) -> list[Stage]:
         """Return the stages that score a model, as chosen, with the seed of this index."""
         tried = self.all_trainings(name)
         if name not in self.methods or len(self.points[name]) == 1:
-            return self.scores_of(tried[index].name, which)
+            return self._scores_on_all(tried[index].name)
 
         def score_chosen(pair: Pair) -> dict[str, Any]:
             chosen = dataclasses.replace(self, pair=pair).trainings(name)[index]
-            for stage in self.scores_of(chosen.name, which):
+            for stage in self._scores_on_all(chosen.name):
                 stage.execute(pair)
             return {}
 
         needs = [training.name for training in tried]
-        needs += [] if which == MAIN else [which.made_by]
-        title = evaluate.name(f"{NAME}/{self.seeds[index]}/{name}", which)
+        needs += [which.made_by for which in self.tests if which != MAIN]
+        title = evaluate.name(f"{NAME}/{self.seeds[index]}/{name}")
         return [Stage(f"{title} as chosen", score_chosen, inputs=None, needs=tuple(needs))]
+
+    def _scores_on_all(self, training: str) -> list[Stage]:
+        needs = lenpen.needs(self.pair, training)
+        scores = (stage for which in self.tests for stage in self.scores_of(training, which))
+        found = [*scores, deployment.stage(training, needs)]
+        return list({stage.name: stage for stage in found}.values())
 
 
 def read(pair: Pair) -> dict[str, Any] | None:

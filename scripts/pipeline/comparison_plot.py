@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from ka_fairseq.analysis import plotting
-from pipeline import plots, tables
+from pipeline import comparison_tables, plots, tables
 from pipeline.models import Model
 
 _ROW = 0.36  # inches
@@ -34,18 +34,30 @@ def differences(content: Mapping[str, Any], models: Sequence[Model], path: Path)
     titles = {model.name: model.title for model in models}
     looks = {name: plots.styles(models)[titles[name]] for name in methods}
     tests = content["tests"]
+    rows = [(one, name) for name in methods for one in comparison_tables.sizes(content)]
     width = plotting.HALF_PAGE if len(tests) == 1 else plotting.FULL_PAGE
-    with plotting.figure(path, width, 1.3 + _ROW * len(methods)) as drawing:
+    with plotting.figure(path, width, 1.3 + _ROW * len(rows)) as drawing:
         columns = drawing.subplots(1, len(tests), sharey=True, squeeze=False)[0]
         for axes, test in zip(columns, tests, strict=True):
-            rows = {row["model"]: row["differences"] for row in test["rows"]}
-            for place, name in enumerate(methods):
-                _draw(axes, place, rows[name][baseline]["bleu"], looks[name])
+            for place, (one, name) in enumerate(rows):
+                _draw(axes, place, _difference(one, test["name"], name, baseline), looks[name])
             axes.axvline(0, color=plotting.GREY, linewidth=1)
             axes.set_title(test["name"] if len(tests) > 1 else "")
             axes.set_xlabel(f"BLEU {tables.versus(baseline, titles)}")
-        columns[0].set_yticks(range(len(methods)), [titles[name] for name in methods])
-        columns[0].set_ylim(len(methods) - 0.5, -0.5)
+        named = [_title(titles[name], one["size"]) for one, name in rows]
+        columns[0].set_yticks(range(len(rows)), named)
+        columns[0].set_ylim(len(rows) - 0.5, -0.5)
+
+
+def _title(title: str, size: str) -> str:
+    return f"{title}, {size}" if size else title
+
+
+def _difference(
+    content: Mapping[str, Any], test: str, name: str, baseline: str
+) -> Mapping[str, Any]:
+    rows = next(found["rows"] for found in content["tests"] if found["name"] == test)
+    return next(row["differences"] for row in rows if row["model"] == name)[baseline]["bleu"]
 
 
 def _draw(axes: Axes, place: int, found: Mapping[str, Any], look: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ from pipeline.evaluation_sets import EvaluationSet
 from pipeline.hierarchical import Differences
 from pipeline.limits import Limit
 from pipeline.progress import bar, say
+from pipeline.results import compared, operating_points, quality_over_speed
 from pipeline.settings import Pair
 
 # What a row may have, in the order of the files' columns.
@@ -39,21 +40,62 @@ def build(comparison: Comparison) -> dict[str, Any]:
     """Write all files of a comparison whose models are scored, and print its tables."""
     pair = comparison.pair
     folder = pair.run_dir / NAME
-    content = collect(comparison)
+    points = compared.table(comparison)
+    content = {**collect(comparison), **_further(comparison, points)}
+    content["warnings"] = _all_warnings(comparison, content)
     text = comparison_tables.markdown(content, pair.titles)
     files.write_json(folder / FILE, content)
     comparison_plot.differences(content, pair.models, folder / "differences")
-    files.write_text(folder / f"{NAME}.csv", _differences_frame(content).to_csv(index=False))
-    files.write_text(folder / "scores.csv", _scores_frame(content).to_csv(index=False))
-    files.write_text(folder / "tuning.csv", _tuning_frame(content).to_csv(index=False))
+    main = content["operating_points"][comparison.tests[0].title(pair)]
+    quality_over_speed.draw(main["rows"], pair.models, folder / "quality_over_speed")
+    files.write_text(folder / "points.csv", points.to_csv(index=False))
+    for name, frame in (
+        (NAME, _differences_frame),
+        ("scores", _scores_frame),
+        ("tuning", _tuning_frame),
+    ):
+        frames = [_with_size(frame(one), one) for one in comparison_tables.sizes(content)]
+        files.write_text(folder / f"{name}.csv", pd.concat(frames).to_csv(index=False))
     files.write_text(folder / f"{NAME}.md", text)
     say(f"\n{text}")
     say(f"{NAME}: {folder / f'{NAME}.md'} (and {FILE}, {NAME}.csv, scores.csv, tuning.csv)")
     return {}
 
 
+def _with_size(frame: pd.DataFrame, content: Mapping[str, Any]) -> pd.DataFrame:
+    if content["size"]:
+        frame.insert(0, "size", content["size"])
+    return frame
+
+
+def _further(comparison: Comparison, points: pd.DataFrame) -> dict[str, Any]:
+    """What there is beside the first size: the others, and what compares them all."""
+    pair, names = comparison.pair, [name for _, name in compared.trainings(comparison)]
+    baseline = next(iter(_baselines(comparison)), None)
+    return {
+        "other_sizes": [collect(size) for size in comparison.sizes[1:]],
+        "operating_points": compared.collect(comparison, points, baseline),
+        "made": {name: state.fingerprint(pair.run_dir, name) for name in names},
+    }
+
+
+def _all_warnings(comparison: Comparison, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Those of all sizes, each once; first of all, that a student is not worth having."""
+    rows = content["operating_points"][comparison.tests[0].title(comparison.pair)]["rows"]
+    names = comparison.pair.titles
+    first = operating_points.warning(rows, comparison.teachers, names)
+    found = {} if first is None else {first.text: asdict(first)}
+    several = comparison_tables.sizes(content)
+    for one in several:
+        for warning in one["warnings"]:
+            everywhere = all(warning in other["warnings"] for other in several)
+            text = warning["text"] if everywhere else f"{one['size'] or 'own'}: {warning['text']}"
+            found.setdefault(text, {**warning, "text": text})
+    return list(found.values())
+
+
 def collect(comparison: Comparison) -> dict[str, Any]:
-    """Return what ``compare.json`` holds."""
+    """Return what ``compare.json`` holds of one size."""
     pair = comparison.pair
     models = [_model(comparison, name) for name in comparison.shown]
     curves = {name: _mean_curve(comparison, name) for name in comparison.shown}
@@ -64,6 +106,7 @@ def collect(comparison: Comparison) -> dict[str, Any]:
     names = [training.name for name in comparison.shown for training in comparison.trainings(name)]
     return {
         "pair": pair.name,
+        "size": comparison.size,
         "languages": list(pair.languages),
         "seeds": comparison.seeds,
         "seeds_from": comparison.seeds_from,
@@ -74,8 +117,7 @@ def collect(comparison: Comparison) -> dict[str, Any]:
         "models": models,
         "tests": tests,
         "warnings": [asdict(warning) for warning in warnings],
-        "decoding": dict(pair.decoding),
-        "made": {name: state.fingerprint(pair.run_dir, name) for name in names},
+        "decoding": report.decoding(pair),
         "system": report.system(report.threads(pair, names)),
     }
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline import comet, tables
+from pipeline import comet, students, tables
 from pipeline.comparison import FROM_FINETUNE
 from pipeline.hierarchical import small_sample_factor
+from pipeline.results import point_tables
 from pipeline.significance import CONFIDENCE, RESAMPLES, TRIALS
 from pipeline.tables import NONE, Table
 
@@ -16,8 +17,79 @@ Content = Mapping[str, Any]
 Names = Mapping[str, str]
 
 
+def sizes(content: Content) -> list[Content]:
+    """Return what was found at each size of the students; one where there is no other."""
+    return [content, *content.get("other_sizes", ())]
+
+
 def scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
     """Return the rows of a test set's table: one text for each column's head."""
+    return _of_all_sizes(content, names, test, _scores)
+
+
+def details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """Return the rows of a test set's second table: chrF, length and tests, seed by seed."""
+    return _of_all_sizes(content, names, test, _details)
+
+
+def comet_scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """Return the rows of a test set's table of COMET; none where it was not computed."""
+    return _of_all_sizes(content, names, test, _comet_scores)
+
+
+def trainings(content: Content, names: Names) -> Table:
+    """Return the rows of the table of settings and times."""
+    return _of_all_sizes(content, names, None, lambda one, _, names: _trainings(one, names))
+
+
+def points(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """Return the rows of the table of operating points; none of a comparison before there were."""
+    found = content.get("operating_points", {}).get(test["name"])
+    return point_tables.points(found["rows"], names) if found else []
+
+
+def point_notes(content: Content, test: Mapping[str, Any]) -> list[str]:
+    """Say which points to take, and what each method is worth."""
+    found = content.get("operating_points", {}).get(test["name"])
+    if not found or not found["rows"]:
+        return []
+    cheapest = [found["cheapest"]] if found["cheapest"] else []
+    return [*cheapest, *found["worth"], point_tables.NOTE]
+
+
+def _of_all_sizes(
+    content: Content,
+    names: Names,
+    test: Mapping[str, Any] | None,
+    rows: Callable[[Content, Any, Names], Table],
+) -> Table:
+    """The rows of each size, one below the other, with a column for it where there are several."""
+    several = sizes(content)
+    if len(several) == 1:
+        return rows(content, test, names)
+    found: Table = []
+    for one in several:
+        of_size = next((t for t in one["tests"] if test and t["name"] == test["name"]), None)
+        shared = {names[model] for model in _shared(content, one)}
+        for cells in rows(one, of_size, names):
+            model = cells.pop("model")
+            if model not in shared:
+                found.append({"model": model, "size": one["size"] or students.OWN, **cells})
+            elif one is content:
+                found.append({"model": model, "size": NONE, **cells})
+    heads = dict.fromkeys(head for cells in found for head in cells)
+    return [{head: cells.get(head, NONE) for head in heads} for cells in found]
+
+
+def _shared(content: Content, one: Content) -> set[str]:
+    """The models that have no size: they are the same ones at each."""
+    others = [other for other in sizes(content) if other is not one]
+    made = [{m["model"]: m["trainings"] for m in other["models"]} for other in others]
+    return {m["model"] for m in one["models"] if all(o[m["model"]] == m["trainings"] for o in made)}
+
+
+def _scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """The rows of `scores`, of one size."""
     has_gaps = any(row["gap_recovered"] is not None for row in test["rows"])
 
     def cells(row: Mapping[str, Any]) -> dict[str, str]:
@@ -36,8 +108,8 @@ def scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
     return [cells(row) for row in test["rows"]]
 
 
-def details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
-    """Return the rows of a test set's second table: chrF, length and tests, seed by seed."""
+def _details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """The rows of `details`, of one size."""
 
     def cells(row: Mapping[str, Any]) -> dict[str, str]:
         found = {
@@ -58,8 +130,8 @@ def details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
     return [cells(row) for row in test["rows"]]
 
 
-def comet_scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
-    """Return the rows of a test set's table of COMET; none where it was not computed."""
+def _comet_scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """The rows of `comet_scores`, of one size."""
 
     def cells(row: Mapping[str, Any]) -> dict[str, str]:
         found = {"model": names[row["model"]], "COMET": _mean(row[comet.METRIC], 1)}
@@ -72,8 +144,8 @@ def comet_scores(content: Content, test: Mapping[str, Any], names: Names) -> Tab
     return [cells(row) for row in test["rows"] if comet.METRIC in row]
 
 
-def trainings(content: Content, names: Names) -> Table:
-    """Return the rows of the table of settings and times."""
+def _trainings(content: Content, names: Names) -> Table:
+    """The rows of `trainings`, of one size."""
     varied = any(tried["title"] for model in content["models"] for tried in model["tried"])
 
     def cells(model: Mapping[str, Any]) -> dict[str, str]:
@@ -139,9 +211,15 @@ def notes(content: Content, names: Names) -> list[str]:
 
 
 def leader(content: Content, test: Mapping[str, Any], names: Names) -> list[str]:
-    """Say whether a method is the best on a test set."""
-    seeds = len(content["seeds"])
-    return [tables.leader(test["leader"], names, seeds=seeds)] if test["leader"] else []
+    """Say whether a method is the best on a test set, at each size."""
+    seeds, found = len(content["seeds"]), []
+    several = sizes(content)
+    for one in several:
+        of_size = next(other for other in one["tests"] if other["name"] == test["name"])
+        if of_size["leader"]:
+            text = tables.leader(of_size["leader"], names, seeds=seeds)
+            found.append(f"{one['size'] or students.OWN}: {text}" if len(several) > 1 else text)
+    return found
 
 
 def markdown(content: Content, names: Names) -> str:
@@ -151,6 +229,9 @@ def markdown(content: Content, names: Names) -> str:
     lines += [f"- **Warning.** {warning['text']}" for warning in content["warnings"]]
     for test in content["tests"]:
         lines += ["", f"## {test['name']} ({test['sentences']} sentences)", ""]
+        if found := points(content, test, names):
+            lines += [tables.markdown(found), ""]
+            lines += [*(f"- {note}" for note in point_notes(content, test)), ""]
         lines += [tables.markdown(scores(content, test, names)), ""]
         lines += [tables.markdown(details(content, test, names)), ""]
         if found := comet_scores(content, test, names):
@@ -167,6 +248,8 @@ def markdown(content: Content, names: Names) -> str:
     ]
     if content["baselines"]:
         lines += ["", "![differences with their intervals](differences.png)"]
+    if any(found["rows"] for found in content.get("operating_points", {}).values()):
+        lines += ["", "![BLEU over speed](quality_over_speed.png)"]
     return "\n".join([*lines, ""])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pipeline import clean, files, segmentation, state
 from pipeline.errors import PipelineError
 from pipeline.hydra_configs import ONE_AT_A_TIME
 from pipeline.progress import say
+from pipeline.results import lenpen
 from pipeline.settings import Pair
 from pipeline.stage import Stage
 
@@ -36,19 +38,24 @@ def facts(pair: Pair, model: str) -> dict[str, Any] | None:
     return dict(record.facts) if record is not None and record.done else None
 
 
-def exported(pair: Pair) -> list[str]:
-    """Return the models that have a folder, in the order of the table."""
-    found = {model: facts(pair, model) for model in pair.titles}
+def exported(pair: Pair, models: Iterable[str] | None = None) -> list[str]:
+    """Return the models that have a folder, in their order; by default of those of the table."""
+    found = {model: facts(pair, model) for model in (pair.titles if models is None else models)}
     return [model for model, known in found.items() if known and REFUSED not in known]
 
 
-def stage(model: str) -> Stage:
-    """Return the stage that writes a model's folder."""
+def stage(model: str, needs: tuple[str, ...] = ()) -> Stage:
+    """Return the stage that writes a model's folder.
+
+    Args:
+        model: the name of its training.
+        needs: what else must be done before, as `lenpen.needs`.
+    """
     return Stage(
         name(model),
         functools.partial(export, model=model),
         functools.partial(inputs, model=model),
-        needs=("binarize", model),
+        needs=("binarize", model, *needs),
         clear=functools.partial(clear, model=model),
         cheap=True,
     )
@@ -59,7 +66,8 @@ def inputs(pair: Pair, model: str) -> dict[str, Any]:
     return {
         "model": files.sha256(pair.model(model)),
         "quantization": pair.quantization,
-        **{key: pair.decoding[key] for key in ("beam", "lenpen")},
+        "beam": pair.decoding.beam,
+        "lenpen": lenpen.of(pair, model),
         "from binarize": state.fingerprint(pair.run_dir, "binarize"),
     }
 
@@ -85,8 +93,8 @@ def export(pair: Pair, model: str) -> dict[str, Any]:
             segmentation=segmentation_of(pair),
             quantization=pair.quantization,
             languages=pair.languages,
-            beam=pair.decoding["beam"],
-            lenpen=pair.decoding["lenpen"],
+            beam=pair.decoding.beam,
+            lenpen=lenpen.of(pair, model),
         )
     except UserError as error:
         reason = str(error).removeprefix("error: ")

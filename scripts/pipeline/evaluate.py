@@ -9,6 +9,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from pipeline import files, state
 from pipeline.evaluation_sets import MAIN, EvaluationSet
+from pipeline.results import lenpen
 from pipeline.settings import Pair
 from pipeline.stage import Stage
 from pipeline.translate import translate
@@ -35,20 +36,27 @@ def name(model: str, which: EvaluationSet = MAIN) -> str:
     return f"evaluate.{which.name}/{model}" if which.name else f"evaluate.{model}"
 
 
-def stage(model: str, which: EvaluationSet = MAIN) -> Stage:
-    """Return the stage that translates a test set with one model and scores it."""
+def stage(model: str, which: EvaluationSet = MAIN, needs: tuple[str, ...] = ()) -> Stage:
+    """Return the stage that translates a test set with one model and scores it.
+
+    Args:
+        model: the name of its training.
+        which: the test set.
+        needs: what else must be done before, as `lenpen.needs`.
+    """
     made_by = () if which == MAIN else (which.made_by,)
     return Stage(
         name(model, which),
         functools.partial(evaluate_model, model=model, which=which),
         functools.partial(_inputs, model=model, which=which),
-        needs=(model, *made_by),
+        needs=(model, *needs, *made_by),
         cheap=True,
     )
 
 
 def _inputs(pair: Pair, model: str, which: EvaluationSet) -> dict[str, Any]:
-    found = {**pair.decoding, "model": files.sha256(pair.model(model))}
+    decoding = pair.decoding.inputs(lenpen.of(pair, model))
+    found = {**decoding, "model": files.sha256(pair.model(model))}
     if which == MAIN:  # whose text the model depends on as well
         return found
     return {**found, "from test": state.fingerprint(pair.run_dir, which.made_by)}
@@ -67,6 +75,7 @@ def evaluate_model(pair: Pair, model: str, which: EvaluationSet = MAIN) -> dict[
         "test",
         count=len(target),
         pair=pair,
+        lenpen=lenpen.of(pair, model),
         log=pair.log(name(model, which)),
         title=model,
     )

@@ -8,6 +8,10 @@ from pipeline.errors import PipelineError
 from pipeline.hydra_configs import ONE_AT_A_TIME
 
 
+class NotExported(PipelineError):
+    """A model that CTranslate2 cannot express."""
+
+
 def export(checkpoint: Path, target: Path) -> None:
     """Write a checkpoint anew with what translating needs.
 
@@ -30,7 +34,8 @@ def convert(
     """Write a folder that CTranslate2 takes; `ka_fairseq.export.convert` has the arguments.
 
     Raises:
-        PipelineError: CTranslate2 cannot express the model.
+        NotExported: CTranslate2 cannot express the model.
+        PipelineError: the target cannot be written.
     """
     with ONE_AT_A_TIME:
         from ka_fairseq import errors
@@ -38,4 +43,5 @@ def convert(
     try:
         convert(checkpoint, target, dictionaries=dictionaries, quantization=quantization)
     except errors.UserError as error:
-        raise PipelineError(str(error).removeprefix("error: ")) from None
+        kind = PipelineError if isinstance(error.__cause__, OSError) else NotExported
+        raise kind(str(error).removeprefix("error: ")) from None

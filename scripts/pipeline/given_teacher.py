@@ -104,10 +104,15 @@ class GivenTeacher:
         }
 
     @property
+    def joint(self) -> bool:
+        """Whether both languages have one dictionary."""
+        return len({path.resolve() for path in self.dictionaries.values()}) == 1
+
+    @property
     def preprocess_arguments(self) -> list[str]:
         """What fairseq-preprocess is told of the dictionaries."""
         source, target = (str(path.resolve()) for path in self.dictionaries.values())
-        if source == target:
+        if self.joint:
             return ["--joined-dictionary", "--srcdict", source]
         return ["--srcdict", source, "--tgtdict", target]
 

@@ -45,6 +45,7 @@ class Differences:
 
     Attributes:
         scores: of each model, one for each of its trainings; in the order of the seeds.
+        drawn: of each model, (trainings, resamples): the same of the texts that were drawn.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Differences:
             score: returns the metric, (...), of sums (..., counts) over sentences.
         """
         self.scores: dict[str, np.ndarray] = {}
-        self._drawn: dict[str, np.ndarray] = {}  # (trainings, resamples)
+        self.drawn: dict[str, np.ndarray] = {}
         self._sentences = len(next(iter(counts.values()))[0])
         generator = np.random.default_rng(SEED)
         times = generator.multinomial(
@@ -69,7 +70,7 @@ class Differences:
         ).astype(float)
         for model, of_trainings in counts.items():
             self.scores[model] = np.array([score(c.sum(0)) for c in of_trainings])
-            self._drawn[model] = np.stack([score(times @ c) for c in of_trainings])
+            self.drawn[model] = np.stack([score(times @ c) for c in of_trainings])
 
     @classmethod
     def of_texts(
@@ -105,7 +106,7 @@ class Differences:
         """
         if self._sentences < 2:  # there is nothing to draw from: it may be any of them
             return Interval(-100.0, 100.0)
-        drawn = (self._drawn[model] - self._drawn[other]).mean(axis=0)
+        drawn = (self.drawn[model] - self.drawn[other]).mean(axis=0)
         return interval(drawn, self.by_seed(model, other) if seeds else np.zeros(1))
 
 

@@ -28,9 +28,10 @@ class Job:
 
     Attributes:
         folders: of each model, in the order in which they take turns.
-        source: file of raw sentences, one a line: all of them are translated once.
-        targets: file for each model's translations of them.
-        beam: as trained models are evaluated with.
+        beams: each model is measured with each of them.
+        texts: what is translated once: `model`, `beam`, `source` (a file of raw sentences, one a
+            line) and `target`.
+        source: the file whose sentences are timed.
         sentences: how many of them are timed for each thread, spread over the file.
         single: how many of those are timed one by one, on one thread or a GPU: threads share the
             batches, so that more of them do nothing for a single sentence.
@@ -39,9 +40,9 @@ class Job:
     """
 
     folders: Mapping[str, str]
+    beams: Sequence[int]
+    texts: Sequence[Mapping[str, Any]]
     source: str
-    targets: Mapping[str, str]
-    beam: int
     sentences: int
     single: int
     repeats: int
@@ -51,7 +52,26 @@ class Job:
     def steps(self) -> int:
         """How many lines tell of a step."""
         rounds = [2 if how["threads"] == 1 else 1 for how in self.settings.values()]
-        return len(self.folders) * (1 + sum(rounds) * self.repeats)
+        return len(self.texts) + self.repeats * sum(rounds) * len(self.folders) * len(self.beams)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model and the beam that it translates with."""
+
+    model: str
+    beam: int
+    translator: Any
+
+    @property
+    def name(self) -> str:
+        """What the bar calls it."""
+        return f"{self.model} at beam {self.beam}"
+
+    def translate(self, lines: Sequence[str]) -> list[str]:
+        """Translate; the points of a model share one translator."""
+        self.translator.beam = self.beam
+        return self.translator.translate(lines)
 
 
 def spread(lines: Sequence[str], count: int) -> list[str]:
@@ -61,41 +81,47 @@ def spread(lines: Sequence[str], count: int) -> list[str]:
     return [lines[n * len(lines) // count] for n in range(count)]
 
 
-def measure(job: Job, step: Callable[[str], None]) -> dict[str, dict[str, Any]]:
-    """Return for each model and setting: sentences_per_second, words_per_second, p50_ms, p95_ms.
+def measure(job: Job, step: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Measure each model with each beam on each setting.
 
-    The last two are of single sentences, and only where there is one thread.
+    Returns:
+        For each point `model`, `beam`, and by the name of each setting sentences_per_second,
+        words_per_second, p50_ms, p95_ms. The last two are of single sentences, and only where there
+        is one thread.
 
-    The models take turns in each repeat, so that what else the machine does meets all alike. Words
+    The points take turns in each repeat, so that what else the machine does meets all alike. Words
     are those of the translations, at spaces. A device that cannot be had (a GPU without its
     libraries) is ``{"error": ...}``.
     """
     lines = Path(job.source).read_text(encoding="utf-8").split("\n")[:-1]
     timed = spread(lines, job.sentences)
     single = spread(timed, job.single)
-    results: dict[str, dict[str, Any]] = {model: {} for model in job.folders}
+    places = [{"model": m, "beam": beam} for m in job.folders for beam in job.beams]
+    results: list[dict[str, Any]] = [dict(place) for place in places]
     for number, (setting, how) in enumerate(job.settings.items()):
         try:
-            models = {name: _load(folder, job.beam, how) for name, folder in job.folders.items()}
+            loaded = {name: _load(folder, job, how) for name, folder in job.folders.items()}
             if number == 0:
-                _translate_all(models, lines, job, step)
+                _translate_all(loaded, job, step)
+            points = [Point(**place, translator=loaded[place["model"]]) for place in places]
             done = functools.partial(_say, step, setting)
             shared = timed * how["threads"]
-            for name, rates in _together(models, shared, job.repeats, done).items():
-                results[name][setting] = rates
+            rates = _together(points, shared, job.repeats, done)
             if how["threads"] == 1:
-                for name, latencies in _one_by_one(models, single, job.repeats, done).items():
-                    results[name][setting] |= latencies
+                latencies = _one_by_one(points, single, job.repeats, done)
+                rates = [a | b for a, b in zip(rates, latencies, strict=True)]
+            for found, of_point in zip(results, rates, strict=True):
+                found[setting] = of_point
         except (RuntimeError, ValueError) as error:
             if "device" not in how:
                 raise
-            for found in results.values():
+            for found in results:
                 found[setting] = {"error": " ".join(str(error).split())}
     return results
 
 
-def _load(folder: str, beam: int, how: Mapping[str, Any]) -> Any:
-    return _module(Path(folder)).Translator(folder, beam=beam, **how)
+def _load(folder: str, job: Job, how: Mapping[str, Any]) -> Any:
+    return _module(Path(folder)).Translator(folder, beam=job.beams[0], **how)
 
 
 def _module(folder: Path) -> ModuleType:
@@ -109,59 +135,52 @@ def _module(folder: Path) -> ModuleType:
     return module
 
 
-def _translate_all(
-    models: Mapping[str, Any], lines: Sequence[str], job: Job, step: Callable[[str], None]
-) -> None:
-    for name, model in models.items():
-        found = model.translate(lines)
-        Path(job.targets[name]).write_text("".join(f"{line}\n" for line in found), "utf-8")
-        step(name)
+def _translate_all(loaded: Mapping[str, Any], job: Job, step: Callable[[str], None]) -> None:
+    for text in job.texts:
+        point = Point(text["model"], text["beam"], loaded[text["model"]])
+        found = point.translate(Path(text["source"]).read_text("utf-8").split("\n")[:-1])
+        Path(text["target"]).write_text("".join(f"{line}\n" for line in found), "utf-8")
+        step(point.name)
 
 
 def _together(
-    models: Mapping[str, Any], lines: Sequence[str], repeats: int, step: Callable[[str], None]
-) -> dict[str, dict[str, float]]:
-    for model in models.values():
-        model.translate(lines[:WARM_UP])
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    words: dict[str, int] = {}
+    points: Sequence[Point], lines: Sequence[str], repeats: int, step: Callable[[str], None]
+) -> list[dict[str, float]]:
+    for point in points:
+        point.translate(lines[:WARM_UP])
+    seconds: list[list[float]] = [[] for _ in points]
+    words = [0 for _ in points]
     for _ in range(repeats):
-        for name, model in models.items():
-            duration, found = _clock(model, lines)
-            seconds[name].append(duration)
-            words[name] = sum(len(line.split()) for line in found)
-            step(name)
-    medians = {name: statistics.median(durations) for name, durations in seconds.items()}
-    return {
-        name: {
-            "sentences_per_second": len(lines) / median,
-            "words_per_second": words[name] / median,
-        }
-        for name, median in medians.items()
-    }
+        for place, point in enumerate(points):
+            duration, found = _clock(point, lines)
+            seconds[place].append(duration)
+            words[place] = sum(len(line.split()) for line in found)
+            step(point.name)
+    medians = [statistics.median(durations) for durations in seconds]
+    return [
+        {"sentences_per_second": len(lines) / median, "words_per_second": count / median}
+        for median, count in zip(medians, words, strict=True)
+    ]
 
 
 def _one_by_one(
-    models: Mapping[str, Any], lines: Sequence[str], repeats: int, step: Callable[[str], None]
-) -> dict[str, dict[str, float]]:
-    rounds: dict[str, list[list[float]]] = {name: [] for name in models}
+    points: Sequence[Point], lines: Sequence[str], repeats: int, step: Callable[[str], None]
+) -> list[dict[str, float]]:
+    rounds: list[list[list[float]]] = [[] for _ in points]
     for _ in range(repeats):
-        for name, model in models.items():
-            rounds[name].append([1000 * _clock(model, [line])[0] for line in lines])
-            step(name)
-    found = {}
-    for name, durations in rounds.items():
+        for place, point in enumerate(points):
+            rounds[place].append([1000 * _clock(point, [line])[0] for line in lines])
+            step(point.name)
+    found = []
+    for durations in rounds:
         latencies = sorted(statistics.median(times) for times in zip(*durations, strict=True))
-        found[name] = {
-            "p50_ms": statistics.median(latencies),
-            "p95_ms": percentile(latencies, 95),
-        }
+        found.append({"p50_ms": statistics.median(latencies), "p95_ms": percentile(latencies, 95)})
     return found
 
 
-def _clock(model: Any, lines: Sequence[str]) -> tuple[float, list[str]]:
+def _clock(point: Point, lines: Sequence[str]) -> tuple[float, list[str]]:
     start = time.perf_counter()
-    found = model.translate(lines)
+    found = point.translate(lines)
     return time.perf_counter() - start, found
 
 

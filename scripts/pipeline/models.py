@@ -25,6 +25,7 @@ _TAKEN = {
         "translate",
         "text",
         "cache",
+        "lenpen",
         "evaluate",
         "export",
         "speed",
@@ -51,8 +52,8 @@ class Model:
         teacher: the model that teaches it, an ensemble (``first+second``), or None.
         config: the name of its Hydra config.
         settings: what differs from the config, by dotted keys.
-        student: a preset for its architecture, or None; what starts from it, or is trained with its
-            config, has the same.
+        student: a preset for its size, or None; what starts from it, or is trained with its config,
+            has the same.
         colour: in figures: one of `COLOURS`, or ``#rrggbb``.
         text: what it is trained on; see `teacher_text.spec.Text`.
         translator: the model, or ensemble, that translated it, where its teacher did not.
@@ -83,7 +84,6 @@ class Model:
         return Text.load(self.text, self.translator or self.teacher, f"models.{self.name}")
 
 
-SIDES = ("encoder", "decoder")
 FIELDS = tuple(f.name for f in dataclasses.fields(Model) if f.name != "name")
 
 
@@ -148,7 +148,7 @@ def _student(
     if start and student != inherited:
         raise PipelineError(f"{where}.student: it starts from {start}, so that decides: name none")
     try:
-        return student, students.settings(student, config_dir)
+        return student, students.settings(student, config_dir, start=bool(start))
     except PipelineError as error:
         raise PipelineError(f"{where}: {error}") from None
 
@@ -185,8 +185,4 @@ def _check_layers(entry: Mapping[str, Any], where: str) -> None:
         return
     if not entry.get("start"):
         raise PipelineError(f"{where}.layers: name the model that has them by start")
-    if not isinstance(layers, Mapping) or set(layers) != set(SIDES):
-        raise PipelineError(f"{where}.layers: give {{encoder: 1, decoder: 1}} or the like")
-    for side, count in layers.items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise PipelineError(f"{where}.layers.{side}: {count} is no number of layers")
+    students.check_layers(layers, f"{where}.layers")

@@ -23,6 +23,7 @@ from pipeline import (
     tables,
 )
 from pipeline.analyse import Analysis
+from pipeline.results import operating_points, point_tables
 from pipeline.settings import Pair
 
 FOLDER = Path(__file__).parent
@@ -50,8 +51,10 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
         best=_best(content["leader"], names),
         scores=tables.scores(content, names, chrf_gap=True),
         differences=tables.differences(content, names),
-        exports=tables.exports(content, names),
-        exports_on_gpu=tables.exports_on_gpu(content, names),
+        points=point_tables.points(content["operating_points"], names),
+        cheapest=operating_points.cheapest(content["operating_points"], names),
+        points_note=point_tables.NOTE,
+        **_rates(content, names),
         sizes=tables.sizes(content, names),
         notes=tables.notes(content, names),
         curves=embedded.figure(pair.run_dir / "validation_bleu"),
@@ -73,6 +76,17 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
     path = pair.run_dir / "report.html"
     files.write_text(path, text)
     return path
+
+
+def _rates(content: dict[str, Any], names: dict[str, str]) -> dict[str, tables.Table]:
+    """The tables of the rates of exported models."""
+    rows, measured = content["operating_points"], content["measured"]
+    if not rows:
+        return {"rates": [], "rates_on_gpu": []}
+    return {
+        "rates": point_tables.rates(rows, names, measured),
+        "rates_on_gpu": point_tables.rates_on_gpu(rows, names, measured),
+    }
 
 
 def _templates(apart: set[str]) -> Environment:
@@ -104,14 +118,17 @@ def comparison_of(pair: Pair) -> dict[str, Any] | None:
     if content is None:
         return None
     names, folder = pair.titles, pair.run_dir / comparison.NAME
+    several = len(comparison_tables.sizes(content)) > 1  # each may have a best one
     tests = [
         {
             "title": f"{test['name']} ({test['sentences']} sentences)",
+            "points": comparison_tables.points(content, test, names),
+            "point_notes": comparison_tables.point_notes(content, test),
             "scores": comparison_tables.scores(content, test, names),
             "details": comparison_tables.details(content, test, names),
             "comet": comparison_tables.comet_scores(content, test, names),
             "notes": comparison_tables.leader(content, test, names),
-            "best": _best(test["leader"], names),
+            "best": None if several else _best(test["leader"], names),
         }
         for test in content["tests"]
     ]
@@ -120,6 +137,7 @@ def comparison_of(pair: Pair) -> dict[str, Any] | None:
         "seeds": len(content["seeds"]),
         "warnings": content["warnings"],
         "figure": embedded.figure(folder / "differences", folder / f"{comparison.NAME}.csv"),
+        "quality": embedded.figure(folder / "quality_over_speed"),
         "tests": tests,
         "trainings": comparison_tables.trainings(content, names),
         "notes": comparison_tables.notes(content, names),
@@ -146,7 +164,9 @@ def _agreement(analysis: Analysis) -> tables.Table:
 
 
 def unbroken(cell: str) -> str:
-    """Let a cell's line break before a bracket and after a semicolon only."""
+    """Let the line of a cell that is a number break before a bracket and after a semicolon only."""
+    if isinstance(cell, tables.Words):
+        return cell
     return re.sub(r"(?<!;) (?![\[(])", "\N{NO-BREAK SPACE}", cell)
 
 

@@ -1,4 +1,4 @@
-"""The plots of a report: what validation said after each epoch, and quality over speed."""
+"""The plots of a report: what validation said after each epoch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from ka_fairseq.analysis import plotting
 from pipeline import files
 from pipeline.models import Model
 
 Curves = Mapping[str, Mapping[int, float]]
-Points = Mapping[str, tuple[float, float]]
 
 
 def styles(models: Iterable[Model]) -> dict[str, dict[str, Any]]:
@@ -73,35 +72,6 @@ def plot_transfer_loss(curves: Curves, models: Sequence[Model], path: Path) -> N
         axes = drawing.subplots()
         _draw(axes, curves, models, models)
         axes.set_ylabel("D on validation (bits per token)")
-        plotting.legend_above(drawing, columns=2)
-
-
-def plot_quality_over_speed(points: Points, models: Sequence[Model], path: Path) -> None:
-    """Draw BLEU over sentences a second of each exported model; nothing where none was measured.
-
-    Args:
-        points: sentences a second and BLEU on the test set, by model.
-        models: what there is to draw.
-        path: without a suffix; a PNG, an SVG and a CSV are written.
-    """
-    if not points:
-        for suffix in (".png", ".svg", ".csv"):  # of an earlier report
-            files.remove(Path(f"{path}{suffix}"))
-        return
-    looks = styles(models)
-    rows = [(model.name, *points[model.name]) for model in models if model.name in points]
-    _keep(rows, ("model", "sentences_per_second", "bleu"), path)
-    with plotting.figure(path) as drawing:
-        axes = drawing.subplots()
-        for model in models:
-            if model.name in points:
-                look = {**looks[model.title], "markersize": 8, "linestyle": "none"}
-                axes.plot(*points[model.name], label=model.title, **look)
-        axes.set_xscale("log")
-        axes.margins(0.15)
-        axes.xaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-        axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-        axes.set(xlabel="sentences a second, on one thread", ylabel="BLEU on test, as exported")
         plotting.legend_above(drawing, columns=2)
 
 

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from pipeline import (
@@ -26,6 +27,7 @@ from pipeline import (
     tables,
     training_log,
 )
+from pipeline.results import lenpen, operating_points, point_tables, quality_over_speed, tidy
 from pipeline.settings import REPOSITORY, Pair
 
 
@@ -43,9 +45,10 @@ def build(pair: Pair) -> str:
     plots.plot_transfer_loss(divergences, pair.models, pair.run_dir / "transfer_loss")
     files.write_json(pair.run_dir / "report.json", content)
     files.write_text(pair.run_dir / "report.md", text)
-    plots.plot_quality_over_speed(
-        _points(content), pair.models, pair.run_dir / "quality_over_speed"
+    quality_over_speed.draw(
+        content["operating_points"], pair.models, pair.run_dir / "quality_over_speed"
     )
+    files.write_text(pair.run_dir / "points.csv", _points_table(pair).to_csv(index=False))
     page.write(pair, content)
     return text
 
@@ -77,8 +80,14 @@ def collect(pair: Pair, curves: limits.Curves) -> dict[str, Any]:
         seconds = facts.get("train_seconds")
         row["train_minutes"] = None if seconds is None else seconds / 60
         row["trained_before"] = "given" in facts
-    measured = add_exports(pair, rows)
+    for row in rows:
+        row["export"] = deployment.facts(pair, row["model"])
+        row["lenpen"] = lenpen.of(pair, row["model"])
+    found = operating_points.rows(tidy.over_seeds(_points_table(pair)))
+    teachers = {teacher for model in pair.models for teacher in model.teachers}
     warnings = limits.warnings(rows, curves, intervals, len(references), pair.titles)
+    if (first := operating_points.warning(found, teachers, pair.titles)) is not None:
+        warnings.insert(0, first)
     return {
         "pair": pair.name,
         "languages": list(pair.languages),
@@ -88,46 +97,26 @@ def collect(pair: Pair, curves: limits.Curves) -> dict[str, Any]:
         "leader": limits.leader(rows, intervals),
         "warnings": [asdict(warning) for warning in warnings],
         "signatures": _signatures(rows),
-        "decoding": dict(pair.decoding),
-        "measured": measured,
+        "decoding": decoding(pair),
+        "operating_points": found,
+        "measured": _how(pair) if found else None,
         "system": system(threads(pair, [row["model"] for row in rows])),
     }
 
 
-def add_exports(pair: Pair, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Add to each row what is known of the model's exported folder.
-
-    Args:
-        pair: its runs.
-        rows: get ``export`` (see `deployment.facts`) and ``speed`` (see `speed.run`, and with
-            ``times_teacher``, the teacher's speed on one thread as 1); None where it is not known.
-
-    Returns:
-        How the speed was measured, or None where it was not.
-    """
-    measured = speed.facts(pair)
-    models = measured.get("models", {})
-    teacher = _rate(models.get(gap.BASES[0]))
-    for row in rows:
-        row["export"] = deployment.facts(pair, row["model"])
-        found = models.get(row["model"])
-        times = _rate(found) / teacher if found and teacher else None
-        row["speed"] = {**found, "times_teacher": times} if found else None
-    how = {key: value for key, value in measured.items() if key != "models"}
-    return {**how, "quantization": pair.quantization} if models else None
+def decoding(pair: Pair) -> dict[str, Any]:
+    """Return the beams and the length penalty, as ``report.json`` has them."""
+    chosen = "chosen on validation" if pair.decoding.lenpen is None else pair.decoding.lenpen
+    return {"beam": pair.decoding.beam, "beams": list(pair.decoding.beams), "lenpen": chosen}
 
 
-def _rate(found: dict[str, Any] | None) -> float | None:
-    return found[speed.ONE]["sentences_per_second"] if found else None
+def _points_table(pair: Pair) -> pd.DataFrame:
+    return tidy.of_points(speed.facts(pair).get("points", []))
 
 
-def _points(content: dict[str, Any]) -> plots.Points:
-    """Return sentences a second on one thread and BLEU of each exported model."""
-    return {
-        row["model"]: (_rate(row["speed"]), row["speed"]["bleu"])
-        for row in content["models"]
-        if row["speed"]
-    }
+def _how(pair: Pair) -> dict[str, Any]:
+    how = {key: value for key, value in speed.facts(pair).items() if key != "points"}
+    return {**how, "quantization": pair.quantization}
 
 
 def compare(
@@ -159,14 +148,14 @@ def markdown(content: dict[str, Any], names: dict[str, str]) -> str:
     lines = [
         f"# {content['pair']}: {source} → {target}",
         "",
+        *(f"- **Warning.** {warning['text']}" for warning in content["warnings"]),
+        *([""] if content["warnings"] else []),
+        *_points(content, names),
         *_markdown_tables(
             tables.scores(content, names, chrf_gap=False),
             tables.differences(content, names),
-            tables.exports(content, names),
-            tables.exports_on_gpu(content, names),
             tables.sizes(content, names),
         ),
-        *(f"- **Warning.** {warning['text']}" for warning in content["warnings"]),
         *(f"- {note}" for note in tables.notes(content, names)),
         f"- Text: {text.get('text')}; {pairs.get('train')} pairs to train on, "
         f"{pairs.get('valid')} for validation, {pairs.get('test')} for test (scored here).",
@@ -182,6 +171,24 @@ def markdown(content: dict[str, Any], names: dict[str, str]) -> str:
         *(["![BLEU over speed](quality_over_speed.png)", ""] if content["measured"] else []),
     ]
     return "\n".join(lines)
+
+
+def _points(content: dict[str, Any], names: dict[str, str]) -> list[str]:
+    """Return what comes first: which point to take, and what the others are."""
+    rows, measured = content["operating_points"], content["measured"]
+    if not rows:
+        return []
+    cheapest = operating_points.cheapest(rows, names)
+    return [
+        *_markdown_tables(point_tables.points(rows, names)),
+        *([f"- {cheapest}"] if cheapest else []),
+        f"- {point_tables.NOTE}",
+        "",
+        *_markdown_tables(
+            point_tables.rates(rows, names, measured),
+            point_tables.rates_on_gpu(rows, names, measured),
+        ),
+    ]
 
 
 def _markdown_tables(*found: tables.Table) -> list[str]:

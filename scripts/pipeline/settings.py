@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from pipeline import models
+from pipeline import models, students
+from pipeline.decoding import Decoding
 from pipeline.devices import Slot
 from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher
@@ -26,7 +27,7 @@ SETTINGS_FILE = "pair.yaml"
 QUANTIZATIONS = ("int8", "int8_float32", "float16", "float32")
 """What an exported model's weights may be kept in; the first by default."""
 
-_SECTIONS = ("source_lang", "target_lang", "text", "segmentation", "decoding")
+_SECTIONS = ("source_lang", "target_lang", "text", "segmentation")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Pair:
         text: which sentence pairs to use; see `pipeline.prepare`. Under `test` the name of the test
             set, or a list of several: of `parts`, or of files in a user's own corpus.
         segmentation: how words become subwords; see `pipeline.segmentation`.
-        decoding: beam and length penalty of `evaluate`.
+        decoding: beams and length penalty.
         training: overrides for every Hydra config.
         finetuning: further ones for those of models that go on from another.
         models: what is trained and evaluated, in the order of the table.
@@ -54,6 +55,8 @@ class Pair:
         slot: what of this machine the stages may use.
         teacher: a teacher that was trained before, or None to train one.
         quantization: of exported models, one of `QUANTIZATIONS`.
+        students: the sizes at which ``scripts/compare.sh`` trains each method, unless it is told
+            others: presets, or `students.OWN`.
     """
 
     name: str
@@ -64,7 +67,7 @@ class Pair:
     target_lang: str
     text: Mapping[str, Any]
     segmentation: Mapping[str, Any]
-    decoding: Mapping[str, Any]
+    decoding: Decoding
     training: Mapping[str, Any]
     finetuning: Mapping[str, Any]
     models: tuple[Model, ...]
@@ -75,6 +78,12 @@ class Pair:
     everything: bool = False
     translate: Mapping[str, Any] = field(default_factory=dict)
     quantization: str = QUANTIZATIONS[0]
+    students: tuple[str, ...] = (students.OWN,)
+
+    @property
+    def joint_dictionary(self) -> bool:
+        """Whether both languages have one dictionary: all but those of a given teacher are so."""
+        return self.teacher is None or self.teacher.joint
 
     @property
     def default_models(self) -> tuple[Model, ...]:
@@ -197,7 +206,7 @@ def load(
         raise PipelineError(f"{config_dir} has no {SETTINGS_FILE}") from None
     except yaml.YAMLError as error:
         raise PipelineError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
-    missing = [section for section in _SECTIONS if section not in (content or {})]
+    missing = [section for section in (*_SECTIONS, "decoding") if section not in (content or {})]
     if missing:
         raise PipelineError(f"{path} lacks {', '.join(missing)}")
     name = (name or config_dir.resolve().name) + ("-train-teacher" if train_teacher else "")
@@ -216,7 +225,12 @@ def load(
         everything=everything,
         translate=_translate(content.get("translate"), {}),
         quantization=_quantization(content.get("export"), path),
+        students=students.check_names(
+            content.get("students", [students.OWN]), path.parent, f"{path}: students"
+        )
+        or (students.OWN,),
         **{section: content[section] for section in _SECTIONS},
+        decoding=Decoding.load(content["decoding"], path),
     )
     check_tests(pair.tests, f"{path}: text.test")
     if own is not None:
@@ -224,6 +238,10 @@ def load(
         pair = replace(pair, data_dir=data_dir, source_lang=source, target_lang=target)
     if "teacher" in content and not train_teacher:
         pair = replace(pair, teacher=_given_teacher(pair, content["teacher"]))
+    for model in pair.models:
+        if model.student:
+            where = f"{path}: models.{model.name}.student {model.student}"
+            students.check_dictionaries(model.settings, pair.joint_dictionary, where)
     if not quick:
         return pair
     less = content.get("quick", {})

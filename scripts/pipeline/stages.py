@@ -10,6 +10,7 @@ from pipeline.cache import TeacherCache
 from pipeline.errors import PipelineError
 from pipeline.models import Model
 from pipeline.progress import say
+from pipeline.results import lenpen
 from pipeline.settings import Pair
 from pipeline.stage import Stage
 from pipeline.teacher_text.binarizing import TrainingText
@@ -28,7 +29,7 @@ def names(models: Iterable[Model]) -> list[str]:
         if model.teacher:
             found.append("cache")
         found.append(model.name)
-    return list(dict.fromkeys([*found, "evaluate", "export", speed.NAME, "report"]))
+    return list(dict.fromkeys([*found, lenpen.GROUP, "evaluate", "export", speed.NAME, "report"]))
 
 
 def trainings(pair: Pair) -> list[Training]:
@@ -40,8 +41,8 @@ def table(pair: Pair) -> dict[str, Stage]:
     """Return all stages of a pair by name, each one after those that it needs."""
     models = trainings(pair)
     results = [
-        *(evaluate.stage(training.name) for training in models),
-        *(deployment.stage(training.name) for training in models),
+        *(evaluate.stage(t.name, needs=lenpen.needs(pair, t.name)) for t in models),
+        *(deployment.stage(t.name, needs=lenpen.needs(pair, t.name)) for t in models),
     ]
     stages = (
         Stage(
@@ -58,6 +59,7 @@ def table(pair: Pair) -> dict[str, Stage]:
             clear=lambda pair: files.remove(pair.bin_dir),
         ),
         *_of_models(pair, models),
+        *lenpen.stages(pair, pair.titles),
         *results,
         speed.stage(after=tuple(stage.name for stage in results)),
         Stage(
@@ -115,9 +117,11 @@ def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
         name(model.name)
         for model in pair.models
         if model.name not in asked and not state.is_done(pair.run_dir, model.name)
-        for name in (evaluate.name, deployment.name)
+        for name in (lenpen.name, evaluate.name, deployment.name)
     }
     asked -= untrained - set(words)
+    # Also where it is done: a model that is made anew gets a choice of its own.
+    asked |= {need for name in asked for need in stages[name].needs if group(need) == lenpen.GROUP}
     groups = {group(name) for name in asked}
     for word in ("evaluate", "export"):
         if word in words and word not in groups:

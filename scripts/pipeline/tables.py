@@ -15,15 +15,6 @@ NONE = "–"
 BASELINES = {"control": "control", "kd": "KD"}
 _MEANINGS = {"control": ", what the teacher adds"}
 
-ONE = "one_thread"
-# What was measured, as the heads of columns call it, in report.json.
-_UNITS = {
-    "sentences/s": "sentences_per_second",
-    "words/s": "words_per_second",
-    "p50, ms": "p50_ms",
-    "p95, ms": "p95_ms",
-}
-
 MINUTES = (
     "Train minutes: time in training steps, without validation and start; in brackets: of a model "
     "that was trained before this run."
@@ -34,6 +25,10 @@ GAP = (
 )
 
 Table = list[dict[str, str]]
+
+
+class Words(str):
+    """A text of several words, which a table may break at any space."""
 
 
 class Difference(str):
@@ -70,7 +65,7 @@ def markdown(rows: Table) -> str:
 
 
 def scores(content: Mapping[str, Any], names: Mapping[str, str], *, chrf_gap: bool) -> Table:
-    """Return the rows of the table of scores, size and speed: one text for each column's head.
+    """Return the rows of the table of scores and size: one text for each column's head.
 
     Args:
         content: what ``report.json`` holds.
@@ -89,10 +84,7 @@ def scores(content: Mapping[str, Any], names: Mapping[str, str], *, chrf_gap: bo
         if _has_gaps(content):
             found[gap_head] = shares(row["gap_recovered"], gap_metrics)
         if any(other["export"] for other in content["models"]):
-            found["MB"] = _number((row["export"] or {}).get("megabytes"))
-        if content["measured"]:
-            found["sentences/s"] = _number(_measured(row, ONE, "sentences/s"))
-            found["÷ teacher"] = _number((row["speed"] or {}).get("times_teacher"))
+            found["MB"] = number((row["export"] or {}).get("megabytes"))
         return found
 
     return [cells(row) for row in content["models"]]
@@ -112,40 +104,6 @@ def differences(content: Mapping[str, Any], names: Mapping[str, str]) -> Table:
     return [cells(row) for row in content["models"] if content["baselines"]]
 
 
-def exports(content: Mapping[str, Any], names: Mapping[str, str]) -> Table:
-    """Return the rows of the table of exported models on CPUs; none where none was measured."""
-    measured = content["measured"]
-    if not measured:
-        return []
-    columns = [(ONE, "words/s", ""), (ONE, "p50, ms", ""), (ONE, "p95, ms", "")]
-    if (everything := measured["settings"].get("all_threads")) is not None:
-        threads = f" on {everything['threads']} threads"
-        columns += [("all_threads", unit, threads) for unit in ("sentences/s", "words/s")]
-    bleu = f"BLEU, {measured['quantization']}"
-
-    def cells(row: Mapping[str, Any]) -> dict[str, str]:
-        return {
-            "model": names[row["model"]],
-            bleu: NONE if row["speed"] is None else f"{row['speed']['bleu']:.1f}",
-            **{unit + on: _number(_measured(row, where, unit)) for where, unit, on in columns},
-        }
-
-    return [cells(row) for row in content["models"]]
-
-
-def exports_on_gpu(content: Mapping[str, Any], names: Mapping[str, str]) -> Table:
-    """Return the rows of the table of exported models on a GPU; none where there was none."""
-    if not content["measured"] or "gpu" not in content["measured"]["settings"]:
-        return []
-    return [
-        {
-            "model": names[row["model"]],
-            **{f"{unit} on GPU": _number(_measured(row, "gpu", unit)) for unit in _UNITS},
-        }
-        for row in content["models"]
-    ]
-
-
 def sizes(content: Mapping[str, Any], names: Mapping[str, str]) -> Table:
     """Return the rows of the table of lengths, sizes and times."""
     return [
@@ -153,6 +111,7 @@ def sizes(content: Mapping[str, Any], names: Mapping[str, str]) -> Table:
             "model": names[row["model"]],
             "BP": f"{row['brevity_penalty']:.3f}",
             "length": f"{row['length_ratio']:.3f}",
+            "length penalty": NONE if row.get("lenpen") is None else f"{row['lenpen']:.3g}",
             "parameters": NONE if row["parameters"] is None else f"{row['parameters'] / 1e6:.2f} M",
             "train minutes": _minutes(row),
         }
@@ -185,18 +144,28 @@ def _export_notes(content: Mapping[str, Any], names: Mapping[str, str]) -> list[
     found = [f"Not exported: {model}: {reason}" for model, reason in refused.items()]
     if not (measured := content["measured"]):
         return found
-    losses = [row["speed"]["bleu"] - row["bleu"] for row in content["models"] if row["speed"]]
-    low, high = (_zero(loss, 1) for loss in (min(losses), max(losses)))
+    losses = _losses(content)
+    low, high = (_zero(loss, 1) for loss in (min(losses, default=0), max(losses, default=0)))
     return [
-        f"MB (10⁶ bytes) and speed: of a model's folder in export/, {measured['quantization']} by "
-        "CTranslate2, with the beam below, raw text to raw text; sentences/s: on one thread; "
-        "÷ teacher: times the teacher's.",
+        f"MB (10⁶ bytes): of a model's folder in export/, by CTranslate2, "
+        f"{measured['quantization']}.",
         f"Times: medians of {measured['repeats']} repeats over {measured['sentences']} test "
-        "sentences a thread, models in turns, nothing beside; words are those of the translations; "
+        "sentences a thread, points in turns, nothing beside; words are those of the translations; "
         "p50 and p95: of single sentences.",
         f"As exported the models have {low:+.1f} to {high:+.1f} BLEU against those that fairseq "
         "translates with.",
         *found,
+    ]
+
+
+def _losses(content: Mapping[str, Any]) -> list[float]:
+    """What each model loses in BLEU as exported, with the beam that fairseq translates with."""
+    bleu = {row["model"]: row["bleu"] for row in content["models"]}
+    beam = content["decoding"]["beam"]
+    return [
+        row["bleu"] - bleu[row["model"]]
+        for row in content["operating_points"]
+        if row["beam"] == beam and row["model"] in bleu
     ]
 
 
@@ -256,11 +225,7 @@ def shares(found: Mapping[str, float | None] | None, metrics: Sequence[str]) -> 
     return " ".join([first, *(f"({other})" for other in others)])
 
 
-def _measured(row: Mapping[str, Any], setting: str, unit: str) -> float | None:
-    return (row["speed"] or {}).get(setting, {}).get(_UNITS[unit])
-
-
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """Write a positive number with two digits or more, as many as stand before the point."""
     if value is None:
         return NONE

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import commands, exporting, files, given_teacher, hydra_configs, state, training_log
+from pipeline import (
+    commands,
+    exporting,
+    files,
+    given_teacher,
+    hydra_configs,
+    state,
+    students,
+    training_log,
+)
 from pipeline.devices import Devices
 from pipeline.errors import PipelineError
 from pipeline.models import Model
@@ -177,6 +186,8 @@ class Training(Model):
             return {}
         name = self.start.rpartition("/")[2]  # in a comparison it has the seed before it
         [start] = [model for model in pair.models if model.name == name]
+        if self.student not in (None, start.student):  # in a comparison of several sizes
+            start = students.resized(start, self.student, pair.config_dir)
         if not self.layers:
             return Training(**vars(start))._shape(pair)
         given = Training(**vars(start)).resolved(pair)

@@ -63,16 +63,17 @@ def assert_same_trainings(one: Project, other: Project, *models: str) -> None:
 
 
 def assert_same_runs(one: Project, other: Project) -> None:
-    """All models, what was logged while they were trained, and the table."""
+    """All models, what was logged while they were trained, and the tables."""
     assert_same_trainings(one, other, *MODELS)
-    rows, expected = (
-        json.loads((project.run_dir / "report.json").read_text(encoding="utf-8"))["models"]
+    content, expected = (
+        json.loads((project.run_dir / "report.json").read_text(encoding="utf-8"))
         for project in (one, other)
     )
-    assert [row["model"] for row in expected] == MODELS
-    assert [_without_times(row) for row in rows] == [_without_times(row) for row in expected]
+    assert [row["model"] for row in expected["models"]] == MODELS
+    assert _without_times(content) == _without_times(expected)
 
 
-def _without_times(row: dict[str, Any]) -> dict[str, Any]:
-    exported = {key: row["speed"][key] for key in ("bleu", "chrf")}
-    return {**row, "train_minutes": None, "speed": exported}
+def _without_times(content: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = [{**row, "train_minutes": None} for row in content["models"]]
+    keys = ("model", "beam", "lenpen", "bleu", "chrf", "length_ratio")
+    return rows + [{key: row[key] for key in keys} for row in content["operating_points"]]

@@ -14,8 +14,10 @@ class Translator:
         self.threads, self.beam = threads, beam
 
     def translate(self, lines):
-        time.sleep(SECONDS * len(lines))
-        return [line.replace("Satz", WORD) for line in lines]
+        # Greedily it takes half the time, and says ! behind each line.
+        time.sleep(SECONDS * len(lines) / (2 if self.beam == 1 else 1))
+        end = " !" if self.beam == 1 else ""
+        return [line.replace("Satz", WORD) + end for line in lines]
 """
 
 
@@ -33,7 +35,7 @@ def add_state(pair, model, **facts):
 
 
 def add_speed(pair, **rates):
-    """Mark models as measured: sentences a second, and as BLEU half of that."""
+    """Mark models as measured before there were beams: sentences a second, BLEU half of that."""
     inputs, models = {}, {}
     for model, rate in rates.items():
         add_state(pair, model, quantization="int8", megabytes=rate / 10)

@@ -15,6 +15,7 @@ from tests.support import ROOT, TEXT, quick_line
 
 NAME = 'größe 1, "d\'été"'
 MODELS = ["teacher", "learner", "control", "ka", "seq_kd"]
+BEAMS = (2, 1)
 # One with a teacher beside it, and one on a teacher's text. The teacher is half as wide as the
 # demo's and half as deep. The learner's rate is lower than the demo's, so that fine-tunings begin
 # at some distance from so poor a teacher.
@@ -213,7 +214,7 @@ def make(home: Path) -> Project:
         shutil.copy(file, project.checkout)
     with own_configs.changing(own_configs.copied("demo", project.configs)) as content:
         content |= {"quick": QUICK, "models": MODELS_OF_PAIR}
-        content["decoding"]["beam"] = 2
+        content["decoding"]["beams"] = list(BEAMS)
     shutil.copytree(TEXT, project.data)
     return project
 

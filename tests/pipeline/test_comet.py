@@ -16,7 +16,7 @@ from pipeline.evaluation_sets import MAIN
 from pipeline.hierarchical import Differences
 from scipy import stats
 
-from tests.pipeline import scored
+from tests.pipeline import own_configs, scored
 from tests.pipeline.scored import GOOD, NEWS, ROWS
 from tests.pipeline.shown import table
 
@@ -39,6 +39,7 @@ def shares(pair, training, which=MAIN):
 @pytest.fixture
 def found(pair, comet_score):
     """A comparison with COMET of two methods, two seeds and two test sets, that is scored by it."""
+    pair = own_configs.from_a_learner(pair)
     comparison = scored.compared(pair)
     # Other words, not only another order of them.
     for seed in (1, 2):

@@ -27,13 +27,25 @@ from pipeline.evaluation_sets import MAIN
 from pipeline.grid import Point
 from pipeline.models import Model
 
-from tests.pipeline import scored
+from tests.pipeline import own_configs, scored
 from tests.pipeline.scored import GOOD, NEWS
 from tests.pipeline.shown import assert_fits, table
 from tests.support import ROOT
 
 METHODS = ("control", "kd", "ka", "mixture", "topk", "seq_inter")
 FROM_NOTHING = ("learner", "seq_inter")
+
+
+@pytest.fixture
+def demo(tmp_path):
+    """The demo as it is: its students begin with the teacher's layers."""
+    return settings.load(settings.CONFIGS / "demo", tmp_path / "of the demo")
+
+
+@pytest.fixture(name="pair")
+def with_a_learner(pair):
+    """A pair whose methods go on from a learner, as those of all but the demo."""
+    return own_configs.from_a_learner(pair)
 
 
 def plan(pair, *methods, **more):
@@ -54,6 +66,11 @@ def test_the_first_seed_is_the_pairs_own(pair):
     assert trainings(found, "ka")["ka"] in stages.trainings(pair)
 
 
+def test_a_learner_that_nothing_goes_on_from_is_left_out(demo):
+    assert plan(demo, "control", "kd").shown == ["teacher", "control", "kd"]
+    assert plan(demo, "kd_both").shown == ["teacher", "learner", "junior", "kd_junior", "kd_both"]
+
+
 def test_a_seed_covers_the_learner_and_what_starts_from_it(pair):
     found = plan(pair)
     for name in ("learner", *METHODS):
@@ -63,7 +80,7 @@ def test_a_seed_covers_the_learner_and_what_starts_from_it(pair):
         assert other.teacher == own.teacher
         ours, theirs = (training.inputs(pair) for training in (own, other))
         assert (ours["common.seed"], theirs["common.seed"]) == (1, 2)
-        seeded = ("common.seed", "checkpoint.no_epoch_checkpoints", "from ")
+        seeded = ("common.seed", "checkpoint.no_epoch_checkpoints", "checkpoint.finetune", "from ")
         assert {k: v for k, v in ours.items() if not k.startswith(seeded)} == {
             k: v for k, v in theirs.items() if not k.startswith(seeded)
         }
@@ -130,14 +147,15 @@ def test_a_method_that_starts_from_another_is_trained_after_it(pair):
     assert {"kd", "compare/2/kd", "compare/2/kd-rate0.001"} <= names
 
 
-def test_the_pipelines_seeds_are_a_comparison_of_all_methods(pair, monkeypatch):
+def test_the_pipelines_seeds_are_a_comparison_of_all_methods(demo, monkeypatch):
     ran = []
     monkeypatch.setattr(schedule, "run", lambda pair, stages, *_, **__: ran.extend(stages))
-    assert pipeline_main(["demo", "--seeds", "2", "--runs", str(pair.run_dir.parent)]) == 0
+    assert pipeline_main(["demo", "--seeds", "2", "--runs", str(demo.run_dir.parent)]) == 0
     names = [stage.name for stage in ran]
-    own = {stage.name for stage in stages.chosen(pair, [])}
+    own = {stage.name for stage in stages.chosen(demo, [])}
     assert own <= set(names) and len(set(names)) == len(names)
-    assert {f"evaluate.compare/2/{name}" for name in ("learner", *METHODS)} <= set(names)
+    methods = {model.name for model in demo.default_models} - {"teacher"}
+    assert len(methods) > 4 and {f"evaluate.compare/2/{name}" for name in methods} <= set(names)
     (last,) = (stage for stage in ran if stage.name == "report")
     assert {"compare", "evaluate.ka"} <= set(last.after)
 
@@ -159,7 +177,7 @@ def test_seeds_go_with_all_stages(tmp_path, capsys):
         (["demo", "--tune", "lr=0"], "--tune lr=0: 0: a learning rate is above 0"),
         (["demo", "--tune", "weight=0.5;beta=3"], "--tune beta=3: give lr=… or weight=… or k=…"),
         (["demo", "--tune", "0.001"], "--tune 0.001: give lr=…"),
-        (["demo", "--methods", "kd", "--against", "ka"], "tables, teacher, learner, kd"),
+        (["demo", "--methods", "kd", "--against", "ka"], "of the tables, teacher, kd"),
         (["demo", "--test", "news"], "demo has no test set news: choose from test"),
         (["demo", "--test", "../x"], "--test: ../x is no name for a test set"),
         (["wmt17_de_en", "--test", "x"], "wmt17_de_en has no test set x: choose from test"),
@@ -188,7 +206,8 @@ def compared(pair):
 def built(tmp_path_factory):
     """A comparison, and what ``compare.json`` holds; its tests leave it as it is."""
     runs = tmp_path_factory.mktemp("compared") / "Läufe hier"
-    found = scored.compared(settings.load(ROOT / "configs" / "demo", runs))
+    pair = own_configs.from_a_learner(settings.load(ROOT / "configs" / "demo", runs))
+    found = scored.compared(pair)
     found = replace(found, tests=(MAIN, NEWS))
     return found, scored.built(found)
 

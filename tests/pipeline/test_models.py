@@ -78,7 +78,7 @@ def test_colours_that_are_not_named_are_those_that_are_free():
     ("own", "says"),
     [
         (["kd"], "models is a list of names, each with its fields"),
-        ({"tail": None}, r"models\.tail has no fields; of title, start, teacher, config, settings"),
+        ({"tail": None}, r"models\.tail has no fields; of title, start, layers, teacher, config"),
         ({"tail": {"titel": "x"}}, r"models\.tail has no field titel: choose from title, start"),
         ({"tail": {"start": "leaner"}}, r"tail\.start: leaner is no model before it \(teacher, le"),
         ({"kd": {"teacher": "tail"}, **ADDED}, r"kd\.teacher: tail is no model before it"),
@@ -101,7 +101,8 @@ def test_one_entry_and_one_file_are_a_training(load):
     table = stages.table(pair)
     assert table["tail"].needs == ("binarize", "learner", "teacher", "cache.teacher")
     assert "evaluate.tail" in table["report"].after
-    assert [*stages.names(pair.models)][-5:] == [*("tail", "evaluate", "export", "speed", "report")]
+    after = ["lenpen", "evaluate", "export", "speed", "report"]
+    assert [*stages.names(pair.models)][-6:] == ["tail", *after]
     assert "export.tail" in table["speed"].after
     inputs = table["tail"].inputs(pair)
     assert (inputs["criterion._name"], inputs["criterion.top_k_form"]) == ("backward_kl", "tail")

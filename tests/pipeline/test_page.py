@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from lxml import html
 from pipeline import analyse, files, page, report, sentences, settings, state, tables
+from pipeline.results import point_tables
 
 from tests.pipeline import scored
 from tests.pipeline.scored import REFERENCES, add
@@ -59,10 +60,12 @@ def test_what_the_page_shows(written):
     assert "nrefs:1|case:mixed|eff:no" in text
     # No model was trained, so there is nothing to analyse.
     assert "What the learners do" not in text
+    points = content["operating_points"]
     expected_tables = (
+        point_tables.points(points, NAMES),
+        point_tables.rates(points, NAMES, content["measured"]),
         tables.scores(content, NAMES, chrf_gap=True),
         tables.differences(content, NAMES),
-        tables.exports(content, NAMES),
         tables.sizes(content, NAMES),
     )
     for table, expected in zip(
@@ -165,7 +168,7 @@ def test_quality_over_speed_is_drawn_where_models_were_measured(evaluated, writt
     assert [image.get("alt") for image in document.findall(".//img")].count(drawn) == 1
     state.forget(evaluated.run_dir, "speed")
     text = html.tostring(built(evaluated), encoding="unicode")
-    assert drawn not in text and "As exported" not in text
+    assert drawn not in text and "Which model" not in text
     assert not list(evaluated.run_dir.glob("quality_over_speed.*"))
 
 
@@ -191,16 +194,20 @@ def test_the_widest_tables_fit_without_scrolling(written):
     }
     times = dict.fromkeys(("sentences_per_second", "words_per_second", "p50_ms", "p95_ms"), 12345.6)
     measured = dict.fromkeys(("one_thread", "all_threads", "gpu"), times)
-    row["speed"] = {**measured, "bleu": 100.0, "times_teacher": 123.4}
+    point = {"model": "ka", "size": "medium", "beam": 12, "lenpen": 1.25, "length_ratio": 1.234}
+    point |= {"bleu": 100.0, "chrf": 100.0, "times_teacher": 123.4, "dominated_by": 0}
+    point |= {f"{setting}.{unit}": rate for setting in measured for unit, rate in times.items()}
+    points = [{**point, "model": model} for model in NAMES]
     content["measured"]["settings"] = {key: {"threads": 128} for key in measured}
     content["measured"]["quantization"] = "int8_float32"
     content["models"] = [{**row, "model": model} for model in NAMES]
     content["baselines"] = list(tables.BASELINES)
     for table in (
+        point_tables.points(points, NAMES),
+        point_tables.rates(points, NAMES, content["measured"]),
+        point_tables.rates_on_gpu(points, NAMES, content["measured"]),
         tables.scores(content, NAMES, chrf_gap=True),
         tables.differences(content, NAMES),
-        tables.exports(content, NAMES),
-        tables.exports_on_gpu(content, NAMES),
         tables.sizes(content, NAMES),
     ):
         assert_fits(document, table)

@@ -92,7 +92,9 @@ def test_the_table_has_every_model(project):
     assert [row["model"] for row in content["models"]] == list(project.trainings)
     assert "tok:13a" in content["signatures"]["BLEU"]
     for row in content["models"]:
-        assert row["export"]["megabytes"] > 0 and row["speed"]["times_teacher"] > 0
+        assert row["export"]["megabytes"] > 0 and row["lenpen"] == 1.0  # the paper's
+    points = [(point["model"], point["beam"]) for point in content["operating_points"]]
+    assert points == [(name, beam) for name in project.trainings for beam in (6, 1)]
 
 
 def test_translations_are_detokenized(project):

@@ -51,13 +51,14 @@ def add_result(pair, model, translations, bleus):
 
 def test_the_tables_have_every_model(built):
     folder, text, _ = built
-    scores, sizes, differences = (table(text, head) for head in ("chrF", "parameters", "vs KD"))
+    scores, sizes, differences = (table(text, head) for head in ("gap recovered", "BP", "vs KD"))
     names = ["teacher", "learner", "KD (forward KL)", "KA, top-8"]
     assert list(scores) == names and list(sizes) == names
     assert sizes["teacher"] == {
         "model": "teacher",
         "BP": "1.000",
         "length": "1.000",
+        "length penalty": "1",
         "parameters": "1.23 M",
         "train minutes": "1.5",
     }
@@ -137,15 +138,27 @@ def test_same_seed_same_report(evaluated):
 
 def test_exported_models_have_size_and_speed(measured):
     _, text, content = measured
-    scores, exports = table(text, "chrF"), table(text, "words/s")
-    heads = ["model", "BLEU", "chrF", "gap recovered", "MB", "sentences/s", "÷ teacher"]
-    assert list(scores["teacher"]) == heads
-    assert list(scores["KA, top-8"].values())[4:] == ["8.2", "82.5", "4.1"]
-    assert list(scores["KD (forward KL)"].values())[4:] == ["–", "–", "–"]
-    assert exports["learner"]["BLEU, int8"] == "40.0"
+    points, scores = table(text, "÷ teacher"), table(text, "gap recovered")
+    assert text.index("÷ teacher") < text.index("gap recovered")
+    # The rates are of a run before there were operating points: all with one beam.
+    assert list(points["KA, top-8"].values()) == [
+        "KA, top-8",
+        "6",
+        "41.2",
+        "41.2",
+        "82.5",
+        "4.1",
+        "–",
+    ]
+    assert points["learner"]["dominated by"] == "KA, top-8 at beam 6"
+    assert table(text, "words/s")["learner"]["words/s"] == "800"
+    assert list(scores["teacher"]) == ["model", "BLEU", "chrF", "gap recovered", "MB"]
+    assert [scores[name]["MB"] for name in ("KA, top-8", "KD (forward KL)")] == ["8.2", "–"]
     assert "- Not exported: KD (forward KL): CTranslate2 has no adaptive softmax" in text
     learner = next(row for row in content["models"] if row["model"] == "learner")
-    assert learner["speed"]["times_teacher"] == 4 and learner["export"]["megabytes"] == 8
+    assert learner["export"]["megabytes"] == 8
+    point = next(row for row in content["operating_points"] if row["model"] == "learner")
+    assert point["times_teacher"] == 4 and point["dominated_by"] == 2
     assert content["measured"]["settings"]["all_threads"] == {"threads": 8}
     assert "![BLEU over speed](quality_over_speed.png)" in text
 
@@ -164,10 +177,11 @@ def test_plots_have_their_numbers_beside_them(measured):
     assert [list(kd.epoch), list(kd.bleu)] == [[1, 2], [61, 62]]
     assert pd.read_csv(folder / "transfer_loss.csv").empty  # no log has any
     found = pd.read_csv(folder / "quality_over_speed.csv").set_index("model")
-    assert found.to_dict("index") == {
-        "teacher": {"sentences_per_second": 20.0, "bleu": 10.0},
-        "learner": {"sentences_per_second": 80.0, "bleu": 40.0},
-        "topk": {"sentences_per_second": 82.5, "bleu": 41.25},
+    kept = found[["beam", "one_thread.sentences_per_second", "bleu", "dominated"]]
+    assert kept.T.to_dict("list") == {
+        "teacher": [6, 20, 10, True],
+        "learner": [6, 80, 40, True],
+        "topk": [6, 82.5, 41.25, False],
     }
 
 

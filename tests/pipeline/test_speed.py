@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline import deployment, files, measuring, parallel, speed, stages, state
 from pipeline.devices import Slot
 from pipeline.errors import PipelineError
+from pipeline.results import lenpen
 
 from tests.pipeline import exported
 
@@ -42,14 +43,20 @@ def measured(pair):
 
 def test_models_are_scored_and_timed(measured):
     found = speed.facts(measured)
-    assert list(found["models"]) == ["teacher", "kd", "ka"]
+    places = [(model, beam) for model in ("teacher", "kd", "ka") for beam in (6, 1)]
+    assert [(point["model"], point["beam"]) for point in found["points"]] == places
     assert found["settings"] == {speed.ALL: {"threads": 3}, speed.ONE: {"threads": 1}}
     assert found["sentences"] == 10 and found["repeats"] == speed.REPEATS
-    teacher, kd, ka = found["models"].values()
-    assert teacher["bleu"] == ka["bleu"] == pytest.approx(100) and kd["bleu"] < 100
+    teacher, greedy, kd, _, ka, _ = found["points"]
+    scores = [point["scores"]["test"] for point in (teacher, greedy, kd, ka)]
+    assert scores[0]["bleu"] == scores[3]["bleu"] == pytest.approx(100)
+    assert scores[1]["bleu"] < 100 and scores[2]["bleu"] < 100
+    assert scores[1]["length_ratio"] > scores[0]["length_ratio"] == 1
+    assert teacher["lenpen"] == lenpen.USUAL
     for setting in (speed.ALL, speed.ONE):
         # The teacher sleeps 10 ms a sentence, so these hold on any machine.
         assert teacher[setting]["sentences_per_second"] <= 100
+        assert greedy[setting]["sentences_per_second"] <= 200
         words = sum(len(line.split()) for line in SOURCES)
         ratio = teacher[setting]["words_per_second"] / teacher[setting]["sentences_per_second"]
         assert ratio == pytest.approx(words / 10)
@@ -57,9 +64,14 @@ def test_models_are_scored_and_timed(measured):
     assert "p50_ms" not in teacher[speed.ALL]  # a single sentence has one thread
     lines = files.read_lines(measured.evaluate_dir / "export.kd.en")
     assert lines == [line.replace("Satz", "set") for line in SOURCES]
+    lines = files.read_lines(measured.evaluate_dir / "export.kd.beam1.en")
+    assert lines == [line.replace("Satz", "set") + " !" for line in SOURCES]
 
 
 def test_a_second_run_measures_nothing_until_a_folder_is_another(measured, capsys):
+    def models():
+        return {point["model"] for point in speed.facts(measured)["points"]}
+
     stage = speed.stage(after=())
     stage.execute(measured)
     assert "speed: done already" in capsys.readouterr().out
@@ -68,16 +80,16 @@ def test_a_second_run_measures_nothing_until_a_folder_is_another(measured, capsy
     assert "speed: done already" in capsys.readouterr().out
     record = state.Record({"model": "another"}, done=True, facts={"megabytes": 2})
     state.write(measured.run_dir, "export.kd", record)
-    assert list(speed.facts(measured)["models"]) == ["teacher", "ka"]  # kd's are of another model
+    assert models() == {"teacher", "ka"}  # kd's are of another model
     stage.execute(measured)
-    assert list(speed.facts(measured)["models"]) == ["teacher", "kd", "ka"]
+    assert models() == {"teacher", "kd", "ka"}
 
 
 def test_a_gpu_without_its_libraries_is_said_and_no_failure(pair, capsys, monkeypatch):
     monkeypatch.setattr(Slot, "visible", 1)
     speed.stage(after=()).execute(pair)
     assert "speed: not measured on gpu: no GPU here" in capsys.readouterr().out
-    assert speed.facts(pair)["models"]["ka"][speed.GPU] == {"error": "no GPU here"}
+    assert speed.facts(pair)["points"][0][speed.GPU] == {"error": "no GPU here"}
 
 
 def test_a_translator_that_fails_is_one_line(pair):
@@ -93,6 +105,11 @@ def test_the_line_to_type_is_of_the_best_student(pair, monkeypatch):
     python = shlex.quote(sys.executable)
     expected = f"echo 'Satz 0 ist <lang>' | {python} export/ka/translate.py"
     assert speed.command_line(pair) == expected
+    record = state.read(pair.run_dir, speed.NAME)
+    inputs = {**record.inputs, "beam": 1}  # and not the folder's own
+    state.write(pair.run_dir, speed.NAME, state.Record(inputs, done=True, facts=record.facts))
+    assert speed.command_line(pair) == f"{expected} --beam 1"
+    exported.add_speed(pair, teacher=90.0, kd=30.0, ka=40.0)
     monkeypatch.chdir(Path(sys.executable).parent)
     program = shlex.quote(str(deployment.folder(pair, "ka") / "translate.py"))
     line = speed.command_line(pair)

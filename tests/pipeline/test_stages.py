@@ -155,11 +155,12 @@ def test_models_that_are_not_trained_by_default_are_left_out(pair):
     left = stages.table(pair).keys() - set(chosen(pair))
     texts = {"text.best", "text.mbr"}
     assert left >= {*texts, "cache.teacher.best", "seq_kd", "evaluate.seq_kd"}
-    assert not left & {"translate.teacher", "text.reference", "seq_inter"}  # the demo's default
+    default = {"translate.teacher", "text.reference", "cache.teacher.reference", "seq_inter_kd"}
+    assert not left & default
     others = {model.name for model in pair.models if not model.default}
     kinds = {"translate", "text", "cache", *others}
     assert {name for name in left if stages.group(name) not in kinds} == {
-        name for model in others for name in (f"evaluate.{model}", f"export.{model}")
+        f"{kind}.{model}" for model in others for kind in ("lenpen", "evaluate", "export")
     }
     done(pair, "seq_kd")  # then it has its row, all the same
     assert "evaluate.seq_kd" in chosen(pair) and "seq_kd" not in chosen(pair)
@@ -176,13 +177,13 @@ def test_each_stage_comes_after_those_that_it_needs(pair):
 
 def test_models_that_are_done_or_will_be_are_evaluated(pair):
     done(pair, "teacher", "learner")
-    assert chosen(pair, "control", "evaluate") == [
-        *("control", "evaluate.teacher", "evaluate.learner", "evaluate.control")
-    ]
-    assert chosen(pair, "control", "export") == [
-        *("control", "export.teacher", "export.learner", "export.control")
-    ]
-    assert chosen(pair, "evaluate.learner", "report") == ["evaluate.learner", "report"]
+    models = ("teacher", "learner", "control")
+    chosen_for = [f"lenpen.{model}" for model in models]
+    for kind in ("evaluate", "export"):
+        expected = ["control", *chosen_for, *(f"{kind}.{model}" for model in models)]
+        assert chosen(pair, "control", kind) == expected
+    expected = ["lenpen.learner", "evaluate.learner", "report"]
+    assert chosen(pair, "evaluate.learner", "report") == expected
 
 
 def test_the_cache_is_filled_before_the_training_that_reads_it(pair):
@@ -196,7 +197,8 @@ def test_a_model_brings_the_stages_that_serve_it_alone(pair):
     done(pair, "binarize", "teacher", "learner", "seq_kd")
     served = ["translate.teacher", "text.best", "cache.teacher.best", "seq_kd_ka"]
     assert chosen(pair, "seq_kd_ka") == served
-    assert chosen(pair, "cache") == ["cache.teacher"]
+    own = ["translate.teacher", "text.reference", "cache.teacher.reference"]  # of seq_inter_kd
+    assert chosen(pair, "cache") == ["cache.teacher", *own]
     assert chosen(pair, "translate") == ["translate.teacher"]
     done(pair, "translate.teacher", "text.best", "cache.teacher.best")
     assert chosen(pair, "seq_kd_ka") == ["seq_kd_ka"]
@@ -204,7 +206,8 @@ def test_a_model_brings_the_stages_that_serve_it_alone(pair):
 
 def test_a_pair_without_a_cache_has_no_stage_for_it(tmp_path):
     pair = settings.load(settings.CONFIGS / "wmt17_de_en", tmp_path)
-    assert not any(name.startswith("cache") for name in stages.table(pair))
+    assert not any(name.startswith("cache") for name in chosen(pair))
+    pair = replace(pair, models=pair.default_models)
     with pytest.raises(PipelineError, match=r"wmt17_de_en has task\.teacher_cache"):
         chosen(pair, "cache")
 

@@ -17,6 +17,7 @@ COMMON = {
     "kd": {"start": "learner", "teacher": "teacher"},
 }
 PRESETS = sorted(path.stem for path in students.COMMON.glob("*.yaml"))
+SHAPES = [name for name in PRESETS if students.layers(name, Path()) is None]
 
 
 def merged(own, folder=Path()):
@@ -49,18 +50,20 @@ def test_a_preset_of_ones_own_is_beside_pair_yaml(tmp_path):
         ({"learner": {"student": "tinny"}}, r"models\.learner: student tinny: choose from .*tiny"),
         ({"kd": {"student": "tiny"}}, r"models\.kd\.student: it starts from learner, so that"),
         ({"learner": {"student": "broken"}}, r"broken\.yaml should hold fairseq's settings"),
+        ({"learner": {"student": "layers_1_1"}}, r"layers_1_1: it has layers and no shape; choose"),
     ],
 )
 def test_a_mistake_is_one_line(own, says, tmp_path):
-    files.write_text(tmp_path / "students" / "broken.yaml", "- 1\n")
+    if "broken" in says:
+        files.write_text(tmp_path / "students" / "broken.yaml", "- 1\n")
     with pytest.raises(PipelineError, match=says) as error:
         merged(own, tmp_path)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("pair", settings.names())
-def test_any_pair_can_name_any_preset(pair, name, tmp_path, monkeypatch):
+def test_any_pair_can_name_any_preset_of_a_shape(pair, name, tmp_path, monkeypatch):
     folder = files_of(pair, tmp_path, {"learner": {"student": name}})
     found = settings.load(folder, tmp_path / "runs")
     preset = students.settings(name, folder)
@@ -73,6 +76,8 @@ def test_any_pair_can_name_any_preset(pair, name, tmp_path, monkeypatch):
         while first.start:
             first = trainings[first.start]
         is_student = first.config == "learner"
+        # A rate is for what is trained from nothing.
+        preset = students.settings(name, folder, start=bool(training.start))
         of_preset = {k: v for k, v in preset.items() if k not in own[training.name]}
         resolved = training.resolved(found)
         assert all(resolved.get(k) == v for k, v in of_preset.items()) == is_student

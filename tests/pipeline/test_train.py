@@ -11,7 +11,15 @@ from pipeline.errors import PipelineError
 from pipeline.models import Model
 from pipeline.train import Training
 
+from tests.pipeline import own_configs
+
 START = "checkpoint.finetune_from_model"
+
+
+@pytest.fixture
+def learners(pair):
+    """A pair whose students go on from a learner, or from nothing, as those of all but the demo."""
+    return own_configs.from_a_learner(pair)
 
 
 def training(pair, name: str, **changes: object) -> Training:
@@ -26,20 +34,21 @@ def test_without_a_start_nothing_is_loaded(pair):
     assert f"{START}=null" in training(pair, "kd", start=None).arguments(pair)
 
 
-def test_with_a_start_its_best_checkpoint_is_loaded(pair):
-    best = pair.best_checkpoint("learner")
-    assert f"{START}='{best}'" in training(pair, "kd").arguments(pair)
+def test_with_a_start_its_best_checkpoint_is_loaded(learners):
+    best = learners.best_checkpoint("learner")
+    assert f"{START}='{best}'" in training(learners, "kd").arguments(learners)
 
 
-def test_the_start_is_an_input(pair):
+def test_the_start_is_an_input(learners):
     """Else a result from nothing would pass for one that went on from the learner."""
-    assert training(pair, "kd").inputs(pair)[START] == "learner"
-    assert training(pair, "kd", start=None).inputs(pair)[START] is None
+    assert training(learners, "kd").inputs(learners)[START] == "learner"
+    assert training(learners, "kd", start=None).inputs(learners)[START] is None
 
 
 @pytest.mark.parametrize("name", ["kd_scratch", "ka_scratch", "seq_inter_kd"])
-def test_from_nothing_beside_the_teacher(pair, name):
+def test_from_nothing_beside_the_teacher(learners, name):
     """Word-level methods from nothing have the learner's schedule, and a teacher."""
+    pair = learners
     found, learner = (training(pair, n).resolved(pair) for n in (name, "learner"))
     assert found["task._name"] == "translation_with_teacher"
     assert {k: v for k, v in found.items() if k.startswith("optimization.")} == {

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pipeline import files, state, training_log
 
-from tests.pipeline.project import MODELS, environment, error_of, run
+from tests.pipeline.project import BEAMS, MODELS, environment, error_of, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.older]
 
@@ -30,10 +30,13 @@ def test_the_table_has_every_model(folder):
         assert row["parameters"] > 0
         assert row["differences"].keys() == {"control"} - {row["model"]}
         assert row["export"]["quantization"] == "int8" and row["export"]["megabytes"] > 0
-        assert row["speed"]["one_thread"]["sentences_per_second"] > 0
+        assert 0.6 <= row["lenpen"] <= 1.8
+    points = content["operating_points"]
+    assert [(p["model"], p["beam"]) for p in points] == [(m, b) for m in MODELS for b in BEAMS]
+    assert all(point["one_thread.sentences_per_second"] > 0 for point in points)
+    assert any(point["dominated_by"] is None for point in points)
     # fairseq rounds an epoch's seconds, and the learners' epochs take less than one here.
     assert content["models"][0]["train_minutes"] > 0
-    assert content["models"][0]["speed"]["times_teacher"] == 1
     for figure in ("validation_bleu", "quality_over_speed"):
         assert (folder / f"{figure}.png").stat().st_size > 10_000
 
@@ -53,7 +56,8 @@ def test_no_temporary_files_are_left(finished):
 
 def test_every_translation_has_its_line(folder):
     references = (folder / "text" / "test.en").read_text(encoding="utf-8").count("\n")
-    for model in (*MODELS, *(f"export.{model}" for model in MODELS)):
+    exported = [f"export.{model}{beam}" for model in MODELS for beam in ("", ".beam1")]
+    for model in (*MODELS, *exported):
         text = (folder / "evaluate" / f"{model}.en").read_text(encoding="utf-8")
         assert text.count("\n") == references
 
@@ -74,8 +78,9 @@ def second(finished):
 
 def test_a_second_run_does_nothing_again(second):
     output, before, after = second
-    # prepare and binarize, models, cache, translations and text, scores, folders, speed, analysis.
-    assert output.count(": done already") == 2 + 5 + 1 + 2 + 5 + 5 + 1 + 1
+    # prepare and binarize, models, cache, translations and text, length penalties, scores, folders,
+    # speed, analysis.
+    assert output.count(": done already") == 2 + 5 + 1 + 2 + 5 + 5 + 5 + 1 + 1
     assert after == before
 
 

@@ -1,0 +1,1 @@
+"""What trained models are worth: operating points, the frontier, and what follows."""

@@ -1,0 +1,88 @@
+"""The tables of operating points as text, column by column: for Markdown and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.results.operating_points import Row, label
+from pipeline.results.tidy import SPEED
+from pipeline.tables import NONE, Table, Words, number
+
+Names = Mapping[str, str]
+
+NOTE = (
+    "Operating points: a model as exported, with a beam; sentences/s: on one thread, raw text to "
+    "raw text; ÷ teacher: times the speed of the teacher's best point. Dominated: another point is "
+    "at least as good and at least as fast."
+)
+_UNITS = {
+    "words/s": "words_per_second",
+    "p50, ms": "p50_ms",
+    "p95, ms": "p95_ms",
+}
+
+
+def points(rows: Sequence[Row], names: Names) -> Table:
+    """Return the first table: quality, speed, and which point makes another useless."""
+    return [
+        {
+            **_point(rows, row, names),
+            "BLEU": f"{row['bleu']:.1f}",
+            "chrF": f"{row['chrf']:.1f}",
+            "sentences/s": number(row[SPEED]),
+            "÷ teacher": number(row["times_teacher"]),
+            "dominated by": _dominator(rows, row, names),
+        }
+        for row in rows
+    ]
+
+
+def rates(rows: Sequence[Row], names: Names, measured: Mapping[str, Any]) -> Table:
+    """Return the table of the other rates on CPUs, of lengths and length penalties.
+
+    Args:
+        rows: of `operating_points.rows`.
+        names: what the models are called.
+        measured: how: the `settings` of `speed.facts`.
+    """
+    columns = {unit: f"one_thread.{key}" for unit, key in _UNITS.items()}
+    if (everything := measured["settings"].get("all_threads")) is not None:
+        for unit, key in {"sentences/s": "sentences_per_second", **_UNITS}.items():
+            if unit.endswith("/s"):
+                columns[f"{unit} on {everything['threads']} threads"] = f"all_threads.{key}"
+    return [
+        {
+            **_point(rows, row, names),
+            **{head: number(row.get(column)) for head, column in columns.items()},
+            "length": NONE if row.get("length_ratio") is None else f"{row['length_ratio']:.3f}",
+            "length penalty": NONE if row["lenpen"] is None else f"{row['lenpen']:.3g}",
+        }
+        for row in rows
+    ]
+
+
+def rates_on_gpu(rows: Sequence[Row], names: Names, measured: Mapping[str, Any]) -> Table:
+    """Return the table of the rates on a GPU; none where there was none. Arguments: see `rates`."""
+    if "gpu" not in measured["settings"]:
+        return []
+    units = {"sentences/s": "sentences_per_second", **_UNITS}
+    return [
+        {
+            **_point(rows, row, names),
+            **{f"{unit} on GPU": number(row.get(f"gpu.{key}")) for unit, key in units.items()},
+        }
+        for row in rows
+    ]
+
+
+def _point(rows: Sequence[Row], row: Row, names: Names) -> dict[str, str]:
+    """The cells that say which point it is; a size only where there are several."""
+    sizes = {other["size"] for other in rows} - {""}
+    size = {"size": row["size"] or NONE} if sizes else {}
+    return {"model": names[row["model"]], **size, "beam": str(row["beam"])}
+
+
+def _dominator(rows: Sequence[Row], row: Row, names: Names) -> str:
+    place = row["dominated_by"]
+    return NONE if place is None else Words(label(rows[place], names))
