@@ -97,7 +97,7 @@ def _sentencepiece(
     try:
         from sentencepiece import sentencepiece_model_pb2
     except ImportError as error:
-        raise UserError(f"this needs {error.name}: pip install 'ka-fairseq[pipeline]'") from None
+        raise UserError(f"this needs {error.name}: pip install 'ka-fairseq[export]'") from None
     model = sentencepiece_model_pb2.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())
