@@ -96,17 +96,16 @@ def forced(overrides: Mapping[str, Any], known: Iterable[str]) -> list[str]:
         overrides: what to set.
         known: the dotted keys that the config itself sets, as :func:`resolve` returns them.
     """
-    if not HYDRA_1_0:
-        return [f"++{argument}" for argument in arguments(overrides)]
     # Hydra 1.0 has no ++: what is new is added by +, and + refuses what is there. In fairseq's own
     # sections everything is; in those that a registered class describes, what the config sets.
     present = {
         key
         for key in overrides
-        if key in set(known) or key.partition(".")[0] not in DESCRIBED_BY_A_CLASS
+        if key in set(known) or (HYDRA_1_0 and key.partition(".")[0] not in DESCRIBED_BY_A_CLASS)
     }
+    sign = "+" if HYDRA_1_0 else "++"
     return [
-        ("" if key in present else "+") + argument
+        ("" if key in present else sign) + argument
         for key, argument in zip(overrides, arguments(overrides), strict=True)
     ]
 

@@ -93,11 +93,11 @@ class Training(Model):
             pair: its paths and languages replace those of the config.
             more: further settings.
         """
-        overrides = {**self._overrides(pair), **(more or {})}
-        words = ["--config-dir", str(pair.hydra_dir), "--config-name", self.config]
-        words += hydra_configs.arguments(overrides)
+        # The pipeline's own paths come last: settings may switch a cache on, not move it.
+        overrides = {**(more or {}), **self._varied(pair), **self._overrides(pair)}
         written = hydra_configs.resolve(pair.hydra_dir, self.config, {})
-        return words + hydra_configs.forced(self._varied(pair), written)
+        words = ["--config-dir", str(pair.hydra_dir), "--config-name", self.config]
+        return words + hydra_configs.forced(overrides, written)
 
     def begun(self, pair: Pair) -> bool:
         """Whether there is a checkpoint to go on from."""

@@ -80,10 +80,11 @@ def test_missing_config_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "old"), [("dataset.max_tokens", ""), ("criterion.a", ""), ("criterion.b", "+")]
+    ("key", "old", "new"),
+    [("dataset.max_tokens", "", "++"), ("criterion.a", "", ""), ("criterion.b", "+", "++")],
 )
 @pytest.mark.parametrize("hydra_1_0", [True, False])
-def test_what_a_config_leaves_alone_can_be_set(monkeypatch, key, old, hydra_1_0):
+def test_what_a_config_leaves_alone_can_be_set(monkeypatch, key, old, new, hydra_1_0):
     monkeypatch.setattr(hydra_configs, "HYDRA_1_0", hydra_1_0)
-    sign = old if hydra_1_0 else "++"
+    sign = old if hydra_1_0 else new
     assert hydra_configs.forced({key: 1}, ["criterion.a"]) == [f"{sign}{key}=1"]

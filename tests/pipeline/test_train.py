@@ -43,5 +43,8 @@ def test_from_nothing_beside_the_teacher(pair, name):
         k: v for k, v in learner.items() if k.startswith("optimization.")
     }
     words = training(pair, name).arguments(pair)
-    assert f"task.teacher_path='{pair.best_checkpoint('teacher')}'" in words
-    assert f"{START}=null" in words
+    assert f"++task.teacher_path='{pair.best_checkpoint('teacher')}'" in words
+    assert f"{START}=null" in [word.lstrip("+") for word in words]
+    # The cache is where the pipeline fills it, whatever the entry that switches it on says.
+    [cache] = [word for word in words if "task.teacher_cache=" in word]
+    assert cache.startswith(f"++task.teacher_cache='{pair.model_dir('teacher')}")
