@@ -17,6 +17,7 @@ from ka_fairseq.distill import databin, engines, options, translate, write
 from ka_fairseq.distill.databin import DataBin
 from ka_fairseq.distill.nearness import METRICS
 from ka_fairseq.distill.options import Settings
+from ka_fairseq.distill.telling import tell
 from ka_fairseq.distill.translations import Translations, made_of
 from ka_fairseq.distill.write import Choice, Part
 from ka_fairseq.errors import UserError
@@ -58,7 +59,8 @@ def run(settings: Settings, argv: Sequence[str]) -> None:
     else:
         _translate(settings, translations, data, teachers)
     if own.shard:
-        print(f"share {settings.share} is there; when all are, the same command with --merge")
+        if settings.share != ALL:
+            tell(f"share {settings.share} is there; when all are, the same command with --merge")
         return
     _write(settings, translations, data, teachers, argv)
 
@@ -131,18 +133,18 @@ def _write(
     }
     destdir = Path(own.destdir)
     if write.done(destdir, record):
-        print(f"{destdir}: done already")
+        tell(f"{destdir}: done already")
         return
     of = "words" if how else "subwords (--remove-bpe or --sentencepiece makes words of them)"
-    print(f"choosing by {own.metric} of {of}")
+    tell(f"choosing by {own.metric} of {of}")
     references = [Part(write.REFERENCES, own.keep_references)] if own.keep_references else []
     parts = [Part(name, times, translations) for name, times in settings.choose]
     choice = Choice(METRICS[own.metric], settings.filters, how)
     about = {"command": [options.PROGRAM, *argv], "teacher": [str(path) for path in teachers]}
     told = write.write(data, [*references, *parts], choice, destdir, {**about, **record})
     for name, counts in told["kept"].items():
-        print(f"{name}: {counts['kept']} kept, {write.listed(counts)}")
-    print(f"{destdir}: {told['pairs']} sentence pairs")
+        tell(f"{name}: {counts['kept']} kept, {write.listed(counts)}")
+    tell(f"{destdir}: {told['pairs']} sentence pairs")
 
 
 def versions() -> dict[str, str]:

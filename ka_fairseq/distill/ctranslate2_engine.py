@@ -14,6 +14,7 @@ from ka_fairseq.distill.batches import batches
 from ka_fairseq.distill.databin import DataBin
 from ka_fairseq.distill.search import Search
 from ka_fairseq.distill.shards import Candidate
+from ka_fairseq.distill.telling import tell
 
 
 class CTranslate2:
@@ -96,7 +97,7 @@ class CTranslate2:
             except RuntimeError as error:
                 self._gpu = False
                 reason = " ".join(str(error).split())
-                print(f"on the CPU, as CTranslate2 cannot use this GPU ({reason})")
+                tell(f"on the CPU, as CTranslate2 cannot use this GPU ({reason})")
             else:
                 return translator
             if seed is not None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fairseq import tasks, utils
+from fairseq import utils
 from fairseq.data import Dictionary, LanguagePairDataset, data_utils, indexed_dataset
 from fairseq.data.concat_dataset import ConcatDataset
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from torch import Tensor
 
 from ka_fairseq.errors import UserError
@@ -99,6 +100,25 @@ class DataBin:
         )
 
 
+def config(data: Path, source: str, target: str) -> TranslationConfig:
+    """Return the configuration of fairseq's task for a folder, without a command line.
+
+    Args:
+        data: the folder.
+        source: the language of the source.
+        target: likewise.
+    """
+    return TranslationConfig(
+        data=str(data),
+        source_lang=source,
+        target_lang=target,
+        # What other sections of a whole configuration say.
+        train_subset=TRAIN,
+        dataset_impl=None,
+        required_seq_len_multiple=1,
+    )
+
+
 def load(task_cfg: Any, split: str) -> DataBin:
     """Load a split and the dictionaries.
 
@@ -152,7 +172,7 @@ def monolingual(data: DataBin, prefix: Path, folder: Path) -> Text:
             "the prefix of a data-bin, as mono-bin/train, or a file of subwords"
         )
     ids = _binarized(texts[0], dictionary, folder / MONO)
-    return _text(MONO, [_indexed(str(ids), dictionary)], None, (texts[0],))
+    return _text(MONO, [_indexed(str(ids), dictionary)], None, _files([ids]))
 
 
 def _task(cfg: Any) -> Any:
@@ -163,7 +183,7 @@ def _task(cfg: Any) -> Any:
         if not path.is_file():
             raise UserError(f"no {path.name} in {folder}: give what fairseq-preprocess wrote")
     try:
-        return tasks.setup_task(cfg)
+        return TranslationTask.setup_task(cfg)
     except (ValueError, AssertionError, UnicodeError) as error:
         raise UserError(f"the dictionaries in {folder} cannot be read: {error}") from error
 
@@ -242,7 +262,7 @@ def _check_dictionary(path: Path, dictionary: Dictionary) -> None:
 def _binarized(text: Path, dictionary: Dictionary, prefix: Path) -> Path:
     """Write a text file's token ids, as fairseq-preprocess does, a line at a time."""
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    data, index = (indexed_dataset.data_file_path(str(prefix)), f"{prefix}.idx")
+    data, index = map(str, _files([prefix]))
     with written_whole(data) as unfinished, written_whole(index) as unfinished_index:
         builder = indexed_dataset.make_builder(unfinished, "mmap", len(dictionary))
         for sentence in _lines(text, dictionary):

@@ -12,6 +12,7 @@ from ka_fairseq.distill.ctranslate2_engine import CTranslate2
 from ka_fairseq.distill.databin import DataBin
 from ka_fairseq.distill.fairseq_engine import FairseqGenerator
 from ka_fairseq.distill.search import Search
+from ka_fairseq.distill.telling import tell
 from ka_fairseq.errors import UserError
 from ka_fairseq.export import convert
 
@@ -81,7 +82,7 @@ def choose(
     if engine == CTRANSLATE2:
         raise UserError(f"{reason}: leave --engine out, or give --engine {FAIRSEQ}")
     if reason is not None:
-        print(f"{reason}; so fairseq's generator is at work, which takes longer")
+        tell(f"{reason}; so fairseq's generator is at work, which takes longer")
     generator = FairseqGenerator(list(teachers), data, search, cfg, threads=threads)
     return Engine("fairseq's generator", generator, generator.longest)
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from torch import Tensor
-from tqdm import tqdm
 
 from ka_fairseq.distill import databin, shards
 from ka_fairseq.distill.databin import DataBin, Text
 from ka_fairseq.distill.engines import Engine
 from ka_fairseq.distill.search import Search
 from ka_fairseq.distill.shards import Shard
+from ka_fairseq.distill.telling import bar, tell
 from ka_fairseq.distill.translations import Translations
 from ka_fairseq.errors import UserError
 from ka_fairseq.teacher.cache.share import Share
@@ -49,8 +48,8 @@ def translate(
     with _scratch(translations.folder / f"at-work-{share.number}-of-{share.of}") as scratch:
         at_work = engine(scratch)
         longest = min(search.longest, at_work.longest)
-        print(_told_of(data, longest))
-        print(f"{at_work.name} translates {left} of {total} sentences", flush=True)
+        tell(_told_of(data, longest))
+        tell(f"{at_work.name} translates {left} of {total} sentences")
         with bar("translating", total, total - left) as progress:
             room = _Room(translations.folder, left)
             ends = total - left
@@ -61,14 +60,6 @@ def translate(
                 ends += len(shard)
                 progress.update(ends - progress.n)  # those that have no translation, too
                 room.check(shard)
-
-
-def bar(title: str, total: int, done: int = 0) -> tqdm:
-    """Return a bar over sentences; in a file, a line each second."""
-    interval = 0.1 if sys.stderr.isatty() else 1.0
-    return tqdm(
-        desc=title, total=total, initial=done, unit=" sentences", mininterval=interval, miniters=0
-    )
 
 
 def faults(text: Text, data: DataBin, longest: int) -> Counter[str]:

@@ -46,6 +46,11 @@ class Translations:
         """
         there = _read(folder)
         if there is None:
+            if any(folder.glob("*/*.tsv")):
+                raise UserError(
+                    f"{folder} has translations and no {RECORD} to say what of: name another "
+                    "folder, or delete this one"
+                )
             write_json(folder / RECORD, made_of)
             return cls(folder, texts, made_of)
         differing = [key for key in made_of if there.get(key) != made_of[key]]

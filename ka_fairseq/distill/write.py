@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from ka_fairseq.distill.choosers import Chooser, Sentence, chooser_named
 from ka_fairseq.distill.databin import DataBin, Text
 from ka_fairseq.distill.filters import Filters, fault
 from ka_fairseq.distill.nearness import Nearness
-from ka_fairseq.distill.shards import Candidate
-from ka_fairseq.distill.translate import bar
+from ka_fairseq.distill.shards import Candidate, Shard
+from ka_fairseq.distill.telling import bar
 from ka_fairseq.distill.translations import Translations, read_json, write_json
 from ka_fairseq.errors import UserError
 
@@ -33,6 +33,7 @@ REFERENCES = "references"
 
 Pair = tuple[Tensor, Tensor]
 """Token ids of a source and of a target, with the ends of the sentences."""
+Bar = Callable[[str, int], tqdm]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,12 @@ class Choice:
 
 
 def write(
-    data: DataBin, parts: Sequence[Part], choice: Choice, destdir: Path, record: Mapping[str, Any]
+    data: DataBin,
+    parts: Sequence[Part],
+    choice: Choice,
+    destdir: Path,
+    record: Mapping[str, Any],
+    bar: Bar = bar,
 ) -> dict[str, Any]:
     """Write a data-bin with the same dictionaries, and valid and test as they were.
 
@@ -79,6 +85,7 @@ def write(
         choice: how to choose.
         destdir: the folder to write.
         record: what `RECORD` says besides the counts.
+        bar: makes a bar over sentences, given a title and how many there are.
 
     Returns:
         What `RECORD` says.
@@ -94,7 +101,7 @@ def write(
     kept: dict[str, dict[str, int]] = {}
     with _Split(unfinished / databin.TRAIN, data) as split:
         for part in parts:
-            for source, target in _pairs(data, part, choice, kept):
+            for source, target in _pairs(data, part, choice, kept, bar):
                 split.add(source, target)
     for path in [*unfinished.iterdir()]:
         path.replace(destdir / path.name)
@@ -158,7 +165,7 @@ class _Split:
 
 
 def _pairs(
-    data: DataBin, part: Part, choice: Choice, kept: dict[str, dict[str, int]]
+    data: DataBin, part: Part, choice: Choice, kept: dict[str, dict[str, int]], bar: Bar
 ) -> Iterator[Pair]:
     """Yield the pairs of a part, and count them."""
     name = part.name or part.kind
@@ -171,7 +178,9 @@ def _pairs(
             yield from ((text.sources[n], text.references[n]) for n in range(len(text)))
         return
     assert part.translations is not None
-    chosen = _Chosen(data, part.translations, chooser_named(part.kind), choice, name)
+    chosen = _Chosen(data, part.translations, chooser_named(part.kind), choice)
+    with bar(f"choosing {name}", sum(map(len, part.translations.texts))) as progress:
+        chosen.choose(progress)
     kept[name] = chosen.counts
     if not chosen.counts["kept"]:
         raise UserError(
@@ -192,22 +201,32 @@ class _Chosen:
     """The choice of one chooser: a number and a hash are held for each sentence, and no text."""
 
     def __init__(
-        self, data: DataBin, translations: Translations, chooser: Chooser, choice: Choice, name: str
+        self, data: DataBin, translations: Translations, chooser: Chooser, choice: Choice
     ) -> None:
-        self._data = data
+        self.counts: dict[str, int] = {}
         self._translations = translations
         self._chooser = chooser
         self._choice = choice
         self._source, self._target = data.dictionaries
         self._specials = set(self._target.symbols[: self._target.nspecial])
-        dropped: Counter[str] = Counter()
-        # Of each sentence which candidate is chosen, -1 for none, and a hash of the pair.
+        # Of each sentence which candidate is chosen, -1 for none.
         self._numbers = [np.full(len(text), -1, np.int32) for text in translations.texts]
-        hashes = [np.zeros(len(text), np.uint64) for text in translations.texts]
-        with bar(f"choosing {name}", sum(map(len, translations.texts))) as progress:
-            for place, text in enumerate(translations.texts):
-                self._choose(text, self._numbers[place], hashes[place], dropped, progress)
-        if choice.filters.drop_duplicates:
+
+    def choose(self, progress: tqdm) -> None:
+        """Choose, and leave out what is not fit.
+
+        Args:
+            progress: is told how many more sentences are done.
+        """
+        dropped: Counter[str] = Counter()
+        hashes = [np.zeros(len(numbers), np.uint64) for numbers in self._numbers]
+        for text, numbers, of_text in zip(
+            self._translations.texts, self._numbers, hashes, strict=True
+        ):
+            for shard in self._translations.shards(text):
+                self._choose(text, shard, numbers, of_text, dropped)
+                progress.update(len(shard))
+        if self._choice.filters.drop_duplicates:
             dropped["duplicates"] = _drop_repeated(self._numbers, hashes)
         there = sum(int((numbers >= 0).sum()) for numbers in self._numbers)
         self.counts = {"kept": there, **{why: n for why, n in sorted(dropped.items()) if n}}
@@ -224,26 +243,23 @@ class _Chosen:
     def _choose(
         self,
         text: Text,
+        shard: Shard,
         numbers: np.ndarray,
         hashes: np.ndarray,
         dropped: Counter[str],
-        progress: tqdm,
     ) -> None:
-        for shard in self._translations.shards(text):
-            candidates = dict(zip(shard.lines, shards.read(shard), strict=True))
-            asked = [line for line, found in candidates.items() if found]
-            dropped["without translation"] += len(shard) - len(asked)
-            sentences = [self._sentence(text, line, candidates[line]) for line in asked]
-            for line, number in zip(
-                asked, self._chooser(sentences, self._choice.nearness), strict=True
-            ):
-                subwords = candidates[line][number].text
-                if reason := self._fault(text.sources[line], subwords):
-                    dropped[reason] += 1
-                    continue
+        candidates = dict(zip(shard.lines, shards.read(shard), strict=True))
+        asked = [line for line, found in candidates.items() if found]
+        dropped["without translation"] += len(shard) - len(asked)
+        sentences = [self._sentence(text, line, candidates[line]) for line in asked]
+        chosen = self._chooser(sentences, self._choice.nearness)
+        for line, number in zip(asked, chosen, strict=True):
+            subwords = candidates[line][number].text
+            if reason := self._fault(text.sources[line], subwords):
+                dropped[reason] += 1
+            else:
                 numbers[line] = number
                 hashes[line] = _hash(text.sources[line], subwords)
-            progress.update(len(shard))
 
     def _sentence(self, text: Text, line: int, found: Sequence[Candidate]) -> Sentence:
         how = self._choice.post_process
