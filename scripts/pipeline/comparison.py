@@ -100,7 +100,8 @@ class Comparison:
     @property
     def shown(self) -> list[str]:
         """All models of the tables, in their order."""
-        bases = {*BASES, *self.teachers, *self.starts} - set(self.methods)
+        usual = {name for name in BASES if self._models[name].default}
+        bases = {*usual, *self.teachers, *self.starts} - set(self.methods)
         return [*(name for name in self._models if name in bases), *self.methods]
 
     def training(self, point: Point, seed: int) -> Training:

@@ -46,6 +46,8 @@ class Model:
         name: of its stage and of its folder.
         title: what tables and figures call it.
         start: the model that it goes on from, or None.
+        layers: how many of the start's first layers it takes over, by ``encoder`` and ``decoder``;
+            empty: all of them.
         teacher: the model that teaches it, an ensemble (``first+second``), or None.
         config: the name of its Hydra config.
         settings: what differs from the config, by dotted keys.
@@ -60,6 +62,7 @@ class Model:
     name: str
     title: str = ""
     start: str | None = None
+    layers: Mapping[str, int] = field(default_factory=dict)
     teacher: str | None = None
     config: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -80,6 +83,7 @@ class Model:
         return Text.load(self.text, self.translator or self.teacher, f"models.{self.name}")
 
 
+SIDES = ("encoder", "decoder")
 FIELDS = tuple(f.name for f in dataclasses.fields(Model) if f.name != "name")
 
 
@@ -121,6 +125,7 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any] | None, path: Path)
                 "student": student,
                 "colour": str(entry.get("colour") or next(free)),
                 "text": entry.get("text") or REFERENCES,
+                "layers": entry.get("layers") or {},
             },
         )
     return list(models.values())
@@ -166,8 +171,22 @@ def _check(name: str, entry: Mapping[str, Any], before: Mapping[str, Model], whe
     title = str(entry.get("title") or name)
     if title in {model.title for model in before.values()}:
         raise PipelineError(f"{where}.title: {title} is the title of another model")
+    _check_layers(entry, where)
     if not isinstance(entry.get("settings") or {}, Mapping):
         raise PipelineError(f"{where}.settings: give settings by dotted keys")
     colour = str(entry.get("colour") or "blue")
     if colour not in COLOURS and not re.fullmatch(r"#[0-9A-Fa-f]{6}", colour):
         raise PipelineError(f"{where}.colour: choose from {', '.join(COLOURS)}, or '#rrggbb'")
+
+
+def _check_layers(entry: Mapping[str, Any], where: str) -> None:
+    layers = entry.get("layers")
+    if layers is None:
+        return
+    if not entry.get("start"):
+        raise PipelineError(f"{where}.layers: name the model that has them by start")
+    if not isinstance(layers, Mapping) or set(layers) != set(SIDES):
+        raise PipelineError(f"{where}.layers: give {{encoder: 1, decoder: 1}} or the like")
+    for side, count in layers.items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise PipelineError(f"{where}.layers.{side}: {count} is no number of layers")

@@ -166,7 +166,42 @@ class Training(Model):
 
     def _varied(self, pair: Pair) -> dict[str, Any]:
         """Return what pair and list change of its config; what is said of it alone comes last."""
-        return {**pair.training, **(pair.finetuning if self.start else {}), **self.settings}
+        finetuning = pair.finetuning if self.start else {}
+        return {**pair.training, **finetuning, **self._shape(pair), **self.settings}
+
+    def _shape(self, pair: Pair) -> dict[str, Any]:
+        """Return the shape of a model that takes over some layers, or goes on from such a model.
+
+        Nothing for other models: their configs have their shape.
+
+        fairseq leaves the other layers out when it loads the start's checkpoint. The layers are the
+        first ones: then a training that is resumed, whose own checkpoint fairseq treats likewise,
+        finds all of its layers.
+
+        Raises:
+            PipelineError: the start has fewer layers.
+        """
+        if not self.start:
+            return {}
+        name = self.start.rpartition("/")[2]  # in a comparison it has the seed before it
+        [start] = [model for model in pair.models if model.name == name]
+        if not self.layers:
+            return Training(**vars(start))._shape(pair)
+        given = Training(**vars(start)).resolved(pair)
+        shape = {
+            key: value
+            for key, value in given.items()
+            if key.startswith("model.") and not key.endswith("dropout")
+        }
+        for side, count in self.layers.items():
+            there = int(given[f"model.{side}_layers"])
+            if count > there:
+                raise PipelineError(
+                    f"models.{self.name}.layers.{side}: {count}, and {name} has {there}"
+                )
+            shape[f"model.{side}_layers"] = count
+            shape[f"model.{side}_layers_to_keep"] = ",".join(map(str, range(count)))
+        return shape
 
 
 class _Progress:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from pipeline import models
+from pipeline.errors import PipelineError
 from pipeline.models import Model
 from pipeline.train import Training
 
@@ -48,3 +51,47 @@ def test_from_nothing_beside_the_teacher(pair, name):
     # The cache is where the pipeline fills it, whatever the entry that switches it on says.
     [cache] = [word for word in words if "task.teacher_cache=" in word]
     assert cache.startswith(f"++task.teacher_cache='{pair.model_dir('teacher')}")
+
+
+def test_layers_of_the_start(pair):
+    """The teacher's widths, its first layers, and nothing of its dropout."""
+    teacher = training(pair, "teacher").resolved(pair)
+    kept = {"start": "teacher", "layers": {"encoder": 2, "decoder": 1}}
+    found = training(pair, "kd", **kept)
+    shape = found.resolved(pair)
+    assert (shape["model.encoder_layers"], shape["model.encoder_layers_to_keep"]) == (2, "0,1")
+    assert (shape["model.decoder_layers"], shape["model.decoder_layers_to_keep"]) == (1, "0")
+    for key in ("encoder_embed_dim", "decoder_ffn_embed_dim", "encoder_attention_heads"):
+        assert shape[f"model.{key}"] == teacher[f"model.{key}"]
+    assert teacher["model.dropout"] and not shape["model.dropout"]
+    assert "++model.encoder_layers_to_keep='0,1'" in found.arguments(pair)
+
+
+def test_what_goes_on_from_such_a_model_has_its_shape(pair):
+    start, further = training(pair, "seq_inter"), training(pair, "seq_inter_mixture")
+    assert start.layers and not further.layers and further.start == start.name
+
+    def shape(found):
+        return {k: v for k, v in found.resolved(pair).items() if k.startswith("model.")}
+
+    assert shape(further) == shape(start)
+
+
+def test_more_layers_than_the_start_has(pair):
+    kept = {"start": "teacher", "layers": {"encoder": 9, "decoder": 1}}
+    with pytest.raises(PipelineError, match=r"models\.kd\.layers\.encoder: 9, and teacher has 4"):
+        training(pair, "kd", **kept).inputs(pair)
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ({"layers": {"encoder": 1, "decoder": 1}}, "name the model that has them by start"),
+        ({"start": "teacher", "layers": {"encoder": 1}}, "give {encoder: 1, decoder: 1}"),
+        ({"start": "teacher", "layers": {"encoder": 0, "decoder": 1}}, "0 is no number of layers"),
+    ],
+)
+def test_a_mistake_in_layers_is_one_line(entry, says):
+    with pytest.raises(PipelineError, match=says) as error:
+        models.merged({"teacher": None, "small": entry}, None, Path("pair.yaml"))
+    assert str(error.value).startswith("pair.yaml: models.small.layers") and "\n" not in str(error)
