@@ -62,8 +62,7 @@ def commands_of_scripts():
 def test_a_scripts_command_names_what_is_there(page, line, tmp_path, monkeypatch):
     """Up to the first stage: options, pairs, stages, methods and grids."""
     from pipeline import __main__ as pipeline
-    from pipeline import comet, compare, stages, sweep
-    from pipeline.teacher_text import engine_speed
+    from pipeline import comet, compare, engine_speed, stages, sweep
 
     script = SCRIPTS.search(line)[1]
     words = shlex.split(line[line.index(".sh") + 3 :].replace("~/", f"{tmp_path}/").rstrip("&"))

@@ -1,4 +1,4 @@
-"""``python -m ka_fairseq.distill``: what comes out, against fairseq-generate and across interruptions."""
+"""``python -m ka_fairseq.distill``: against fairseq-generate, and across interruptions."""
 
 from __future__ import annotations
 
@@ -243,17 +243,15 @@ def test_readmes_lines_run_as_they_are_typed(binarized, teacher_file, tmp_path):
     """From a data-bin of plain fairseq-preprocess and a teacher to a folder that translates."""
     for name, target in (("data-bin", binarized), ("teacher.pt", teacher_file)):
         (tmp_path / name).symlink_to(target)
-    tiny = (
-        "--arch transformer_tiny --optimizer adam --lr 1e-3 --max-tokens 2000 --max-update 4 --cpu"
-    )
+    tiny = "--arch transformer_tiny --optimizer adam --lr 1e-3 --max-tokens 2000 --max-update 4"
     script = f"""
         python -m ka_fairseq.distill data-bin --path teacher.pt --destdir distilled \\
             --max-repeats 0 --beam 2
-        fairseq-train distilled {tiny} --criterion label_smoothed_cross_entropy \\
+        fairseq-train distilled {tiny} --cpu --criterion label_smoothed_cross_entropy \\
             --label-smoothing 0 --save-dir student
         fairseq-train distilled --user-dir "$(python -m ka_fairseq)" \\
             --task translation_with_teacher --teacher-path teacher.pt --teacher-data data-bin \\
-            --criterion forward_kl {tiny} --save-dir beside
+            --criterion forward_kl {tiny} --cpu --save-dir beside
         python -m ka_fairseq.export student/checkpoint_best.pt de-en/ --to ctranslate2 \\
             --data distilled --no-segmentation
         echo "das ist neu ." | python de-en/translate.py
