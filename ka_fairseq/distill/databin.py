@@ -19,6 +19,8 @@ from ka_fairseq.export import dictionaries
 from ka_fairseq.hardening.writing import written_whole
 
 TRAIN, MONO = "train", "mono"
+MONO_IDS = "mono.ids"
+"""What the token ids of a monolingual text file are called; `MONO` is a folder of translations."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def monolingual(data: DataBin, prefix: Path, folder: Path) -> Text:
             f"--mono {prefix}: no {Path(names[0]).name}.bin and no text file of that name: give "
             "the prefix of a data-bin, as mono-bin/train, or a file of subwords"
         )
-    ids = _binarized(texts[0], dictionary, folder / MONO)
+    ids = _binarized(texts[0], dictionary, folder / MONO_IDS)
     return _text(MONO, [_indexed(str(ids), dictionary)], None, _files([ids]))
 
 

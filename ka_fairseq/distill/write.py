@@ -208,7 +208,7 @@ class _Chosen:
         self._chooser = chooser
         self._choice = choice
         self._source, self._target = data.dictionaries
-        self._specials = set(self._target.symbols[: self._target.nspecial])
+        self._known = set(self._target.symbols[self._target.nspecial :])
         # Of each sentence which candidate is chosen, -1 for none.
         self._numbers = [np.full(len(text), -1, np.int32) for text in translations.texts]
 
@@ -276,7 +276,7 @@ class _Chosen:
 
     def _fault(self, source: Tensor, target: str) -> str | None:
         subwords = target.split(" ") if target else []
-        if not self._specials.isdisjoint(subwords):
+        if not self._known.issuperset(subwords):
             return "with unknown types"
         return fault(databin.subwords(source, self._source), subwords, self._choice.filters)
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RECORD = "translations.json"
 """What a folder of translations has, beside the translations."""
+MONO_IDS = "mono.ids"
+"""The prefix, there, of the token ids of monolingual text."""
 TOLD = "distill: "
 """What a line begins with that the command tells its user."""
 

@@ -173,8 +173,9 @@ class Translation:
                 f"{folder} has translations of an earlier version: --force {self.name} translates "
                 "anew"
             )
-        mono = folder / MONO
-        data = distilling.data_bin(pair, mono if mono.with_suffix(".idx").exists() else None)
+        mono = folder / distilling.MONO_IDS
+        there = mono.with_name(f"{mono.name}.idx").exists()
+        data = distilling.data_bin(pair, mono if there else None)
         with distilling.user_errors():
             from ka_fairseq.distill.translations import Translations
             from ka_fairseq.teacher.cache.share import ALL

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import sentencepiece
 from pipeline import state, teacher_texts
 from pipeline.errors import PipelineError
 from pipeline.teacher_texts import TrainingText
@@ -15,12 +16,13 @@ from ka_fairseq.distill import databin, shards
 from ka_fairseq.distill.shards import Candidate
 from ka_fairseq.distill.translations import Translations, made_of
 from tests.databins import read_split
-from tests.pipeline.teacher_text.conftest import ENGLISH
+from tests.pipeline.teacher_text.conftest import ENGLISH, GERMAN
 
+# The second is the source itself.
 FOUND = {
-    0: [Candidate(-1.0, "▁Cho ose ▁ar e a ."), Candidate(-2.0, "▁S el ect ▁so me ▁range .")],
-    1: [Candidate(-1.0, "")],
-    2: [Candidate(-1.0, "▁The <unk> ▁is ▁not ▁changed .")],
+    0: ["Choose area.", "Select some range."],
+    1: [GERMAN[1]],
+    2: ["The <unk> is not changed."],
 }
 
 
@@ -31,10 +33,12 @@ def translated(prepared):
     data = databin.load(databin.config(pair.bin_dir, *pair.languages), "train")
     folder = Translation("teacher").folder(pair)
     found = Translations.begin(folder, data.texts, made_of(data, [], {}, 3))
-    source, _ = data.dictionaries
-    copied = " ".join(databin.subwords(data.texts[0].sources[1], source))
+    pieces = sentencepiece.SentencePieceProcessor(str(pair.bin_dir / "sentencepiece.model"))
+    candidates = {
+        n: [Candidate(-1.0, " ".join(pieces.encode(text, out_type=str))) for text in texts]
+        for n, texts in FOUND.items()
+    }
     for shard in found.shards(data.texts[0]):
-        candidates = FOUND | {1: [Candidate(-1.0, copied)]}
         shards.write(shard, {n: candidates[n] for n in shard.lines if n in candidates})
     state.write(pair.run_dir, "translate.teacher", state.Record({}, done=True))
     return pair

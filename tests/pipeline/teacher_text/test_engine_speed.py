@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,7 +35,7 @@ def timed(prepared, clock, monkeypatch):
     """The pair with a teacher; int8 has another translation for one sentence in four."""
 
     def run(command, log, slot):
-        after = dict(zip(command, command[1:], strict=False))
+        after = dict(itertools.pairwise(command))
         engine = after["--engine"], after["--quantization"]
         start, each = SECONDS[engine]
         data = Path(command[command.index("--path") - 1])
