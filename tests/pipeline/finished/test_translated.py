@@ -12,6 +12,7 @@ import yaml
 from pipeline import files, state, training_log
 
 from tests import killing
+from tests.databins import read_split, write_split
 from tests.pipeline.project import Project, environment
 
 pytestmark = pytest.mark.slow
@@ -50,14 +51,13 @@ def translated(finished) -> Project:
     project = copied(finished, "runs with translations")
     printed = project.pipeline("seq_kd", "seq_kd_ka", "--jobs", 1)
     assert "translate.teacher: CTranslate2 (float32) translates 600 of 600 sentences" in printed
-    assert "sentences/s; the other 480 will take about" in printed
     assert "translate.teacher: 0 empty, 0 too long" in printed
     return project
 
 
 def test_learners_are_trained_on_the_translations(translated):
     folder = translated.run_dir / "texts" / "best"
-    counts = [len(files.read_lines(folder / "segmented" / f"train.{end}")) for end in ("de", "en")]
+    counts = [len(read_split(folder, "train", language)) for language in ("de", "en")]
     facts = state.read(translated.run_dir, "text.best").facts
     assert counts == [facts["pairs"]] * 2 and 0 < counts[0] < 600  # garbage is left out
     assert len(shards(translated)) == SHARDS
@@ -125,10 +125,9 @@ def test_two_jobs_share_the_cache(finished):
 def test_fairseq_generate_says_the_same(finished, translated, tmp_path):
     other = copied(finished, "runs by fairseq-generate")
     other = configured(other, tmp_path, {}, engine="fairseq-generate")
-    segmented = other.run_dir / "bin" / "segmented" / "train.de"
-    files.write_lines(segmented, ["", *files.read_lines(segmented)[1:100]])
+    shorten(other, 100, first="")
     printed = other.pipeline("translate")
-    assert "fairseq-generate translates 100 of 100 sentences" in printed
+    assert "fairseq's generator translates 100 of 100 sentences" in printed
     assert "translate.teacher: 1 empty" in printed
     found, expected = (best(project) for project in (other, translated))
     assert found.keys() == set(range(2, 101))
@@ -141,10 +140,9 @@ def test_an_ensemble_translates_and_teaches(finished, tmp_path):
     entry = {"start": "learner", "teacher": "teacher+learner", "config": "kd"}
     entry |= {"text": {"best": 1, "mbr_samples": 1}}
     other = configured(other, tmp_path, {"both": entry}, sampling={"samples": 3})
-    segmented = other.run_dir / "bin" / "segmented" / "train.de"
-    files.write_lines(segmented, files.read_lines(segmented)[:50])
+    shorten(other, 50)
     printed = other.pipeline("both", "--jobs", 1)
-    assert "CTranslate2 cannot average several models; so fairseq-generate is at work" in printed
+    assert "CTranslate2 cannot average several models; so fairseq's generator is at work" in printed
     folders = [other.run_dir / "translated" / f"teacher+learner{end}" for end in ("", ".samples")]
     counts = [len(files.read_lines(folder / "train" / "00000.tsv")) for folder in folders]
     assert counts == [50 * 2, 50 * 3]
@@ -186,6 +184,15 @@ def test_the_engines_are_compared(finished):
     assert [row[-1].strip() for row in rows][-1] == "20 of 20"
     told = [figure.strip() for row in rows for figure in row[1:-1]]
     assert all(figure == "–" or float(figure) > 0 for figure in told)  # too few to tell, perhaps
+
+
+def shorten(project: Project, sentences: int, *, first: str | None = None) -> None:
+    """Leave so many pairs of the training text, the first with another source perhaps."""
+    folder = project.run_dir / "bin"
+    sides = {lang: read_split(folder, "train", lang)[:sentences] for lang in ("de", "en")}
+    if first is not None:
+        sides["de"][0] = first
+    write_split(folder, "train", sides)
 
 
 def best(project: Project) -> dict[int, str]:
