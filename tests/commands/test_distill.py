@@ -20,7 +20,7 @@ from ka_fairseq.distill import shards
 from ka_fairseq.errors import UserError
 from tests import killing
 from tests.databins import read_split, write_split
-from tests.support import ROOT, quick_path, run
+from tests.support import ROOT, USER_DIR, quick_path, run
 
 # A teacher that is hardly trained repeats itself: all that is filtered is kept here.
 UNFILTERED = ("--max-repeats", 0, "--max-ratio", 0, "--keep-copies", "--keep-duplicates")
@@ -74,7 +74,8 @@ def test_the_chosen_are_those_of_fairseq_generates_n_best(small, teacher_file, t
     """By a few lines that share nothing with the command but the search's options."""
     search = ("--beam", 3, "--max-len-a", 0, "--max-len-b", 30, "--nbest", 3, "--cpu")
     generated = run(
-        *("fairseq-generate", small, "--path", teacher_file, "--gen-subset", "train", *search),
+        *("fairseq-generate", small, "--user-dir", USER_DIR, "--path", teacher_file, *search),
+        *("--gen-subset", "train"),
         *("--max-tokens", 260, "--required-batch-size-multiple", 1, "--num-workers", 0),
     ).stdout
     sources, references = (
@@ -106,8 +107,9 @@ def test_ctranslate2_says_what_fairseqs_generator_says(small, teacher_file, whol
     assert one.keys() == other.keys() and len(one) == SENTENCES
     same = [n for n in one if one[n][0][1] == other[n][0][1]]
     assert len(same) > 0.9 * SENTENCES
+    # Where the longest is reached fairseq's score has the end of the sentence in it.
     for n in same:
-        assert math.isclose(one[n][0][0], other[n][0][0], rel_tol=1e-3)
+        assert math.isclose(one[n][0][0], other[n][0][0], rel_tol=0.02)
 
 
 def read_rows(folder: Path) -> dict[int, list[tuple[float, str]]]:
@@ -238,7 +240,7 @@ def test_a_teacher_of_another_dictionary_is_one_line(small, teacher_file, tmp_pa
         ("fairseq", "do not fit the data-bin"),
     ):
         with pytest.raises(UserError, match=says):
-            distill(*line(data, teacher_file, tmp_path / "out"), "--engine", engine)
+            distill(*line(data, teacher_file, tmp_path / engine), "--engine", engine)
 
 
 @pytest.mark.slow
