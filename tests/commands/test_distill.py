@@ -108,8 +108,11 @@ def test_ctranslate2_says_what_fairseqs_generator_says(small, teacher_file, whol
     same = [n for n in one if one[n][0][1] == other[n][0][1]]
     assert len(same) > 0.9 * SENTENCES
     # Where the longest is reached fairseq's score has the end of the sentence in it.
-    for n in same:
-        assert math.isclose(one[n][0][0], other[n][0][0], rel_tol=0.02)
+    sources = read_split(small, "train", "de")
+    ended = [n for n in same if len(one[n][0][1].split()) < len(sources[n - 1].split()) + 6]
+    assert len(ended) > 0.5 * SENTENCES
+    for n in ended:
+        assert math.isclose(one[n][0][0], other[n][0][0], rel_tol=0.01)
 
 
 def read_rows(folder: Path) -> dict[int, list[tuple[float, str]]]:
