@@ -22,20 +22,3 @@ def export(checkpoint: Path, target: Path) -> None:
         exporting.export(checkpoint, target)
     except errors.UserError as error:
         raise PipelineError(str(error).removeprefix("error: ")) from None
-
-
-def convert(
-    checkpoint: Path, target: Path, dictionaries: tuple[Path, Path], quantization: str
-) -> None:
-    """Write a folder that CTranslate2 takes; `ka_fairseq.export.convert` has the arguments.
-
-    Raises:
-        PipelineError: CTranslate2 cannot express the model.
-    """
-    with ONE_AT_A_TIME:
-        from ka_fairseq import errors
-        from ka_fairseq.export import convert
-    try:
-        convert(checkpoint, target, dictionaries=dictionaries, quantization=quantization)
-    except errors.UserError as error:
-        raise PipelineError(str(error).removeprefix("error: ")) from None

@@ -7,13 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import commands, exporting, files, given_teacher, hydra_configs, state, training_log
+from pipeline import (
+    commands,
+    exporting,
+    files,
+    given_teacher,
+    hydra_configs,
+    state,
+    teacher_texts,
+    training_log,
+)
 from pipeline.devices import Devices
 from pipeline.errors import PipelineError
 from pipeline.models import Model
 from pipeline.progress import bar, say
 from pipeline.settings import USER_DIR, Pair
-from pipeline.teacher_text import binarizing
 
 # What the pipeline sets itself, or what leaves the trained model as it is.
 _NO_INPUTS = (
@@ -35,7 +43,7 @@ class Training(Model):
     def needs(self) -> tuple[str, ...]:
         """The stages that must be done before."""
         text = self.training_text
-        texts = () if text.plain else (binarizing.stage_name(text),)
+        texts = () if text.plain else (teacher_texts.stage_name(text),)
         return ("binarize", *texts, *((self.start,) if self.start else ()), *self.teachers)
 
     def inputs(self, pair: Pair) -> dict[str, Any]:
@@ -117,7 +125,7 @@ class Training(Model):
         overrides: dict[str, Any] = {
             "hydra.run.dir": folder,
             "common.user_dir": str(USER_DIR),
-            "task.data": str(binarizing.folder(pair, self.training_text)),
+            "task.data": str(teacher_texts.folder(pair, self.training_text)),
             "task.source_lang": pair.source_lang,
             "task.target_lang": pair.target_lang,
             "checkpoint.save_dir": folder,
