@@ -72,7 +72,7 @@ def convert(
     *,
     dictionaries: tuple[Path, Path],
     quantization: str = "float32",
-) -> None:
+) -> TranslationModel:
     """Write a folder that ``ctranslate2.Translator`` takes: the model and its vocabularies.
 
     Args:
@@ -82,6 +82,9 @@ def convert(
         dictionaries: fairseq's of source and target, one file twice where they are joint.
         quantization: of the weights, one of `QUANTIZATIONS`.
 
+    Returns:
+        The model that is written.
+
     Raises:
         UserError: it is no translation model, CTranslate2 cannot express it, the dictionaries are
             not the model's, or the folder cannot be written.
@@ -90,6 +93,7 @@ def convert(
     model = load(checkpoint, dictionaries)
     with whole_folder(target, MODEL_FILE) as folder:
         write(model, folder, dictionaries, quantization)
+    return model
 
 
 def check_quantization(name: str) -> None:
@@ -145,7 +149,7 @@ def write(
         from ctranslate2.converters import FairseqConverter
     except ImportError:
         raise UserError(
-            "this needs ctranslate2: pip install 'ka-fairseq[pipeline]', or ctranslate2 alone"
+            "this needs ctranslate2: pip install 'ka-fairseq[export]', or ctranslate2 alone"
         ) from None
     # Inside of the folder, so that a kill leaves no more than it; the converter empties it itself.
     inputs = folder / "inputs"

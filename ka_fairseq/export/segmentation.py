@@ -69,8 +69,15 @@ def install(
 
 
 def requirement(name: str) -> str:
-    """Return a line of a requirements.txt: this version of a package or a later one of its kind."""
-    version = metadata.version(name)
+    """Return a line of a requirements.txt: this version of a package or a later one of its kind.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        raise UserError(f"this needs {name}: pip install 'ka-fairseq[export]'") from None
     return f"{name}>={version},<{int(version.split('.')[0]) + 1}"
 
 
@@ -97,7 +104,7 @@ def _sentencepiece(
     try:
         from sentencepiece import sentencepiece_model_pb2
     except ImportError as error:
-        raise UserError(f"this needs {error.name}: pip install 'ka-fairseq[pipeline]'") from None
+        raise UserError(f"this needs {error.name}: pip install 'ka-fairseq[export]'") from None
     model = sentencepiece_model_pb2.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())

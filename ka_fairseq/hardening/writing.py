@@ -62,7 +62,7 @@ def _reach_disk(file: BinaryIO) -> None:
 
 
 @contextlib.contextmanager
-def _written_whole(path: str) -> Iterator[str]:
+def written_whole(path: str) -> Iterator[str]:
     """Yield a name to write to; it becomes `path` where the block succeeds, else it is removed.
 
     Raises:
@@ -87,7 +87,7 @@ def save_whole(state: Any, path: str) -> None:
     Raises:
         UserError: the system refused, as where the disk is full.
     """
-    with _written_whole(path) as unfinished:
+    with written_whole(path) as unfinished:
         for seconds in RETRIES:
             try:
                 return _write(state, unfinished)
@@ -119,7 +119,7 @@ def _copies_whole(copy: Callable[..., bool]) -> Callable[..., bool]:
             dst_path
         ):
             return copy(src_path, dst_path, overwrite)
-        with _written_whole(dst_path) as unfinished:
+        with written_whole(dst_path) as unfinished:
             shutil.copyfile(src_path, unfinished)
             with Path(unfinished).open("rb") as file:
                 _reach_disk(file)

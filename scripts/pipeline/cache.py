@@ -11,11 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import commands, files, state
+from pipeline import commands, files, state, teacher_texts
 from pipeline.progress import bar, say
 from pipeline.settings import Pair
 from pipeline.stage import Stage, share_is_there
-from pipeline.teacher_text import binarizing
 from pipeline.train import Training
 
 # What the stored answers do not depend on, of the sections that they do depend on.
@@ -59,7 +58,7 @@ class TeacherCache:
     def _texts(self) -> tuple[str, ...]:
         """The stage of the text that is answered, where it is not `binarize`."""
         text = self.reader.training_text
-        return () if text.plain else (binarizing.stage_name(text),)
+        return () if text.plain else (teacher_texts.stage_name(text),)
 
     def inputs(self, pair: Pair) -> dict[str, Any]:
         """Return what the answers depend on."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline import students
 from pipeline.errors import PipelineError
-from pipeline.teacher_text.spec import REFERENCES, Text, members
+from pipeline.text_spec import REFERENCES, Text, members
 
 # Those of ka_fairseq.analysis.plotting; the first six are for models that name none.
 COLOURS = ("blue", "orange", "green", "pink", "yellow", "sky", "black", "grey")
@@ -55,7 +55,7 @@ class Model:
         student: a preset for its size, or None; what starts from it, or is trained with its config,
             has the same.
         colour: in figures: one of `COLOURS`, or ``#rrggbb``.
-        text: what it is trained on; see `teacher_text.spec.Text`.
+        text: what it is trained on; see `text_spec.Text`.
         translator: the model, or ensemble, that translated it, where its teacher did not.
         default: whether it is trained where no stage is named.
     """

@@ -16,7 +16,7 @@ from pipeline.devices import Slot
 from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher
 from pipeline.models import Model
-from pipeline.teacher_text.recipe import Recipe
+from pipeline.translate_settings import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
@@ -51,7 +51,7 @@ class Pair:
         finetuning: further ones for those of models that go on from another.
         models: what is trained and evaluated, in the order of the table.
         everything: whether the models that are not trained by default count as those that are.
-        translate: how a teacher translates; see `pipeline.teacher_text.recipe`.
+        translate: how a teacher translates; see `pipeline.translate_settings`.
         slot: what of this machine the stages may use.
         teacher: a teacher that was trained before, or None to train one.
         quantization: of exported models, one of `QUANTIZATIONS`.

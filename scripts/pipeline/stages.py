@@ -13,9 +13,9 @@ from pipeline.progress import say
 from pipeline.results import lenpen
 from pipeline.settings import Pair
 from pipeline.stage import Stage
-from pipeline.teacher_text.binarizing import TrainingText
-from pipeline.teacher_text.translating import Translation
+from pipeline.teacher_texts import TrainingText
 from pipeline.train import Training
+from pipeline.translating import Translation
 
 
 def names(models: Iterable[Model]) -> list[str]:

@@ -15,6 +15,7 @@ from pipeline import (
     hydra_configs,
     state,
     students,
+    teacher_texts,
     training_log,
 )
 from pipeline.devices import Devices
@@ -22,7 +23,6 @@ from pipeline.errors import PipelineError
 from pipeline.models import Model
 from pipeline.progress import bar, say
 from pipeline.settings import USER_DIR, Pair
-from pipeline.teacher_text import binarizing
 
 # What the pipeline sets itself, or what leaves the trained model as it is.
 _NO_INPUTS = (
@@ -44,7 +44,7 @@ class Training(Model):
     def needs(self) -> tuple[str, ...]:
         """The stages that must be done before."""
         text = self.training_text
-        texts = () if text.plain else (binarizing.stage_name(text),)
+        texts = () if text.plain else (teacher_texts.stage_name(text),)
         return ("binarize", *texts, *((self.start,) if self.start else ()), *self.teachers)
 
     def inputs(self, pair: Pair) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class Training(Model):
         overrides: dict[str, Any] = {
             "hydra.run.dir": folder,
             "common.user_dir": str(USER_DIR),
-            "task.data": str(binarizing.folder(pair, self.training_text)),
+            "task.data": str(teacher_texts.folder(pair, self.training_text)),
             "task.source_lang": pair.source_lang,
             "task.target_lang": pair.target_lang,
             "checkpoint.save_dir": folder,

@@ -1,12 +1,13 @@
 """The examples that train run as they are written, in a small form."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 import sentencepiece
 
-from tests.support import DEMO_TEACHER, ROOT, TEXT, example, run, train
+from tests.support import DEMO_TEACHER, ROOT, TEXT, example, quick_path, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
@@ -34,16 +35,10 @@ def segmented(tmp_path_factory):
 
 
 def test_own_models(segmented, tmp_path):
-    plain = ("--task", "translation", "--criterion", "label_smoothed_cross_entropy")
-    train(segmented, tmp_path / "learner", *plain, *TINY)
-    files = [
-        DEMO_TEACHER / "model.pt",
-        tmp_path / "learner" / "checkpoint_best.pt",
-        DEMO_TEACHER / "sentencepiece.model",
-    ]
+    """No learner is needed: the student is trained from nothing on the teacher's translations."""
     out = tmp_path / "out"
-    more = [*map(str, TINY), "--teacher-data", segmented]  # its dictionary has no language's name
-    example("own_models.sh", segmented, *files, out, *more)
+    teacher, pieces = (DEMO_TEACHER / name for name in ("model.pt", "sentencepiece.model"))
+    example("own_models.sh", segmented, teacher, out, "--sentencepiece", pieces, "--", *TINY)
     translated = subprocess.run(
         [sys.executable, out / "int8" / "translate.py"],
         input="Klicken Sie auf OK.\n\nFertig.\n",
@@ -53,6 +48,27 @@ def test_own_models(segmented, tmp_path):
     )
     lines = translated.stdout.split("\n")
     assert len(lines) == 4 and not lines[1] and not lines[3]
+    assert (out / "distilled" / "distill.json").exists()
+
+
+def test_own_models_says_all_that_is_missing_at_once(tmp_path):
+    words = [tmp_path / "data", tmp_path / "teacher.pt", tmp_path / "out"]
+    result = subprocess.run(
+        [
+            *("bash", ROOT / "examples" / "own_models.sh", *words),
+            *("--sentencepiece", tmp_path / "pieces.model"),
+        ],
+        env={**os.environ, "PATH": quick_path()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1 and not (tmp_path / "out").exists()
+    told = result.stderr.splitlines()
+    assert [line.split(":")[1].split(",")[0].strip() for line in told] == ["missing"] * len(told)
+    for what in ("teacher.pt", "dictionaries in", "a training split", "pieces.model"):
+        assert sum(what in line for line in told) == 1, what
+    assert not any("fairseq-train" in line for line in told)  # that one is there
 
 
 def test_language_model(tmp_path):

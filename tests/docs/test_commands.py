@@ -33,7 +33,7 @@ ELSEWHERE = {
     r"\./scripts/(demo|test)\.sh": ".ci/run; tests/pipeline/finished",
     r"fairseq-train DATA --user-dir mine": "tests/docs/test_extending.py",
     r"python -m ka_fairseq\.cache build --config-dir": "stage cache of tests/pipeline/finished",
-    r"python scripts/benchmark\.py": "tests/test_benchmark.py",
+    r"python scripts/benchmark\.py": "tests/tools/test_benchmark.py",
     r"python examples/": "tests/analysis/test_examples.py",
     r"…$": "nothing",
 }
@@ -86,9 +86,8 @@ def corpora(tmp_path):
 def mains(tmp_path, monkeypatch) -> dict[str, Callable[[list[str]], int]]:
     """What each script runs, with nothing behind it that takes time."""
     from pipeline import __main__ as pipeline
-    from pipeline import cli, compare, schedule, stages, sweep
+    from pipeline import cli, compare, engine_speed, schedule, stages, sweep
     from pipeline.devices import Slot
-    from pipeline.teacher_text import engine_speed
 
     def without_shares(pair, names, shared=stages.shared):
         assert shared(pair, names)
@@ -167,15 +166,10 @@ def without(block, *left_out):
 
 
 @pytest.mark.slow
-def test_the_first_screen_trains_and_translates(folder):
-    block = without(block_with("README.md", "--max-epoch 10"), "pip install")
-    printed = run_block(block, folder, *SMALLER, ("--beam 6", "--beam 2"), as_typed=True)
-    assert "D-0\t" in printed and "Generate test" in printed
-    run_block(
-        block_with("README.md", "ka_fairseq.export ka/"),
-        folder,
-        ("pip install -r de-en/requirements.txt && ", ""),
-    )
+def test_the_first_screen_distils_trains_and_translates(folder):
+    block = without(block_with("README.md", "--destdir distilled"), "pip install")
+    arch, _ = SMALLER
+    run_block(block, folder, arch, ("--max-epoch 30", "--max-update 2"), as_typed=True)
     assert len((folder / "text.en").read_text("utf-8").split("\n")) == 4
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline import files, state, training_log
+from pipeline import state, training_log
 
+from tests.databins import read_split
 from tests.pipeline.project import BEAMS, MODELS, environment, error_of, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.older]
@@ -118,7 +119,7 @@ def assert_comes_nearer(log):
 
 def test_a_learner_is_trained_on_the_translations(finished, folder):
     best = folder / "texts" / "best"
-    counts = [len(files.read_lines(best / "segmented" / f"train.{end}")) for end in ("de", "en")]
+    counts = [len(read_split(best, "train", language)) for language in ("de", "en")]
     facts = state.read(folder, "text.best").facts
     assert counts == [facts["pairs"]] * 2 and 0 < counts[0] < 600  # garbage is left out
     log = finished.log("seq_kd").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ import shutil
 import pytest
 from pipeline import files, segmentation, state
 
+from tests.databins import write_split
 from tests.support import ROOT
 
 GERMAN = [
@@ -25,7 +26,8 @@ ENGLISH = [
 
 @pytest.fixture
 def prepared(pair):
-    """The demo's pair after `prepare` and `binarize`, but for what fairseq-preprocess writes."""
+    """The demo's pair after `prepare` and `binarize`."""
+    sides = {}
     teacher = ROOT / "configs" / "demo" / "teacher"
     for language, lines in zip(pair.languages, (GERMAN, ENGLISH), strict=True):
         files.write_lines(pair.text_dir / f"train.{language}", lines)
@@ -35,7 +37,9 @@ def prepared(pair):
         shutil.copy(teacher / "dict.txt", pair.bin_dir / f"dict.{language}.txt")
         text = pair.text_dir / f"train.{language}"
         segmentation.encode(pair.bin_dir, language, pair.segmentation, text, segmented)
-    files.write_lines(pair.bin_dir / "valid.de-en.de.bin", ["valid"])
+        sides[language] = files.read_lines(segmented)
+    for split in ("train", "valid"):
+        write_split(pair.bin_dir, split, sides)
     for stage in ("prepare", "binarize"):
         state.write(pair.run_dir, stage, state.Record({}, done=True))
     return pair

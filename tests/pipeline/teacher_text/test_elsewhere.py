@@ -6,12 +6,12 @@ import gzip
 from dataclasses import replace
 
 import pytest
-from pipeline import files, segmentation, stages
+from pipeline import elsewhere, files, stages
 from pipeline.errors import PipelineError
-from pipeline.teacher_text import binarizing, elsewhere
-from pipeline.teacher_text.shards import Candidate
-from pipeline.teacher_text.translating import Translation
+from pipeline.translating import Translation
 
+from ka_fairseq.distill.shards import Candidate
+from tests.databins import read_split
 from tests.pipeline.teacher_text.conftest import ENGLISH, GERMAN
 
 # Raw, with a line that `prepare` leaves out, and white space that it takes away.
@@ -94,9 +94,9 @@ def test_they_take_the_place_of_a_teacher(own, capsys):
     files.write_lines(own.data_dir / "mono.de", ["Nur Deutsch.", "", "Noch mehr."])
     nobody = replace(own, models=tuple(m for m in own.models if m.name == "seq_kd"))
     stages.table(nobody)["translate.teacher"].execute(nobody)
-    (source, mono) = translation.sources(own)
-    assert mono.name == "mono" and not translation.shards(own, mono)
-    assert len(translation.shards(own, source)) == 1
+    found = translation.translations(own)
+    assert [text.name for text in found.texts] == ["train"]
+    assert len(found.shards(found.texts[0])) == 1
     printed = capsys.readouterr().out
     assert "no teacher translates" in printed and "mono.de has no translation" in printed
     assert "train: translated" in printed
@@ -116,18 +116,18 @@ def test_without_a_teacher_or_a_translation_it_says_what_to_do(prepared):
         stages.table(nobody)
 
 
-def test_monolingual_text_is_trained_on_with_its_translations(own, monkeypatch):
-    monkeypatch.setattr(binarizing, "preprocess", lambda pair, target, log: None)
+def test_monolingual_text_is_trained_on_with_its_translations(own):
     files.write_lines(own.data_dir / "translated.en", LINES)
     files.write_lines(own.data_dir / "mono.de", ["Nur  Deutsch ist hier.", "", "Noch mehr."])
     files.write_lines(own.data_dir / "mono.translated.tsv", ["1\t0\tOnly German.", "3\t0\tMore."])
     table = stages.table(own)
-    for name in ("translate.teacher", "text.reference"):
+    for name in ("translate.teacher", "text.closest"):
         table[name].execute(own)
-    folder = own.run_dir / "texts" / "reference" / "segmented"
-    source, target = (
-        [segmentation.join(line, own.segmentation) for line in files.read_lines(folder / name)]
-        for name in ("train.de", "train.en")
-    )
+    folder = own.run_dir / "texts" / "closest"
+    source, target = (words(read_split(folder, "train", language)) for language in ("de", "en"))
     assert source == [GERMAN[0], GERMAN[1], GERMAN[3], "Nur Deutsch ist hier.", "Noch mehr."]
     assert target == ["Choose an area.", "Click Close.", "Type a name.", "Only German.", "More."]
+
+
+def words(sentences):
+    return [sentence.replace(" ", "").replace("▁", " ").strip() for sentence in sentences]

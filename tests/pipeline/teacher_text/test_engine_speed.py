@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from pipeline import files
+from pipeline import engine_speed, files
 from pipeline.errors import PipelineError
-from pipeline.teacher_text import engine_speed, engines, shards
-from pipeline.teacher_text.shards import Candidate
 
 # Engine → seconds (of CPU, and by the clock) to start, and for each of four sentences.
 SECONDS = {
     ("ctranslate2", "float32"): ((2.0, 1.0), (0.5, 0.25)),
     ("ctranslate2", "int8"): ((2.0, 1.0), (0.0, 0.0)),
-    ("fairseq-generate", "float32"): ((4.0, 4.0), (2.0, 2.0)),
+    ("fairseq", "float32"): ((4.0, 4.0), (2.0, 2.0)),
 }
 
 
@@ -34,20 +34,20 @@ def clock(monkeypatch):
 def timed(prepared, clock, monkeypatch):
     """The pair with a teacher; int8 has another translation for one sentence in four."""
 
-    def choose(pair, models, converted, recipe, *, sampled):
-        def translate(pair, work, log, scratch, report):
-            start, each = SECONDS[recipe.engine, recipe.quantization]
-            ((_, (shard,)),) = work
-            clock.cpu += start[0] + shard.last * each[0]
-            clock.wall += start[1] + shard.last * each[1]
-            found = {n: [Candidate(-1.0, f"Sentence {n}")] for n in range(shard.last)}
-            if recipe.quantization == "int8":
-                found[0] = [Candidate(-1.0, "Another")]
-            shards.write(shard, found)
+    def run(command, log, slot):
+        after = dict(itertools.pairwise(command))
+        engine = after["--engine"], after["--quantization"]
+        start, each = SECONDS[engine]
+        data = Path(command[command.index("--path") - 1])
+        count = len(files.read_lines(data / "train.de-en.de"))
+        clock.cpu += start[0] + count * each[0]
+        clock.wall += start[1] + count * each[1]
+        rows = [f"{n}\t-1\tSentence {n}" for n in range(1, count + 1)]
+        if engine[1] == "int8":
+            rows[0] = "1\t-1\tAnother"
+        files.write_lines(Path(after["--translations"]) / "train" / "00000.tsv", rows)
 
-        return SimpleNamespace(translate=translate)
-
-    monkeypatch.setattr(engines, "choose", choose)
+    monkeypatch.setattr(engine_speed.commands, "run", run)
     files.write_lines(prepared.model("teacher"), ["weights"])
     return prepared
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pipeline import settings
 from pipeline.errors import PipelineError
-from pipeline.teacher_text.recipe import Filters, Recipe
+from pipeline.translate_settings import Filters, Recipe
 
 
 @pytest.mark.parametrize("pair", settings.names())

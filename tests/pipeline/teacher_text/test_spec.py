@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pipeline import models
 from pipeline.errors import PipelineError
-from pipeline.teacher_text.spec import Text, members
+from pipeline.text_spec import Text, members
 
 
 @pytest.mark.parametrize(
@@ -11,7 +11,8 @@ from pipeline.teacher_text.spec import Text, members
     [
         (None, None, "references"),
         ("best", None, "best"),
-        ("reference", "large", "reference-of-large"),
+        ("closest", "large", "closest-of-large"),
+        ("reference", "large", "reference-of-large"),  # as it was called before, and keeps working
         ({"references": 1, "best": 2}, None, "references-best2"),
         ({"references": 3}, "large", "references3"),
         ("best", "large+small", "best-of-large+small"),
@@ -21,7 +22,7 @@ def test_texts_have_names(value, translator, name):
     text = Text.load(value, translator, "models.x")
     assert text.name == name
     assert text.plain == (name == "references")
-    assert text.translated == ("best" in name or name.startswith("reference-"))
+    assert text.translated == ("best" in name or name.endswith("-of-large"))
 
 
 @pytest.mark.parametrize("value", ["bets", {"best": 0}, {"best": True}, {"nearest": 1}])
@@ -30,7 +31,7 @@ def test_another_text_is_refused_in_one_line(value):
         models.merged({}, {"x": {"text": value}}, "pair.yaml")
     assert "\n" not in str(error.value)
     if value in ("bets", {"nearest": 1}):
-        assert "choose from references, best, reference, mbr" in str(error.value)
+        assert "choose from references, best, closest, mbr" in str(error.value)
 
 
 def test_an_ensemble_has_members():

@@ -6,12 +6,14 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline import clean, corpus, files
+from pipeline import clean, corpus, distilling, files
 from pipeline.errors import PipelineError
 from pipeline.settings import Pair
-from pipeline.teacher_text import shards
-from pipeline.teacher_text.shards import Candidate
+
+if TYPE_CHECKING:
+    from ka_fairseq.distill.shards import Candidate
 
 TRAIN, MONO = "train", "mono"
 _NAMES = {TRAIN: "translated", MONO: "mono.translated"}
@@ -98,9 +100,12 @@ def translations(pair: Pair, given: Given, prepared: Path) -> Iterator[list[Cand
 
 
 def _read(pair: Pair, given: Given, lines: int, source: Path) -> Iterator[list[Candidate]]:
+    with distilling.user_errors():
+        from ka_fairseq.distill.shards import Candidate, parse
     sentences = corpus.read_sentences(given.path, columns=given.scored)
     if given.scored:
-        rows = list(shards.parse(sentences, given.path))
+        with distilling.user_errors():
+            rows = list(parse(sentences, given.path))
         if beyond := [line for line, _ in rows if line >= lines]:
             raise PipelineError(
                 f"{given.path} translates line {beyond[0] + 1}, but {source} has {lines} lines"

@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline.errors import PipelineError
 
-ENGINES = ("auto", "ctranslate2", "fairseq-generate")
+FAIRSEQ = "fairseq-generate"
+ENGINES = ("auto", "ctranslate2", FAIRSEQ)
 QUANTIZATIONS = ("float32", "float16", "int8", "int8_float32")
 
 NEARNESS = ("chrf", "bleu")
@@ -87,7 +88,8 @@ class Recipe:
         max_tokens: source subwords a batch.
         engine: of `ENGINES`; auto: CTranslate2 for what it can express.
         quantization: of `QUANTIZATIONS`, for CTranslate2.
-        nearness: of `NEARNESS`, sentence chrF or sentence BLEU: what `reference` is chosen by.
+        nearness: of `NEARNESS`, sentence chrF or sentence BLEU: what `closest` and `mbr` are chosen
+            by.
         filters: what is left out of the text to train on.
         sampling: how samples are drawn, where a model is trained on some.
     """
@@ -132,10 +134,6 @@ class Recipe:
         found = {f"sampling.{k}": v for k, v in dataclasses.asdict(self.sampling).items()}
         left = {f"translate.{key}" for key in _OF_SEARCH}
         return found | {key: value for key, value in self.inputs.items() if key not in left}
-
-    def longest(self, source: int) -> int:
-        """Return how many subwords a translation of so many may have."""
-        return int(self.max_len_a * source + self.max_len_b)
 
     def _checked(self) -> Recipe:
         for key in ("beam", "n_best", "max_length", "shard", "max_tokens"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,17 +13,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import cli, files, settings
+from pipeline import cli, commands, distilling, files, settings
+from pipeline import text_spec as spec
+from pipeline.elsewhere import TRAIN
 from pipeline.errors import PipelineError
 from pipeline.progress import bar
 from pipeline.settings import Pair
-from pipeline.teacher_text import engines, shards, spec
-from pipeline.teacher_text.elsewhere import TRAIN
-from pipeline.teacher_text.recipe import Recipe
-from pipeline.teacher_text.source import Source
-from pipeline.teacher_text.translating import Translation
+from pipeline.translate_settings import FAIRSEQ, Recipe
 
-ENGINES = (("ctranslate2", "float32"), ("ctranslate2", "int8"), ("fairseq-generate", "float32"))
+ENGINES = (("ctranslate2", "float32"), ("ctranslate2", "int8"), (FAIRSEQ, "float32"))
 """With the precision of CTranslate2; the last one is what the others are compared with."""
 
 _EPILOG = """\
@@ -60,18 +59,18 @@ def compare(pair: Pair, translator: str, sentences: int) -> pd.DataFrame:
         PipelineError: a stage is missing, or an engine failed.
     """
     with tempfile.TemporaryDirectory(prefix="ka-engines-") as folder:
-        return _compare(pair, translator, _source(pair, translator, sentences, Path(folder)))
+        return _compare(pair, translator, _lines(pair, translator, sentences), Path(folder))
 
 
-def _compare(pair: Pair, translator: str, source: Source) -> pd.DataFrame:
+def _compare(pair: Pair, translator: str, lines: list[str], folder: Path) -> pd.DataFrame:
     rows, said = [], []
     for engine, quantization in bar(ENGINES, "engines", unit=" engines"):
         recipe = replace(Recipe.load(pair.translate), engine=engine, quantization=quantization)
         start, whole = (
-            _measured(pair, translator, source, count, recipe) for count in (1, len(source))
+            _measured(pair, translator, lines[:count], recipe, folder) for count in (1, len(lines))
         )
         said.append(whole.best)
-        count = len(source) - 1
+        count = len(lines) - 1
         rows.append(
             {
                 "engine": engine + (f", {quantization}" if engine == "ctranslate2" else ""),
@@ -82,7 +81,7 @@ def _compare(pair: Pair, translator: str, source: Source) -> pd.DataFrame:
         )
     same = [sum(map(str.__eq__, best, said[-1])) for best in said]
     return pd.DataFrame(rows).assign(
-        **{f"best as {ENGINES[-1][0]}'s": [f"{n} of {len(source)}" for n in same]}
+        **{f"best as {ENGINES[-1][0]}'s": [f"{n} of {len(lines)}" for n in same]}
     )
 
 
@@ -91,39 +90,44 @@ def _rate(count: int, seconds: float) -> float | str:
     return round(count / seconds, 1) if seconds > 0 else "–"
 
 
-def _source(pair: Pair, translator: str, sentences: int, folder: Path) -> Source:
-    (source,) = (s for s in Translation(translator).sources(pair) if s.name == TRAIN)
-    missing = [p for p in (source.subwords, pair.model(translator)) if not p.exists()]
+def _lines(pair: Pair, translator: str, sentences: int) -> list[str]:
+    """Return sentences in subwords, spread over the text: its start may be of one kind."""
+    path = pair.bin_dir / "segmented" / f"{TRAIN}.{pair.source_lang}"
+    missing = [p for p in (path, pair.model(translator)) if not p.exists()]
     if missing:
         raise PipelineError(
             f"{missing[0]} is not there: scripts/pipeline.sh {pair.name} binarize {translator} "
             "comes first"
         )
-    there = len(source)
-    if not 2 <= sentences <= there:
-        raise PipelineError(f"--sentences {sentences}: the text has {there}; give 2 or more")
-    # Spread over the text: its start may be of one kind.
-    step = there // sentences
-    lines = files.read_lines(source.subwords)[::step][:sentences]
-    files.write_lines(folder / "subwords", lines)
-    return Source(TRAIN, source.text, folder / "subwords", folder)
+    lines = files.read_lines(path)
+    if not 2 <= sentences <= len(lines):
+        raise PipelineError(f"--sentences {sentences}: the text has {len(lines)}; give 2 or more")
+    return lines[:: len(lines) // sentences][:sentences]
 
 
-def _measured(pair: Pair, translator: str, source: Source, count: int, recipe: Recipe) -> Measured:
-    folder = source.folder
-    shard = shards.Shard(folder / "00000.tsv", 0, count)
-    model = pair.model(translator)
-    engine = engines.choose(pair, [model], folder / "converted", recipe, sampled=False)
-    scratch = folder / "scratch"
-    files.remove(scratch)
-    scratch.mkdir()
+def _measured(
+    pair: Pair, translator: str, lines: list[str], recipe: Recipe, folder: Path
+) -> Measured:
+    """Translate sentences from a folder with text as fairseq's ``--dataset-impl raw`` reads it."""
+    data, translations = folder / "data", folder / "translations"
+    for path in (data, translations):
+        files.remove(path)
+    source, target = pair.languages
+    files.write_lines(data / f"{TRAIN}.{source}-{target}.{source}", lines)
+    for language in pair.languages:
+        shutil.copy(pair.bin_dir / f"dict.{language}.txt", data)
+    command = distilling.command(
+        *(pair, data, [pair.model(translator)], replace(recipe, shard=len(lines))),
+        *(translations, (1, 1), "--dataset-impl", "raw"),
+    )
     before = os.times()
-    quiet = engines.Report(lambda count: None, lambda path: None)
-    engine.translate(pair, [(source, [shard])], folder / "log", scratch, quiet)
+    commands.run(command, folder / "log", slot=pair.slot)
     after = os.times()
     cpu = sum(getattr(after, k) - getattr(before, k) for k in ("children_user", "children_system"))
-    best = [found[0].text if found else "" for found in shards.read(shard)]
-    return Measured(after.elapsed - before.elapsed, cpu, best)
+    rows = [row.split("\t") for row in files.read_lines(translations / TRAIN / "00000.tsv")]
+    best = {int(line): text for line, _, text in reversed(rows)}
+    said = [best.get(line, "") for line in range(1, len(lines) + 1)]
+    return Measured(after.elapsed - before.elapsed, cpu, said)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import files
-from pipeline.errors import PipelineError
+from ka_fairseq.errors import UserError
+from ka_fairseq.hardening.writing import written_whole
 
 
 class Candidate(NamedTuple):
-    """A translation of a sentence, without segmentation, and its score (higher is better)."""
+    """A translation of a sentence.
+
+    Attributes:
+        score: the teacher's log-probability by the length penalty; higher is better.
+        text: the translation, in subwords or in words with spaces between them.
+    """
 
     score: float
     text: str
@@ -40,6 +45,11 @@ class Shard:
         """Of the file, from 0."""
         return int(self.path.stem)
 
+    @property
+    def lines(self) -> range:
+        """The lines, from 0."""
+        return range(self.first, self.last)
+
 
 def divide(folder: Path, sentences: int, size: int) -> list[Shard]:
     """Return the shards of a text.
@@ -56,49 +66,54 @@ def divide(folder: Path, sentences: int, size: int) -> list[Shard]:
     ]
 
 
-def share(shards: Sequence[Shard], number: int, of: int) -> list[Shard]:
-    """Return what one of several workers does: every `of`-th shard; `number` is from 1."""
-    return list(shards[number - 1 :: of])
-
-
 def write(shard: Shard, found: Mapping[int, Sequence[Candidate]]) -> None:
     """Write a shard, whole or not at all.
 
     Args:
         shard: which.
         found: translations by line, from 0; a line without any is left out.
+
+    Raises:
+        UserError: the system refused, as where the disk is full.
     """
-    files.write_lines(
-        shard.path,
-        (
-            f"{line + 1}\t{candidate.score:.5g}\t{candidate.text}"
-            for line in sorted(found)
-            for candidate in found[line]
-        ),
+    shard.path.parent.mkdir(parents=True, exist_ok=True)
+    rows = (
+        f"{line + 1}\t{candidate.score:.5g}\t{candidate.text}\n"
+        for line in sorted(found)
+        for candidate in found[line]
     )
+    with written_whole(str(shard.path)) as unfinished:
+        Path(unfinished).write_text("".join(rows), encoding="utf-8", newline="\n")
 
 
 def read(shard: Shard) -> list[list[Candidate]]:
     """Return the translations of each line of a shard.
 
     Raises:
-        PipelineError: it is no such file.
+        UserError: the file is not there or is no such file.
     """
+    try:
+        rows = shard.path.read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{shard.path} cannot be read ({error}): delete the file, and the same command "
+            "translates its sentences anew"
+        ) from None
     found: list[list[Candidate]] = [[] for _ in range(len(shard))]
-    for line, candidate in parse(files.read_lines(shard.path), shard.path):
+    for line, candidate in parse(rows, shard.path):
         if not shard.first <= line < shard.last:
-            raise PipelineError(f"{shard.path} has line {line + 1}, which is not one of its own")
+            raise UserError(f"{shard.path} has line {line + 1}, which is not one of its own")
         found[line - shard.first].append(candidate)
     return found
 
 
-def parse(lines: Iterable[str], path: Path) -> Iterator[tuple[int, Candidate]]:
+def parse(rows: Iterable[str], path: Path) -> Iterator[tuple[int, Candidate]]:
     """Yield the line, from 0, and the translation of each row.
 
     Raises:
-        PipelineError: a row is none.
+        UserError: a row is none.
     """
-    for number, row in enumerate(lines, start=1):
+    for number, row in enumerate(rows, start=1):
         line, _, rest = row.partition("\t")
         score, tab, text = rest.partition("\t")
         try:
@@ -106,7 +121,7 @@ def parse(lines: Iterable[str], path: Path) -> Iterator[tuple[int, Candidate]]:
                 raise ValueError
             yield int(line) - 1, Candidate(float(score), text)
         except ValueError:
-            raise PipelineError(
+            raise UserError(
                 f"{path}, line {number}: give the number of the sentence from 1 up, a score and "
                 "the translation, with tabs between them"
             ) from None

@@ -10,8 +10,15 @@ from pipeline.errors import PipelineError
 
 REFERENCES = "references"
 SAMPLED = "mbr_samples"
-SELECTIONS = ("best", "reference", "mbr", SAMPLED)
-KINDS = (REFERENCES, *SELECTIONS)
+CHOOSERS = {
+    "best": "best",
+    "closest": "closest",
+    "mbr": "mbr",
+    SAMPLED: "mbr",
+    "reference": "closest",
+}
+"""The chooser of `ka_fairseq.distill` for each kind of text; `reference` is the old `closest`."""
+KINDS = (REFERENCES, *CHOOSERS)
 TRANSLATOR = "teacher"
 """Who translates where neither `translator` nor `teacher` of a model says so."""
 _AND = "+"

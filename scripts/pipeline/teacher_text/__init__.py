@@ -1,1 +1,0 @@
-"""Sequence-level transfer: a teacher's translations of the training text, as text to train on."""
