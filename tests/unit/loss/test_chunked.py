@@ -251,9 +251,7 @@ def test_compiled_is_the_same(divergence):
     results = []
     for kernel in ("eager", "compiled"):
         learner = output(1)
-        result = transfer_loss(
-            learner, alone(output(2)), targets(), objective, 10, kernel
-        )
+        result = transfer_loss(learner, alone(output(2)), targets(), objective, 10, kernel)
         results.append((result.loss, *gradients(result.loss, learner)))
     for plain, fused in zip(*results, strict=True):
         torch.testing.assert_close(fused, plain, rtol=1e-10, atol=1e-12)
