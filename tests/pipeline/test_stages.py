@@ -155,7 +155,7 @@ def test_models_that_are_not_trained_by_default_are_left_out(pair):
     left = stages.table(pair).keys() - set(chosen(pair))
     texts = {"text.best", "text.mbr"}
     assert left >= {*texts, "cache.teacher.best", "seq_kd", "evaluate.seq_kd"}
-    default = {"translate.teacher", "text.reference", "cache.teacher.reference", "seq_inter_kd"}
+    default = {"translate.teacher", "text.closest", "cache.teacher.closest", "seq_inter_kd"}
     assert not left & default
     others = {model.name for model in pair.models if not model.default}
     kinds = {"translate", "text", "cache", *others}
