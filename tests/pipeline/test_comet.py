@@ -142,6 +142,8 @@ def test_what_comet_score_cannot_do_is_one_line(translated, model, says):
 
 
 def test_a_comparison_has_its_stages(pair, comet_score):
+    pair = own_configs.from_a_learner(pair)
+
     for more in ({}, {"tune": Grid((0.001, 0.002))}):
         found = compare.planned(pair, methods=["kd"], seeds=2, comet_model=MODEL, **more)
         stages = {stage.name: stage for stage in found.stages(compare.report)}

@@ -68,7 +68,7 @@ def test_the_first_seed_is_the_pairs_own(pair):
 
 def test_a_learner_that_nothing_goes_on_from_is_left_out(demo):
     assert plan(demo, "control", "kd").shown == ["teacher", "control", "kd"]
-    assert plan(demo, "kd_both").shown == ["teacher", "learner", "junior", "kd_junior", "kd_both"]
+    assert plan(demo, "kd_both").shown == ["teacher", "learner", "kd_junior", "kd_both"]
 
 
 def test_a_seed_covers_the_learner_and_what_starts_from_it(pair):
