@@ -14,7 +14,7 @@ from pipeline import text_spec as spec
 from pipeline.elsewhere import MONO, TRAIN
 from pipeline.errors import PipelineError
 from pipeline.progress import bar, say
-from pipeline.settings import Pair
+from pipeline.settings import REPOSITORY, Pair
 from pipeline.stage import Stage, share_is_there
 from pipeline.translate_settings import Recipe
 
@@ -250,5 +250,6 @@ class Translation:
                     say(f"{title}: {told}")
 
             log = pair.log(title.replace(" ", "."))
-            commands.run(command, log, on_line, append=True, slot=pair.slot)
+            # There Python finds the same package that --user-dir names, wherever this was started.
+            commands.run(command, log, on_line, append=True, folder=REPOSITORY, slot=pair.slot)
         return facts
