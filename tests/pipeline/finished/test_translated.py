@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -30,11 +31,13 @@ def shards(project: Project, translator: str = "teacher") -> dict[str, bytes]:
 
 
 def test_a_learner_on_translations_has_a_cache_of_the_teachers_answers_to_them(finished):
-    """And the pipeline says how long the translations will take."""
+    """And the log of the translations has how fast they are made, and the time left."""
     further = copied(finished, "runs further on translations")
     printed = further.pipeline("seq_kd", "seq_kd_ka", "--jobs", 1)
     assert "translate.teacher: CTranslate2 (float32) translates 600 of 600 sentences" in printed
     assert "translate.teacher: 0 empty, 0 too long" in printed
+    bar = r"translating: .*/600 \[\d+:\d+<\d+:\d+, +[\d.]+ sentences/s\]"
+    assert re.search(bar, further.log("translate.teacher").read_text("utf-8"))
     assert len(shards(further)) == SHARDS and shards(further) == shards(finished)
     assert (further.run_dir / "teacher" / "cache-best" / "teacher.json").exists()
     records = training_log.read(further.log("seq_kd_ka"))
