@@ -88,9 +88,7 @@ class TrainingText:
             from ka_fairseq.distill.nearness import METRICS
 
             filters = Filters(**dataclasses.asdict(recipe.filters))
-            choice = write.Choice(
-                METRICS[recipe.nearness], filters, pair.decoding.get("remove_bpe")
-            )
+            choice = write.Choice(METRICS[recipe.nearness], filters, pair.decoding.remove_bpe)
             told = write.write(data, parts, choice, target, {}, self._bar)
             lines = [
                 f"{self.name}: {name}: {counts['kept']} translations kept, {write.listed(counts)}"

@@ -34,7 +34,8 @@ ELSEWHERE = {
     r"fairseq-train DATA --user-dir mine": "tests/docs/test_extending.py",
     r"python -m ka_fairseq\.cache build --config-dir": "stage cache of tests/pipeline/finished",
     r"python scripts/benchmark\.py": "tests/tools/test_benchmark.py",
-    r"python examples/": "tests/analysis/test_examples.py",
+    r"(gpu-venv/bin/)?python scripts/gpu_probe\.py": "tests/tools/test_gpu_probe.py",
+    r"python examples/": "tests/unit/analysis/test_examples.py",
     r"…$": "nothing",
 }
 RUN_HERE = r"(KA=|fairseq-|python -m ka_fairseq|python de-en/|pip install -r de-en)"
