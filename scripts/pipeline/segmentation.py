@@ -98,6 +98,11 @@ def encode(
         )
 
 
+def join(subwords: str, settings: Mapping[str, Any]) -> str:
+    """Return the sentence, as it was before `encode`, that subwords make; settings as there."""
+    return _method(settings)[0].join(subwords)
+
+
 def _method(settings: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     others = dict(settings)
     name = others.pop("method", "sentencepiece")

@@ -43,6 +43,11 @@ def model_files(languages: Iterable[str], settings: Mapping[str, Any]) -> list[s
     return [_MODEL]
 
 
+def join(subwords: str) -> str:
+    """Return the sentence that subwords with spaces between them make."""
+    return subwords.replace(" ", "").replace("\u2581", " ").strip()
+
+
 def exported(folder: Path, language: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `ka_fairseq.export.export_folder` is to know."""
     del language, settings  # what BPE by subword-nmt needs

@@ -59,6 +59,11 @@ def model_files(languages: Iterable[str], settings: Mapping[str, Any]) -> list[s
     return [_CODES, *(f"vocab.{language}" for language in languages if threshold)]
 
 
+def join(subwords: str) -> str:
+    """Return the tokens, with spaces between them, that subwords make."""
+    return f"{subwords} ".replace("@@ ", "").strip()
+
+
 def exported(folder: Path, language: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `ka_fairseq.export.export_folder` is to know to segment one language."""
     codes, *vocabulary = model_files([language], settings)

@@ -38,6 +38,7 @@ QUICK = {
     "translate": {
         **{"beam": 2, "n_best": 2, "shard": 120, "max_len_a": 1.0, "max_len_b": 5},
         "quantization": "float32",  # as fairseq-generate translates
+        "filters": {"max_repeats": None},  # all that so poor a teacher says is repetition
     },
     "training": {
         "optimization.max_update": 40,
