@@ -64,7 +64,7 @@ def build(comparison: Comparison) -> dict[str, Any]:
 
 def _with_size(frame: pd.DataFrame, content: Mapping[str, Any]) -> pd.DataFrame:
     if content["size"]:
-        frame.insert(0, "size", content["size"])
+        frame.insert(0, "student", content["size"])  # `size` is k in the file of what was tuned
     return frame
 
 
