@@ -31,7 +31,10 @@ function column(table, place) {
 }
 
 function sorting(document) {
-  const [scores, differences] = document.querySelectorAll("table.rows");
+  const tables = [...document.querySelectorAll("table.rows")];
+  const headed = (text) => tables.find((table) => table.tHead.textContent.includes(text));
+  const scores = headed("gap recovered");
+  const differences = headed("p vs control");
   const steps = (table, place) => {
     const button = table.tHead.rows[0].cells[place].querySelector("button");
     button.focus();

@@ -197,7 +197,7 @@ def test_a_model_brings_the_stages_that_serve_it_alone(pair):
     done(pair, "binarize", "teacher", "learner", "seq_kd")
     served = ["translate.teacher", "text.best", "cache.teacher.best", "seq_kd_ka"]
     assert chosen(pair, "seq_kd_ka") == served
-    own = ["translate.teacher", "text.reference", "cache.teacher.reference"]  # of seq_inter_kd
+    own = ["translate.teacher", "text.closest", "cache.teacher.closest"]  # of seq_inter_kd
     assert chosen(pair, "cache") == ["cache.teacher", *own]
     assert chosen(pair, "translate") == ["translate.teacher"]
     done(pair, "translate.teacher", "text.best", "cache.teacher.best")

@@ -74,7 +74,7 @@ def test_every_stage_is_named_once_and_comes_with_what_it_needs(pair, sizes):
     names = [stage.name for stage in found]
     assert len(set(names)) == len(names)
     assert not {need for stage in found for need in stage.needs} - set(names)
-    assert {"text.reference", "export.compare/small/2/seq_inter", "compare/speed"} <= set(names)
+    assert {"text.closest", "export.compare/small/2/seq_inter", "compare/speed"} <= set(names)
     assert ("control" in names) == ("own" in sizes)  # else nothing of the pair's own size is made
 
 

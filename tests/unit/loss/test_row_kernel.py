@@ -37,7 +37,8 @@ DIVERGENCES = {
 }
 # Beside the largest of its kind, or a tenth: a few roundings in float32, in sums over V.
 CLOSE = 2e-6
-ROUNDED = {torch.float32: CLOSE, torch.bfloat16: 2**-8, torch.float16: 2**-10}
+# Triton's interpreter cuts digits off where a GPU rounds: a whole last digit of bfloat16's eight.
+ROUNDED = {torch.float32: CLOSE, torch.bfloat16: 2**-7, torch.float16: 2**-10}
 
 
 @pytest.fixture(autouse=True)
