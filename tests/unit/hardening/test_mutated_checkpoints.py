@@ -7,6 +7,7 @@ import contextlib
 import io
 import pickle
 import random
+import struct
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -29,9 +30,11 @@ def a_bit_flipped(whole, chance):
 def a_bit_of_a_weight_flipped(whole, chance):
     """In the middle of one of the parts that are tensors; torch.load itself does not notice."""
     parts = zipfile.ZipFile(io.BytesIO(whole)).infolist()
-    part = chance.choice([part for part in parts if "/data/" in part.filename])
-    start = whole.index(part.filename.encode(), part.header_offset) + 64
-    return flipped(whole, start + part.file_size // 2, chance)
+    part = chance.choice([part for part in parts if "/data/" in part.filename and part.file_size])
+    # After the part's own header come its name, and what aligns it: so much that the header says.
+    header = part.header_offset
+    after = sum(struct.unpack_from("<HH", whole, header + 26))
+    return flipped(whole, header + 30 + after + part.file_size // 2, chance)
 
 
 def a_bit_of_the_pickle_flipped(whole, chance):

@@ -1,8 +1,15 @@
 """Which precision is multiplied in, on a GPU that is not there."""
 
+# ruff: noqa: E402  an older torch has not what follows
+
 import logging
 
 import pytest
+
+backends = pytest.importorskip("torch.utils.backend_registration")
+if not hasattr(backends, "_setup_privateuseone_for_python_backend"):
+    pytest.skip("this torch has no backends in Python", allow_module_level=True)
+
 import torch
 
 from ka_fairseq.loss import chunked, matmul, projection
@@ -11,10 +18,6 @@ from ka_fairseq.loss.ensemble import TeacherOutput
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.projection import Projection
 from tests import fake_gpu as fake
-
-backends = pytest.importorskip("torch.utils.backend_registration")
-if not hasattr(backends, "_setup_privateuseone_for_python_backend"):
-    pytest.skip("this torch has no backends in Python", allow_module_level=True)
 
 HALF = [torch.float16, torch.bfloat16]
 
