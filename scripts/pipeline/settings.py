@@ -24,6 +24,10 @@ USER_DIR = REPOSITORY / "ka_fairseq"
 MODELS_FILE = CONFIGS / "models.yaml"
 SETTINGS_FILE = "pair.yaml"
 
+QUICK = "quick"
+FULL = "full"
+"""Sections that make a shorter and a longer run of a pair: `_variant`."""
+
 QUANTIZATIONS = ("int8", "int8_float32", "float16", "float32")
 """What an exported model's weights may be kept in; the first by default."""
 
@@ -180,7 +184,7 @@ def load(
     runs: Path,
     *,
     name: str = "",
-    quick: bool = False,
+    variant: str = "",
     own: tuple[Path, str, str] | None = None,
     train_teacher: bool = False,
     everything: bool = False,
@@ -191,7 +195,7 @@ def load(
         config_dir: folder with `SETTINGS_FILE`.
         runs: where the folders of the runs are.
         name: the run's name; the folder's own by default.
-        quick: apply the section `quick`; its runs are kept apart by the name.
+        variant: the section to apply, `QUICK` or `FULL`; its runs are kept apart by the name.
         own: the user's corpus instead of the pair's text: folder, source and target language.
         everything: train the models that are not trained by default, too.
         train_teacher: leave the section `teacher` out; its runs are kept apart by the name.
@@ -210,7 +214,7 @@ def load(
     if missing:
         raise PipelineError(f"{path} lacks {', '.join(missing)}")
     name = (name or config_dir.resolve().name) + ("-train-teacher" if train_teacher else "")
-    name += "-quick" if quick else ""
+    name += f"-{variant}" if variant else ""
     run_dir = runs.resolve() / name
     if ":" in str(run_dir):
         raise PipelineError(f"{run_dir}: fairseq splits paths at colons; choose another folder")
@@ -242,26 +246,49 @@ def load(
         if model.student:
             where = f"{path}: models.{model.name}.student {model.student}"
             students.check_dictionaries(model.settings, pair.joint_dictionary, where)
-    if not quick:
-        return pair
-    less = content.get("quick", {})
-    shorter = less.get("training", {})
+    return _variant(pair, content, variant, path) if variant else pair
+
+
+def _variant(pair: Pair, content: Mapping[str, Any], name: str, path: Path) -> Pair:
+    """Return a pair with what one of its sections changes.
+
+    The section may change keys of `text`, `segmentation`, `translate` and `training`, for all
+    trainings, and give `layers` for all models that take over some.
+
+    Raises:
+        PipelineError: the section is missing and not `QUICK`, or has something else.
+    """
+    changes = content.get(name, {} if name == QUICK else None)
+    if changes is None:
+        raise PipelineError(f"--{name}: {path} has no section {name}")
+    sections = ("text", "segmentation", "translate", "training", "layers")
+    if unknown := [key for key in changes if key not in sections]:
+        choices = ", ".join(sections)
+        raise PipelineError(f"{path}: {name} has no {unknown[0]}: choose from {choices}")
+    settings = changes.get("training", {})
+    if layers := changes.get("layers", {}):
+        students.check_layers(layers, f"{path}: {name}.layers")
     return replace(
         pair,
-        text={**pair.text, **less.get("text", {})},
-        segmentation={**pair.segmentation, **less.get("segmentation", {})},
-        training={**pair.training, **shorter},
-        finetuning=_shortened(pair.finetuning, shorter),
+        text={**pair.text, **changes.get("text", {})},
+        segmentation={**pair.segmentation, **changes.get("segmentation", {})},
+        training={**pair.training, **settings},
+        finetuning=_replaced(pair.finetuning, settings),
         models=tuple(
-            replace(model, settings=_shortened(model.settings, shorter)) for model in pair.models
+            replace(
+                model,
+                settings=_replaced(model.settings, settings),
+                layers=(model.layers and layers) or model.layers,
+            )
+            for model in pair.models
         ),
-        translate=_translate(content.get("translate"), less.get("translate")),
+        translate=_translate(content.get("translate"), changes.get("translate")),
     )
 
 
-def _shortened(changes: Mapping[str, Any], shorter: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what some models change of their configs, with the quick values of it."""
-    return {key: shorter.get(key, value) for key, value in changes.items()}
+def _replaced(own: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of some models, with those values that are changed for all."""
+    return {key: changes.get(key, value) for key, value in own.items()}
 
 
 def check_tests(names: Iterable[Any], where: str) -> None:
@@ -275,11 +302,11 @@ def check_tests(names: Iterable[Any], where: str) -> None:
             raise PipelineError(f"{where}: {name} is no name for a test set: letters, digits, -._")
 
 
-def _translate(section: Any, less: Any) -> Mapping[str, Any]:
-    """Return the section `translate`, with what `quick` changes of it, once it is found valid."""
-    for part in (section, less):
+def _translate(section: Any, changes: Any) -> Mapping[str, Any]:
+    """Return the section `translate`, with what a variant changes, once it is found valid."""
+    for part in (section, changes):
         Recipe.load(part)
-    merged = {**(section or {}), **(less or {})}
+    merged = {**(section or {}), **(changes or {})}
     Recipe.load(merged)
     return merged
 

@@ -17,13 +17,13 @@ TEXTS = sorted(path.parent for path in ROOT.glob("configs/texts/*/pair.yaml"))
 
 @pytest.fixture
 def load(tmp_path):
-    def from_changes(quick=False, **changes):
+    def from_changes(variant="", **changes):
         content = yaml.safe_load((DEMO / "pair.yaml").read_text("utf-8"))
         del content["teacher"]
         folder = tmp_path / "own"
         text = yaml.safe_dump({**content, **changes}, sort_keys=False)
         files.write_text(folder / "pair.yaml", text)
-        return settings.load(folder, tmp_path / "runs", quick=quick)
+        return settings.load(folder, tmp_path / "runs", variant=variant)
 
     return from_changes
 
@@ -63,15 +63,37 @@ def test_what_is_said_of_all_of_fine_tunings_and_of_one(load):
 def test_quick_is_quicker_than_all(load):
     given = {"optimization.max_update": 1000, "dataset.max_tokens": 77}
     models = {"ka": {"settings": given}}
-    pair = load(quick=True, configs=str(DEMO), training=given, finetuning=given, models=models)
+    pair = load(variant="quick", configs=str(DEMO), training=given, finetuning=given, models=models)
     assert set(updates(pair).values()) == {30}
     assert resolved(pair)["ka"]["dataset.max_tokens"] == 77
 
 
 @pytest.mark.parametrize("pair", ["demo", "texts/multi30k_de_en", "texts/iwslt14_ted_de_en"])
 def test_no_model_of_a_pair_is_slow_when_it_is_to_be_quick(pair, tmp_path):
-    quick = settings.load(settings.CONFIGS / pair, tmp_path, quick=True)
+    quick = settings.load(settings.CONFIGS / pair, tmp_path, variant="quick")
     assert set(updates(quick).values()) == {30}
+
+
+def test_full_is_longer_and_larger(load):
+    longer = {"layers": {"encoder": 3, "decoder": 1}, "training": {"optimization.max_update": 9}}
+    pair = load(variant="full", configs=str(DEMO), full=longer)
+    assert pair.name == "own-full"
+    assert {updates(pair)[name] for name in ("control", "kd", "seq_inter_kd")} == {9}
+    layers = {name: found["model.encoder_layers"] for name, found in resolved(pair).items()}
+    assert (layers["teacher"], layers["control"], layers["seq_inter_kd"]) == (4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("full", "says"),
+    [
+        (None, "has no section full"),
+        ({"models": {}}, "full has no models: choose from text, segm"),
+        ({"layers": 3}, "full.layers: give"),
+    ],
+)
+def test_a_mistake_in_full_is_one_line(load, full, says):
+    with pytest.raises(PipelineError, match=says):
+        load(variant="full", full=full)
 
 
 @pytest.mark.parametrize(

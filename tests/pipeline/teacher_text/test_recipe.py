@@ -14,7 +14,9 @@ def test_every_pair_has_a_recipe(pair, tmp_path):
 
 def test_quick_changes_some_of_it(tmp_path):
     demo = settings.CONFIGS / "demo"
-    whole, quick = (settings.load(demo, tmp_path, quick=quick).translate for quick in (False, True))
+    whole, quick = (
+        settings.load(demo, tmp_path, variant=variant).translate for variant in ("", "quick")
+    )
     assert (whole["beam"], quick["beam"]) == (4, 2)
     assert whole["max_tokens"] == quick["max_tokens"]
 
