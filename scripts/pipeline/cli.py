@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline import devices, quick_start, settings
-from pipeline.devices import Slot
-from pipeline.errors import PipelineError, describe
-from pipeline.train import Training
+from pipeline.engine import devices, quick_start
+from pipeline.engine.devices import Slot
+from pipeline.engine.errors import PipelineError, describe
+from pipeline.models import settings
+from pipeline.models.training import Training
 
 # Before fairseq is imported, which sets logging up to show everything.
 logging.basicConfig(level=logging.WARNING)

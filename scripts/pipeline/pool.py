@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import cli, files
-from pipeline.errors import PipelineError
-from pipeline.progress import say
+from pipeline import cli
+from pipeline.engine import files
+from pipeline.engine.errors import PipelineError
+from pipeline.engine.progress import say
 from pipeline.results import forest_plot, pooled
 
 _TABLE = ("difference", "mean", "95 % interval", "texts", "above 0", "could have been seen")

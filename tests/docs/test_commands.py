@@ -88,8 +88,10 @@ def corpora(tmp_path):
 def mains(tmp_path, monkeypatch) -> dict[str, Callable[[list[str]], int]]:
     """What each script runs, with nothing behind it that takes time."""
     from pipeline import __main__ as pipeline
-    from pipeline import cli, compare, engine_speed, schedule, stages, sweep
-    from pipeline.devices import Slot
+    from pipeline import cli, compare, stages, sweep
+    from pipeline.engine import schedule
+    from pipeline.engine.devices import Slot
+    from pipeline.models import engine_speed
 
     def without_shares(pair, names, shared=stages.shared):
         assert shared(pair, names)

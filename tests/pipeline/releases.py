@@ -8,7 +8,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from pipeline import settings
+from pipeline.models import settings
 
 from tests.pipeline import own_configs
 

@@ -17,12 +17,14 @@ from typing import Any
 
 from sacrebleu.metrics import BLEU
 
-from pipeline import commands, exporting, files, segmentation, state
-from pipeline.errors import PipelineError
-from pipeline.progress import say
+from pipeline.engine import commands, files, state
+from pipeline.engine.errors import PipelineError
+from pipeline.engine.progress import say
+from pipeline.engine.stage import Stage
+from pipeline.models import exporting
+from pipeline.models.settings import REPOSITORY, Pair
 from pipeline.results import n_best_job
-from pipeline.settings import REPOSITORY, Pair
-from pipeline.stage import Stage
+from pipeline.text import segmentation
 
 GROUP = "lenpen"
 TRIED = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8)

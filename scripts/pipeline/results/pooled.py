@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from pipeline.errors import PipelineError
-from pipeline.significance import CONFIDENCE
+from pipeline.engine.errors import PipelineError
+from pipeline.results.significance import CONFIDENCE
 
 POWER = 0.8
 """How often a difference is found that is as large as `Pooled.detectable`."""

@@ -7,9 +7,11 @@ import math
 from dataclasses import replace
 
 import pytest
-from pipeline import evaluate, exporting, files, settings, stages, state
-from pipeline.errors import PipelineError
-from pipeline.results import lenpen, n_best_job
+from pipeline import stages
+from pipeline.engine import files, state
+from pipeline.engine.errors import PipelineError
+from pipeline.models import exporting, settings
+from pipeline.results import evaluate, lenpen, n_best_job
 
 SHORT, LONG = "▁the ▁dialog ▁is ▁shown", "▁the ▁dialog ▁is ▁shown ▁in ▁a ▁window ▁of ▁its ▁own"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 from pipeline import pool
-from pipeline.errors import PipelineError
+from pipeline.engine.errors import PipelineError
 from pipeline.results import pooled
 
 # Student's 97.5 % and 80 % quantiles for two degrees of freedom, from a printed table.
