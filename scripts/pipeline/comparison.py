@@ -14,12 +14,12 @@ from pipeline import stages
 from pipeline.engine import files, state
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.stage import Stage
-from pipeline.models import grid, students, translators
+from pipeline.models import grid, lenpen, students, translators
 from pipeline.models.grid import Point
 from pipeline.models.model_list import Model
 from pipeline.models.settings import Pair
 from pipeline.models.training import Training
-from pipeline.results import comet, evaluate, lenpen, speed
+from pipeline.results import comet, evaluate, speed
 from pipeline.results.evaluation_sets import MAIN, EvaluationSet
 from pipeline.results.gap_recovered import BASES
 

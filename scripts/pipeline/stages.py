@@ -9,14 +9,14 @@ from pipeline.engine import files, state
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import say
 from pipeline.engine.stage import Stage
-from pipeline.models import teacher_cache, translators
+from pipeline.models import lenpen, teacher_cache, translators
 from pipeline.models.model_list import Model
 from pipeline.models.settings import Pair
 from pipeline.models.teacher_cache import TeacherCache
 from pipeline.models.teacher_texts import TrainingText
 from pipeline.models.training import Training
 from pipeline.models.translating import Translation
-from pipeline.results import evaluate, lenpen, speed
+from pipeline.results import evaluate, speed
 from pipeline.text import binarize, prepare
 
 

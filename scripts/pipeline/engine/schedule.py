@@ -10,13 +10,16 @@ import graphlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pipeline.engine import commands, state
 from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError, describe
 from pipeline.engine.progress import bar, say
 from pipeline.engine.stage import Stage
-from pipeline.models.settings import Pair
+
+if TYPE_CHECKING:
+    from pipeline.models.settings import Pair
 
 
 def run(

@@ -6,12 +6,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.engine import state
 from pipeline.engine.errors import PipelineError, describe
 from pipeline.engine.progress import say
-from pipeline.models.settings import Pair
+
+if TYPE_CHECKING:
+    from pipeline.models.settings import Pair
 
 
 def _nothing(pair: Pair) -> None:

@@ -11,9 +11,9 @@ from pipeline.engine import files, state
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import say
 from pipeline.engine.stage import Stage
+from pipeline.models import lenpen
 from pipeline.models.hydra_configs import ONE_AT_A_TIME
 from pipeline.models.settings import Pair
-from pipeline.results import lenpen
 from pipeline.text import clean, segmentation
 
 REFUSED = "refused"

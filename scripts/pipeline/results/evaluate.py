@@ -9,8 +9,8 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from pipeline.engine import files, state
 from pipeline.engine.stage import Stage
+from pipeline.models import lenpen
 from pipeline.models.settings import Pair
-from pipeline.results import lenpen
 from pipeline.results.evaluation_sets import MAIN, EvaluationSet
 from pipeline.results.generate import translate
 

@@ -14,13 +14,12 @@ import pandas as pd
 import torch
 
 from pipeline.engine import files, state
-from pipeline.models import training_log, translators
+from pipeline.models import lenpen, training_log, translators
 from pipeline.models.settings import REPOSITORY, Pair
 from pipeline.results import (
     caveats,
     evaluate,
     gap_recovered,
-    lenpen,
     operating_points,
     page,
     plots,

@@ -14,9 +14,9 @@ from typing import Any
 from pipeline.engine import commands, files, parallel, state
 from pipeline.engine.progress import bar, say
 from pipeline.engine.stage import Stage
-from pipeline.models import translators
+from pipeline.models import lenpen, translators
 from pipeline.models.settings import REPOSITORY, Pair
-from pipeline.results import evaluate, lenpen, measuring, operating_points, tidy
+from pipeline.results import evaluate, measuring, operating_points, tidy
 from pipeline.results.evaluation_sets import MAIN, EvaluationSet
 
 NAME = "speed"

@@ -14,8 +14,8 @@ from pipeline import stages
 from pipeline.engine import files, parallel, state
 from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
-from pipeline.models import translators
-from pipeline.results import lenpen, measuring, speed
+from pipeline.models import lenpen, translators
+from pipeline.results import measuring, speed
 
 from tests.pipeline import exported
 

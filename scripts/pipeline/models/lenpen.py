@@ -21,9 +21,8 @@ from pipeline.engine import commands, files, state
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import say
 from pipeline.engine.stage import Stage
-from pipeline.models import exporting
+from pipeline.models import exporting, n_best_job
 from pipeline.models.settings import REPOSITORY, Pair
-from pipeline.results import n_best_job
 from pipeline.text import segmentation
 
 GROUP = "lenpen"

@@ -1,4 +1,4 @@
-"""``python -m pipeline.results.n_best_job JOB.json``: the n best of a text by CTranslate2.
+"""``python -m pipeline.models.n_best_job JOB.json``: the n best of a text by CTranslate2.
 
 A process of its own, so that the pipeline can end it at any time.
 """

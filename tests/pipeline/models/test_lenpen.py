@@ -10,8 +10,8 @@ import pytest
 from pipeline import stages
 from pipeline.engine import files, state
 from pipeline.engine.errors import PipelineError
-from pipeline.models import exporting, settings
-from pipeline.results import evaluate, lenpen, n_best_job
+from pipeline.models import exporting, lenpen, n_best_job, settings
+from pipeline.results import evaluate
 
 SHORT, LONG = "▁the ▁dialog ▁is ▁shown", "▁the ▁dialog ▁is ▁shown ▁in ▁a ▁window ▁of ▁its ▁own"
 
