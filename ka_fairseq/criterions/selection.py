@@ -1,4 +1,4 @@
-"""``--select``: D only where the learner does badly, and what it remembers for that."""
+"""``--select``: the divergence applies to high-loss tokens only; a window of past losses is kept."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

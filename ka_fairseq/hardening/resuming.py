@@ -1,4 +1,4 @@
-"""A training that was cut off and started again is the training that was not."""
+"""A resumed run gives the same result as an uninterrupted one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""D only where the learner does badly (Wang et al. 2021, arXiv 2105.12967).
+"""The divergence applies to high-loss tokens only (Wang et al. 2021, arXiv 2105.12967).
 
 A position is hard where the learner's NLL is at or above a quantile: of the batch's own NLLs, or of
 those of the last positions that were trained on.

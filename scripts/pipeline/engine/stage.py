@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _nothing(pair: Pair) -> None:
-    """What there is to remove of a result that is replaced as a whole."""
+    """Delete nothing: the default, for a stage that overwrites its result."""
 
 
 @dataclass(frozen=True)

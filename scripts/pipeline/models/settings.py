@@ -343,7 +343,7 @@ def _overrides(content: Mapping[str, Any], section: str, path: Path) -> Mapping[
 
 def _given_teacher(pair: Pair, section: Any) -> GivenTeacher | None:
     given = GivenTeacher.load(section, pair.config_dir, pair.languages)
-    # A teacher for one text only is never for a user's own, whether its files are there or not.
+    # A teacher marked `only_for` is ignored with `--data`.
     return None if pair.data_dir and given.only_for else given.check()
 
 

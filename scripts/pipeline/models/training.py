@@ -74,7 +74,7 @@ class Training(Model):
         settings = self.resolved(pair)
         devices = Devices.choose(settings, visible=pair.slot.visible)
         log = pair.log(self.name)
-        # There is none, or a whole one: ka_fairseq.hardening has fairseq write it so.
+        # The checkpoint is complete or absent: ka_fairseq.hardening makes fairseq write it so.
         begun = pair.last_checkpoint(self.name).exists()
         if begun:
             say(f"{self.name}: going on from its last checkpoint")
