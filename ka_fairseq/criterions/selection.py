@@ -1,4 +1,4 @@
-"""``--select``: the divergence applies to high-loss tokens only; a window of past losses is kept."""
+"""``--select``: the divergence applies to high-loss tokens only; past losses are kept for that."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
