@@ -20,6 +20,7 @@ ALLOWED = {
     r"needs (trl|liger-kernel)|\w[\w.-]* is not installed": "a peer, for comparisons alone",
     r"no environment of another fairseq: .*": "two environments, which a developer may not have",
     r"KA_FAIRSEQ_TESTS does not name .*": "pip brings no tests of fairseq's",
+    r"no SLURM here .*": "scripts/slurm_check.sh; Debian's packages, which a machine may lack",
     r"no disk can be mounted here: .*": "a mount needs rights that a container may lack",
 }
 """The reasons, as regular expressions, and why each may be."""

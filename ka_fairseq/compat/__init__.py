@@ -1,8 +1,9 @@
 """The only files that know versions: what fairseq and torch do differently from release to release.
 
 Importing this package mends fairseq in place, where it would not run: reading checkpoints,
-validation, workers, bf16, what numpy 2 took away, and what only fairseq 0.12.2 does. Each function
-says what it is for. What only changes how fairseq behaves is in :mod:`ka_fairseq.hardening`.
+validation, workers, SLURM, bf16, what numpy 2 took away, and what only fairseq 0.12.2 does. Each
+function says what it is for. What only changes how fairseq behaves is in
+:mod:`ka_fairseq.hardening`.
 """
 
 from ka_fairseq.compat import (
@@ -10,6 +11,7 @@ from ka_fairseq.compat import (
     fairseq_0_12_2,
     numpy_2,
     reading,
+    slurm,
     validation,
     workers,
 )
@@ -18,6 +20,7 @@ reading.allow_fairseq_checkpoints()
 validation.let_silent_models_be_validated()
 workers.let_workers_share_a_checkpoint()
 workers.let_workers_run_on_cpus()
+slurm.let_tasks_train_together_on_cpus()
 bf16.let_bf16_run_without_a_tpu()
 numpy_2.give_back_long_integers()
 numpy_2.give_back_interpolation()

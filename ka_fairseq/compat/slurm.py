@@ -1,0 +1,74 @@
+"""Several tasks of a SLURM step are the workers of one training, on CPUs too."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import socket
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from fairseq.distributed import utils as distributed_utils
+
+from ka_fairseq.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def _scontrol(*words: str) -> str:
+    return subprocess.check_output(["scontrol", "show", *words], text=True)
+
+
+def _address(host: str) -> str:
+    """The address of a node: its name where that resolves, or what SLURM knows."""
+    try:
+        socket.gethostbyname(host)
+    except OSError:
+        found = re.search(r"NodeAddr=(\S+)", _scontrol("node", host, "--oneliner"))
+        return found.group(1) if found else host
+    return host
+
+
+def _one_worker_a_task(infer: Callable[..., bool]) -> Callable[..., bool]:
+    def infer_slurm_init(cfg: Any, num_pipelines_per_node: int | None) -> bool:
+        step = os.environ.get("SLURM_STEP_NODELIST")
+        if torch.cuda.device_count() or step is None:
+            return infer(cfg, num_pipelines_per_node)
+        tasks = int(os.environ["SLURM_NTASKS"])
+        if tasks != cfg.distributed_world_size:
+            raise UserError(
+                f"--distributed-world-size is {cfg.distributed_world_size}, and srun started "
+                f"{tasks} tasks: without GPUs each task is one worker, so give the same number"
+            )
+        if cfg.distributed_port <= 0:
+            # The same in all tasks of a step; another one in another step on these nodes.
+            seed = f"{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
+            cfg.distributed_port = random.Random(seed).randint(10_000, 60_000)
+        master = _address(_scontrol("hostnames", step).split()[0])
+        cfg.distributed_init_method = f"tcp://{master}:{cfg.distributed_port}"
+        cfg.distributed_rank = int(os.environ["SLURM_PROCID"])
+        cfg.distributed_no_spawn = True
+        cfg.device_id = 0
+        if cfg.distributed_backend == "nccl":  # the default, which needs GPUs
+            cfg.distributed_backend = "gloo"
+        logger.info(f"worker {cfg.distributed_rank} of {tasks} at {cfg.distributed_init_method}")
+        return True
+
+    infer_slurm_init.knows_cpus = True  # type: ignore[attr-defined]
+    return infer_slurm_init
+
+
+def let_tasks_train_together_on_cpus() -> None:
+    """Make each task of an srun a worker where there are no GPUs.
+
+    fairseq counts a node's GPUs. Without one it makes a training of no process, which ends at once
+    with exit status 0, or sets a CUDA device and fails in one task while the others wait.
+    """
+    if not hasattr(distributed_utils._infer_slurm_init, "knows_cpus"):
+        distributed_utils._infer_slurm_init = _one_worker_a_task(
+            distributed_utils._infer_slurm_init
+        )
