@@ -42,7 +42,7 @@ ONE_ORDER = ("--curriculum", 9, "--required-batch-size-multiple", 1)
 VALIDATION = ("--batch-size-valid", 32)
 # The keys' biases have no gradient (a softmax does not see them) but rounding, which Adam with its
 # usual epsilon makes steps of full length of.
-ADAM = ("--adam-eps", 1e-5)
+ADAM = ("--adam-eps", 1e-4)
 COMMON = (*ONE_ORDER, *VALIDATION, *ADAM, "--max-tokens", 10**6, "--log-interval", 1)
 
 # Losses are logged with three decimals. Weights are of the order of 0.1, and move by 1e-2.

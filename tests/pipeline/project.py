@@ -36,7 +36,7 @@ QUICK = {
     "text": {"most": {"valid": 40, "test": 40}},
     "segmentation": {"vocab_size": 400},
     "translate": {
-        **{"beam": 2, "n_best": 2, "shard": 120, "max_len_a": 1.0, "max_len_b": 5},
+        **{"beam": 2, "n_best": 2, "shard": 120, "max_len_a": 0.0, "max_len_b": 20},
         "quantization": "float32",  # as fairseq-generate translates
         "filters": {"max_repeats": None},  # all that so poor a teacher says is repetition
     },

@@ -123,7 +123,8 @@ def _measured(
         *(translations, (1, 1), "--dataset-impl", "raw"),
     )
     before = os.times()
-    commands.run(command, folder / "log", slot=pair.slot)
+    # There Python finds the same package that --user-dir names, wherever this was started.
+    commands.run(command, folder / "log", folder=settings.REPOSITORY, slot=pair.slot)
     after = os.times()
     cpu = sum(getattr(after, k) - getattr(before, k) for k in ("children_user", "children_system"))
     rows = [row.split("\t") for row in files.read_lines(translations / TRAIN / "00000.tsv")]

@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import shlex
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -81,9 +82,10 @@ def test_the_demo_sets_itself_up(made):
 
 
 def test_a_sweep_runs_there(finished):
-    sweep = finished.copied("runs of the sweep", name="demo")
+    shutil.copytree(finished.configs, finished.checkout / "configs" / "swept")  # a pair by its name
+    sweep = finished.copied("runs of the sweep", name="swept")
     options = ["--quick", "--runs", sweep.home / sweep.runs, "--criterions", "ka"]
-    sweep.script("demo", *options, "--weights", 0.5, "--top-k", 8, script="sweep.sh")
+    sweep.script("swept", *options, "--weights", 0.5, "--top-k", 8, script="sweep.sh")
     results = pd.read_csv(sweep.run_dir / "sweep" / "results.csv")
     assert list(results.criterion) == ["backward_kl"]
     assert (sweep.run_dir / "sweep" / "best.svg").is_file()
