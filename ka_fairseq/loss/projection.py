@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ka_fairseq.loss.matmul import add_product, factors, gradient_factor, product, scaled
+from ka_fairseq.loss.matmul import add_product, factors, gradient_factors, product, scaled
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ class Projection:
             of_bias.copy_(of_bias + total if keep else total)
         if of_hidden is None and of_weight is None:
             return
-        of_logits, unscale = gradient_factor(of_logits, self.weight.dtype)
+        made = gradient_factors(of_logits, self.hidden[rows])
         if of_hidden is not None:
-            of_hidden[rows] = scaled(product(of_logits, self.weight), unscale)
+            of_hidden[rows] = scaled(product(made.of_logits, self.weight), made.unscale_rows)
         if of_weight is not None:
-            add_product(of_weight, of_logits.T, self.hidden[rows], unscale, keep=keep)
+            add_product(of_weight, made.of_logits.T, made.hidden, made.unscale, keep=keep)
 
 
 @dataclass(frozen=True)
