@@ -7,8 +7,10 @@ factors are widened first.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -38,8 +40,8 @@ def multiplies_into_float32(device: torch.device) -> bool:
     except (TypeError, RuntimeError, NotImplementedError):
         logger.warning(
             f"torch {torch.__version__} cannot multiply half-precision matrices into float32 on "
-            f"this GPU: the loss multiplies in float32, which takes many times as long; torch 2.8 "
-            f"or newer can"
+            f"this GPU: the loss widens them and multiplies in TF32, or in float32 where the GPU "
+            f"has no TF32, which takes longer; torch 2.8 or newer can"
         )
         return False
 
@@ -53,7 +55,22 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     return torch.get_autocast_gpu_dtype()
 
 
-def factors(hidden: Tensor, weight: Tensor, rounded: torch.dtype | None) -> tuple[Tensor, Tensor]:
+class Factors(NamedTuple):
+    """Two tensors as factors of one product.
+
+    Attributes:
+        hidden: the one.
+        weight: the other, of the same precision.
+        widened: whether both were of a half precision on a GPU, and were widened for it: see
+            :func:`tensor_cores`.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    widened: bool
+
+
+def factors(hidden: Tensor, weight: Tensor, rounded: torch.dtype | None) -> Factors:
     """Two tensors as factors of one :func:`product`, of one precision.
 
     Args:
@@ -70,7 +87,9 @@ def factors(hidden: Tensor, weight: Tensor, rounded: torch.dtype | None) -> tupl
             (rounded,) = {*both} - {rounded}
     if rounded is not None:
         hidden, weight = hidden.detach().to(rounded), weight.detach().to(rounded)
-    return factor(hidden), factor(weight)
+    made = factor(hidden), factor(weight)
+    widened = made[0].dtype != hidden.dtype and hidden.device.type != "cpu"
+    return Factors(*made, widened)
 
 
 def factor(tensor: Tensor | None) -> Tensor | None:
@@ -80,6 +99,27 @@ def factor(tensor: Tensor | None) -> Tensor | None:
     if tensor.dtype in HALF and not multiplies_into_float32(tensor.device):
         return tensor.detach().float()
     return tensor.detach()
+
+
+@contextlib.contextmanager
+def tensor_cores(widened: bool) -> Iterator[None]:
+    """Have a GPU make the products inside in TF32, if their factors were widened.
+
+    TF32 has float32's exponents and 10 bits behind the point, and adds up in float32. float16 has
+    10 bits and bfloat16 7: what was widened is not rounded. A float32 gradient beside it is rounded
+    to 10 bits, as it would be to float16.
+
+    Args:
+        widened: what :func:`factors` says. False changes nothing.
+    """
+    before = torch.backends.cuda.matmul.allow_tf32 if widened else None
+    try:
+        if widened:
+            torch.backends.cuda.matmul.allow_tf32 = True
+        yield
+    finally:
+        if widened:
+            torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
