@@ -15,7 +15,7 @@ lint=1
 options=()
 for word in "$@"; do
     case $word in
-        --all) level=() ;;
+        --all) level=(--hypothesis-profile=all) ;;
         --no-lint) lint= ;;
         *) options+=("$word") ;;
     esac

@@ -23,8 +23,12 @@ SWITCH = "KA_FAIRSEQ_HARDENING_OFF"
 # Name: (what changes, what changes it).
 PATCHES: dict[str, tuple[str, tuple[Callable[[], None], ...]]] = {
     "reading": (
-        "damaged and foreign checkpoints are refused in one line",
-        (reading.check_lengths_of_tensors, reading.explain_checkpoint_errors),
+        "damaged, foreign and unfitting checkpoints are refused in one line",
+        (
+            reading.check_lengths_of_tensors,
+            reading.explain_checkpoint_errors,
+            reading.explain_other_shapes,
+        ),
     ),
     "writing": (
         "checkpoints are written whole or not at all",

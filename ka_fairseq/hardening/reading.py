@@ -12,11 +12,19 @@ from typing import Any
 
 import torch
 from fairseq import checkpoint_utils
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.file_io import PathManager
+from fairseq.trainer import Trainer
 
 from ka_fairseq.errors import UserError
 
 TRUSTED_FILE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"
+
+# Options of a model that decide which weights there are, and of which shape.
+_SHAPES_WEIGHTS = re.compile(
+    r"_embed_dim$|_layers$|_learned_pos$|_normalize_before$|^share_|^adaptive_|_layernorm_embedding$"
+    r"|^layernorm_embedding$|^no_token_positional_embeddings$|_hidden_size$|_input_dim$|_output_dim$"
+)
 
 
 class _LengthChecked:
@@ -153,3 +161,63 @@ def explain_checkpoint_errors() -> None:
         checkpoint_utils.load_checkpoint_to_cpu = _one_line_errors(
             checkpoint_utils.load_checkpoint_to_cpu
         )
+
+
+def shape_flags(theirs: Any, ours: Any) -> str:
+    """The flags that give a model the shape of another one.
+
+    Args:
+        theirs: the other model's configuration, as in its checkpoint.
+        ours: this model's.
+
+    Returns:
+        `` --name value`` for each option of which the two differ and that decides the weights; an
+        empty string where there is none. A switch that is on here alone is left out, as its flag
+        has no opposite.
+    """
+    wanted, found = (dict(vars(cfg) if hasattr(cfg, "__dict__") else cfg) for cfg in (theirs, ours))
+    flags = []
+    for name in sorted(wanted.keys() & found.keys()):
+        value = wanted[name]
+        if not _SHAPES_WEIGHTS.search(name) or value == found[name] or value in (None, False):
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        flags.append(flag if value is True else f"{flag} {value}")
+    return " ".join(flags)
+
+
+def _names_the_flags(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load_checkpoint)
+    def with_flags(self: Trainer, filename: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return load_checkpoint(self, filename, *args, **kwargs)
+        except UserError:
+            raise
+        except Exception as error:
+            if "ensure that the architectures match" not in str(error):
+                raise
+            raise _other_shape(filename, self.cfg.model, error) from error
+
+    with_flags.names_the_flags = True
+    return with_flags
+
+
+def _other_shape(filename: str, ours: Any, error: Exception) -> UserError:
+    state = checkpoint_utils.load_checkpoint_to_cpu(filename)
+    cfg = state.get("cfg") or convert_namespace_to_omegaconf(state["args"])
+    arch = getattr(cfg.model, "arch", None) or cfg.model._name
+    flags = shape_flags(cfg.model, ours)
+    what = f"train with --arch {arch}{' ' if flags else ''}{flags}"
+    if not flags:
+        cause = str(error.__context__ or error).strip().splitlines()
+        what += f" and its dictionaries ({cause[-1].strip()})"
+    return UserError(f"{filename} holds a model of another shape than this run's: {what}")
+
+
+def explain_other_shapes() -> None:
+    """Make fairseq name the flags with which a checkpoint fits the model to be trained.
+
+    fairseq says "please ensure that the architectures match", behind a page of weights' names.
+    """
+    if not hasattr(Trainer.load_checkpoint, "names_the_flags"):
+        Trainer.load_checkpoint = _names_the_flags(Trainer.load_checkpoint)

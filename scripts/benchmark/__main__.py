@@ -17,7 +17,7 @@ logging.basicConfig(level=logging.WARNING)
 warnings.simplefilter("ignore", UserWarning)  # of Hydra, about how fairseq uses it
 
 import torch  # noqa: E402
-from pipeline.settings import REPOSITORY  # noqa: E402
+from pipeline.models.settings import REPOSITORY  # noqa: E402
 
 from benchmark import missed, peers, report, runner, scaling, sizes, tables  # noqa: E402
 from benchmark.runner import Plan  # noqa: E402

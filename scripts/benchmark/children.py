@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline import commands
-from pipeline.settings import REPOSITORY
+from pipeline.engine import commands
+from pipeline.models.settings import REPOSITORY
 
 _SCRIPTS = REPOSITORY / "scripts"
 # What torch, CUDA and the system say where there is not enough memory.

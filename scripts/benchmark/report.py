@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pipeline import files
-from pipeline.report import system
+from pipeline.engine import files
+from pipeline.results.report import system
 from tabulate import tabulate
 
 from benchmark import children, missed, sizes

@@ -12,7 +12,7 @@ import pandas as pd
 import psutil
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
-from pipeline import files
+from pipeline.engine import files
 from tabulate import tabulate
 
 from benchmark import children, report, runner

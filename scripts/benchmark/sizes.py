@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from pipeline.settings import CONFIGS, REPOSITORY, USER_DIR, load
+from pipeline.models.settings import CONFIGS, REPOSITORY, USER_DIR, load
 from pipeline.stages import trainings
 
 from ka_fairseq.errors import UserError

@@ -20,8 +20,8 @@ warnings.simplefilter("ignore")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from pipeline import files  # noqa: E402
-from pipeline.settings import REPOSITORY  # noqa: E402
+from pipeline.engine import files  # noqa: E402
+from pipeline.models.settings import REPOSITORY  # noqa: E402
 
 from ka_fairseq.errors import UserError  # noqa: E402
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from fairseq_cli import preprocess, train
-from pipeline.settings import REPOSITORY, USER_DIR
+from pipeline.models.settings import REPOSITORY, USER_DIR
 
 from .record import Record
 

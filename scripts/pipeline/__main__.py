@@ -8,9 +8,11 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline import cli, compare, models, schedule, settings, stages, state
-from pipeline.devices import Slot
-from pipeline.errors import PipelineError
+from pipeline import cli, compare, stages
+from pipeline.engine import schedule, state
+from pipeline.engine.devices import Slot
+from pipeline.engine.errors import PipelineError
+from pipeline.models import model_list, settings
 
 _USAGE = """\
 scripts/pipeline.sh PAIR [STAGE ...] [--quick] [--force] [--runs DIR] [--archives DIR]
@@ -18,7 +20,7 @@ scripts/pipeline.sh PAIR [STAGE ...] [--quick] [--force] [--runs DIR] [--archive
        scripts/pipeline.sh --data DIR --src LANG --tgt LANG --config DIR [STAGE ...]"""
 
 _STAGES = textwrap.fill(
-    " ".join(stages.names(models.merged(settings.common_models(), None, settings.CONFIGS))),
+    " ".join(stages.names(model_list.merged(settings.common_models(), None, settings.CONFIGS))),
     width=98,
     initial_indent="  ",
     subsequent_indent="  ",

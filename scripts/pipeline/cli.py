@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline import devices, quick_start, settings
-from pipeline.devices import Slot
-from pipeline.errors import PipelineError, describe
-from pipeline.train import Training
+from pipeline.engine import devices, quick_start
+from pipeline.engine.devices import Slot
+from pipeline.engine.errors import PipelineError, describe
+from pipeline.models import settings
+from pipeline.models.training import Training
 
 # Before fairseq is imported, which sets logging up to show everything.
 logging.basicConfig(level=logging.WARNING)
@@ -25,8 +26,20 @@ warnings.filterwarnings("ignore", message=r"\s*version_base=")
 
 
 def add_run_options(parser: argparse.ArgumentParser, quick: str) -> None:
-    """Add ``--quick``, with its help, ``--runs``, ``--jobs`` and ``--threads``."""
-    parser.add_argument("--quick", action="store_true", help=quick)
+    """Add ``--quick``, with its help, ``--full``, ``--runs``, ``--jobs`` and ``--threads``."""
+    variants = parser.add_mutually_exclusive_group()
+    for variant, text in (
+        (settings.QUICK, quick),
+        (settings.FULL, "the section full of pair.yaml: longer; the run is named PAIR-full"),
+    ):
+        variants.add_argument(
+            f"--{variant}",
+            action="store_const",
+            dest="variant",
+            const=variant,
+            default="",
+            help=text,
+        )
     parser.add_argument(
         "--runs",
         type=Path,
@@ -120,7 +133,7 @@ def _own_pair(arguments: argparse.Namespace) -> settings.Pair:
         arguments.config,
         arguments.runs,
         name=name,
-        quick=arguments.quick,
+        variant=arguments.variant,
         train_teacher=arguments.train_teacher,
         own=(arguments.data, arguments.src, arguments.tgt),
     )
@@ -140,7 +153,7 @@ def load_pair(
     return settings.load(
         settings.CONFIGS / name,
         arguments.runs,
-        quick=arguments.quick,
+        variant=arguments.variant,
         train_teacher=train_teacher,
     )
 

@@ -8,24 +8,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline import (
-    cli,
-    comet,
-    comparison,
-    evaluation_sets,
-    grid,
-    prepare,
-    schedule,
-    settings,
-    state,
-    students,
-)
+from pipeline import cli, comparison
 from pipeline.comparison import NAME, Comparison, Grid
-from pipeline.errors import PipelineError
-from pipeline.evaluation_sets import MAIN, EvaluationSet
-from pipeline.models import Model
-from pipeline.settings import Pair
-from pipeline.train import Training
+from pipeline.engine import schedule, state
+from pipeline.engine.errors import PipelineError
+from pipeline.models import grid, settings, students
+from pipeline.models.model_list import Model
+from pipeline.models.settings import Pair
+from pipeline.models.training import Training
+from pipeline.results import comet, evaluation_sets
+from pipeline.results.evaluation_sets import MAIN, EvaluationSet
+from pipeline.text import prepare
 
 # What --tune can name: the field of the grid, and how a value of it is read.
 TUNED = {
@@ -103,7 +96,8 @@ def planned(
 
 def report(found: Comparison) -> dict[str, Any]:
     """Write the tables; see `comparison_report.build`."""
-    from pipeline import comparison_report  # not above: it takes torch and matplotlib, for seconds
+    # Not above: it takes torch and matplotlib, for seconds.
+    from pipeline.results import comparison_report
 
     return comparison_report.build(found)
 

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import comet, deployment, evaluate, files, grid, speed, stages, state, students
-from pipeline.errors import PipelineError
-from pipeline.evaluation_sets import MAIN, EvaluationSet
-from pipeline.gap import BASES
-from pipeline.grid import Point
-from pipeline.models import Model
-from pipeline.results import lenpen
-from pipeline.settings import Pair
-from pipeline.stage import Stage
-from pipeline.train import Training
+from pipeline import stages
+from pipeline.engine import files, state
+from pipeline.engine.errors import PipelineError
+from pipeline.engine.stage import Stage
+from pipeline.models import grid, lenpen, students, translators
+from pipeline.models.grid import Point
+from pipeline.models.model_list import Model
+from pipeline.models.settings import Pair
+from pipeline.models.training import Training
+from pipeline.results import comet, evaluate, speed
+from pipeline.results.evaluation_sets import MAIN, EvaluationSet
+from pipeline.results.gap_recovered import BASES
 
 NAME = "compare"
 FILE = f"{NAME}.json"
@@ -239,7 +241,7 @@ class Comparison:
     def exported(self) -> list[str]:
         """The trainings whose models have a folder, of all sizes, as they were chosen."""
         names = [t.name for one in self.sizes for name in one.shown for t in one.trainings(name)]
-        return deployment.exported(self.pair, dict.fromkeys(names))
+        return translators.exported(self.pair, dict.fromkeys(names))
 
     @functools.cached_property
     def _own(self) -> dict[str, Model]:
@@ -291,7 +293,7 @@ class Comparison:
     def _scores_on_all(self, training: str) -> list[Stage]:
         needs = lenpen.needs(self.pair, training)
         scores = (stage for which in self.tests for stage in self.scores_of(training, which))
-        found = [*scores, deployment.stage(training, needs)]
+        found = [*scores, translators.stage(training, needs)]
         return list({stage.name: stage for stage in found}.values())
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from pipeline import binarize, cache, deployment, evaluate, files, prepare, speed, state
-from pipeline.cache import TeacherCache
-from pipeline.errors import PipelineError
-from pipeline.models import Model
-from pipeline.progress import say
-from pipeline.results import lenpen
-from pipeline.settings import Pair
-from pipeline.stage import Stage
-from pipeline.teacher_texts import TrainingText
-from pipeline.train import Training
-from pipeline.translating import Translation
+from pipeline.engine import files, state
+from pipeline.engine.errors import PipelineError
+from pipeline.engine.progress import say
+from pipeline.engine.stage import Stage
+from pipeline.models import lenpen, teacher_cache, translators
+from pipeline.models.model_list import Model
+from pipeline.models.settings import Pair
+from pipeline.models.teacher_cache import TeacherCache
+from pipeline.models.teacher_texts import TrainingText
+from pipeline.models.training import Training
+from pipeline.models.translating import Translation
+from pipeline.results import evaluate, speed
+from pipeline.text import binarize, prepare
 
 
 def names(models: Iterable[Model]) -> list[str]:
@@ -42,7 +44,7 @@ def table(pair: Pair) -> dict[str, Stage]:
     models = trainings(pair)
     results = [
         *(evaluate.stage(t.name, needs=lenpen.needs(pair, t.name)) for t in models),
-        *(deployment.stage(t.name, needs=lenpen.needs(pair, t.name)) for t in models),
+        *(translators.stage(t.name, needs=lenpen.needs(pair, t.name)) for t in models),
     ]
     stages = (
         Stage(
@@ -117,7 +119,7 @@ def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
         name(model.name)
         for model in pair.models
         if model.name not in asked and not state.is_done(pair.run_dir, model.name)
-        for name in (lenpen.name, evaluate.name, deployment.name)
+        for name in (lenpen.name, evaluate.name, translators.name)
     }
     asked -= untrained - set(words)
     # Also where it is done: a model that is made anew gets a choice of its own.
@@ -131,7 +133,7 @@ def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
     scored = any(evaluate.scores(pair, model.name) for model in pair.models)
     if "report" in asked and "evaluate" not in groups and not scored:
         raise PipelineError("report needs evaluate, which is not done")
-    if speed.NAME in words and "export" not in groups and not deployment.exported(pair):
+    if speed.NAME in words and "export" not in groups and not translators.exported(pair):
         raise PipelineError("speed needs export, which is not done")
     found = {stage.name for stage in with_supports(pair, [stages[name] for name in asked])}
     return [stage for name, stage in stages.items() if name in found]
@@ -171,7 +173,7 @@ def with_supports(pair: Pair, stages: Iterable[Stage]) -> list[Stage]:
 
 def training_stage(pair: Pair, training: Training) -> Stage:
     """Return the stage that makes a model."""
-    filled = (cache.name(training),) if training.cached(pair) else ()
+    filled = (teacher_cache.name(training),) if training.cached(pair) else ()
     return Stage(
         training.name,
         training.run,
@@ -216,7 +218,8 @@ def _before(
 
 
 def _report(pair: Pair) -> dict[str, Any]:
-    from pipeline import report  # not above: it takes torch, fairseq and matplotlib, for seconds
+    # Not above: it takes torch, fairseq and matplotlib, for seconds.
+    from pipeline.results import report
 
     say(f"\n{report.build(pair)}")
     say(f"report: {pair.run_dir / 'report.html'} (and report.md, report.json)")

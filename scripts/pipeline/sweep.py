@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import cli, files, grid, schedule, settings, stages, state
-from pipeline.devices import Slot
-from pipeline.errors import PipelineError
-from pipeline.grid import Point
-from pipeline.models import Model
-from pipeline.settings import Pair
+from pipeline import cli, stages
+from pipeline.engine import files, schedule, state
+from pipeline.engine.devices import Slot
+from pipeline.engine.errors import PipelineError
+from pipeline.models import grid, settings
+from pipeline.models.grid import Point
+from pipeline.models.model_list import Model
+from pipeline.models.settings import Pair
 
 # The models that the paper tunes.
 MODELS = ("kd", "ka")

@@ -146,6 +146,9 @@ BAD = {
     "top_k must lie between 0": ("--top-k", 100000),
     "choose from generalized, tail, partial": ("--top-k-form", "other"),
     "cannot be read as a fairseq checkpoint": ("--restore-file", USER_DIR / "__init__.py"),
+    "train with --arch transformer_tiny --decoder-ffn-embed-dim 64 --encoder-ffn-embed-dim 64": (
+        *("--encoder-ffn-embed-dim", 48),
+    ),
 }
 
 

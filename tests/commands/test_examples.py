@@ -101,7 +101,7 @@ def test_language_model(tmp_path):
     ],
 )
 def test_the_slurm_job_hands_its_words_to_the_pipeline(words, says, tmp_path):
-    """As SLURM runs it on its first node; what it tells fairseq: tests/pipeline/test_devices.py."""
+    """As SLURM runs it on its first node; what fairseq is told: pipeline/engine/test_devices.py."""
     job = ROOT / "examples" / "slurm" / "wmt17_de_en.sbatch"
     result = subprocess.run(
         ["bash", str(job), *words, "--runs", str(tmp_path)],

@@ -35,6 +35,7 @@ ELSEWHERE = {
     r"python -m ka_fairseq\.cache build --config-dir": "stage cache of tests/pipeline/finished",
     r"python scripts/benchmark\.py": "tests/tools/test_benchmark.py",
     r"(gpu-venv/bin/)?python scripts/gpu_probe\.py": "tests/tools/test_gpu_probe.py",
+    r"scripts/pool\.sh": "tests/docs/test_pooled.py",
     r"python examples/": "tests/unit/analysis/test_examples.py",
     r"…$": "nothing",
 }
@@ -87,8 +88,10 @@ def corpora(tmp_path):
 def mains(tmp_path, monkeypatch) -> dict[str, Callable[[list[str]], int]]:
     """What each script runs, with nothing behind it that takes time."""
     from pipeline import __main__ as pipeline
-    from pipeline import cli, compare, engine_speed, schedule, stages, sweep
-    from pipeline.devices import Slot
+    from pipeline import cli, compare, stages, sweep
+    from pipeline.engine import schedule
+    from pipeline.engine.devices import Slot
+    from pipeline.models import engine_speed
 
     def without_shares(pair, names, shared=stages.shared):
         assert shared(pair, names)

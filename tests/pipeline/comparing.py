@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pipeline import training_log
+from pipeline.models import training_log
 
 from tests.pipeline.project import MODELS, Project
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 @pytest.fixture
 def pair(tmp_path):
     """The demo's settings with an empty run folder, in a folder whose name is not plain ASCII."""
-    from pipeline import settings
+    from pipeline.models import settings
 
     return settings.load(ROOT / "configs" / "demo", tmp_path / "Läufe hier")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline import deployment, files, speed, state
+from pipeline.engine import files, state
+from pipeline.models import translators
+from pipeline.results import speed
 
 TRANSLATOR = """\
 import time
@@ -24,14 +26,14 @@ class Translator:
 def add_folder(pair, model, word="sentence", seconds=0.0):
     """Write a folder, and mark it as exported."""
     code = TRANSLATOR.replace("WORD", repr(word)).replace("SECONDS", repr(seconds))
-    files.write_text(deployment.folder(pair, model) / "translate.py", code)
+    files.write_text(translators.folder(pair, model) / "translate.py", code)
     add_state(pair, model, quantization="int8", megabytes=1.26)
 
 
 def add_state(pair, model, **facts):
     """Mark a model as exported, or as refused."""
     record = state.Record({"model": model}, done=True, facts=facts)
-    state.write(pair.run_dir, deployment.name(model), record)
+    state.write(pair.run_dir, translators.name(model), record)
 
 
 def add_speed(pair, **rates):
@@ -39,7 +41,7 @@ def add_speed(pair, **rates):
     inputs, models = {}, {}
     for model, rate in rates.items():
         add_state(pair, model, quantization="int8", megabytes=rate / 10)
-        stage = deployment.name(model)
+        stage = translators.name(model)
         inputs[f"from {stage}"] = state.fingerprint(pair.run_dir, stage)
         found = {"sentences_per_second": rate, "words_per_second": 10.0 * rate}
         found |= {"p50_ms": 1000 / rate, "p95_ms": 2000 / rate}

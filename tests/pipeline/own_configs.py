@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pipeline import models, settings
-from pipeline.settings import SETTINGS_FILE, Pair
+from pipeline.models import model_list, settings
+from pipeline.models.settings import SETTINGS_FILE, Pair
 
 from tests.support import ROOT
 
@@ -43,4 +43,4 @@ def from_a_learner(pair: Pair) -> Pair:
     own = yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
     kept = {name: entry for name, entry in own.items() if "layers" not in (entry or {})}
     changed = {**kept, "learner": {}, "seq_inter": {"default": True}}
-    return replace(pair, models=tuple(models.merged(settings.common_models(), changed, path)))
+    return replace(pair, models=tuple(model_list.merged(settings.common_models(), changed, path)))

@@ -8,7 +8,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from pipeline import settings
+from pipeline.models import settings
 
 from tests.pipeline import own_configs
 
@@ -196,4 +196,4 @@ def pair_of(name: str, archives: Path, home: Path, **quick: dict) -> settings.Pa
             for part in parts:
                 part.pop("lines", None)
         content["quick"] = quick
-    return settings.load(configs, home / "runs", quick=True)
+    return settings.load(configs, home / "runs", variant="quick")

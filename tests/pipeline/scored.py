@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 
 import pandas as pd
-from pipeline import compare, comparison_report, evaluate, files, state, training_log
-from pipeline.analyse import Analysis
+from pipeline import compare
 from pipeline.comparison import Grid
-from pipeline.evaluation_sets import MAIN, EvaluationSet
+from pipeline.engine import files, state
+from pipeline.models import training_log
+from pipeline.results import comparison_report, evaluate
+from pipeline.results.analyse import Analysis
+from pipeline.results.evaluation_sets import MAIN, EvaluationSet
 
 from ka_fairseq.analysis import entropy, novel_tokens
 from tests.pipeline.exported import add_speed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline import page, tables
+from pipeline.results import page, tables
 
 
 def table(text, head):

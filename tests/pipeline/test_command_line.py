@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from pipeline import settings
 from pipeline.__main__ import main
+from pipeline.models import settings
 
 from tests.support import ROOT
 

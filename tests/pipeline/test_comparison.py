@@ -9,23 +9,21 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 from lxml import html
-from pipeline import (
-    compare,
+from pipeline import compare, stages
+from pipeline.__main__ import main as pipeline_main
+from pipeline.comparison import Grid
+from pipeline.engine import schedule, state
+from pipeline.models import settings
+from pipeline.models.grid import Point
+from pipeline.models.model_list import Model
+from pipeline.results import (
     comparison_report,
     comparison_tables,
     evaluate,
     page,
     report,
-    schedule,
-    settings,
-    stages,
-    state,
 )
-from pipeline.__main__ import main as pipeline_main
-from pipeline.comparison import Grid
-from pipeline.evaluation_sets import MAIN
-from pipeline.grid import Point
-from pipeline.models import Model
+from pipeline.results.evaluation_sets import MAIN
 
 from tests.pipeline import own_configs, scored
 from tests.pipeline.scored import GOOD, NEWS

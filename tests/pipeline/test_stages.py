@@ -8,15 +8,18 @@ import sys
 from dataclasses import replace
 
 import pytest
-from pipeline import commands, evaluate, files, settings, stages, state, train
-from pipeline.errors import PipelineError
-from pipeline.stage import Stage
+from pipeline import stages
+from pipeline.engine import commands, files, state
+from pipeline.engine.errors import PipelineError
+from pipeline.engine.stage import Stage
+from pipeline.models import settings, training
+from pipeline.results import evaluate
 
 SCRIPTS = str(settings.REPOSITORY / "scripts")
 # Locks a folder, and runs a command that says its process id and waits.
 HOLD_LOCK = """
 import pathlib, sys
-from pipeline import commands, state
+from pipeline.engine import commands, state
 folder = pathlib.Path(sys.argv[1])
 child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 with state.locked(folder):
@@ -303,7 +306,7 @@ def test_a_failing_command_says_why(tmp_path, code, says):
 
 
 def test_progress_reads_fairseqs_records(capsys):
-    with train.Progress("kd", {"optimization.max_update": 40}) as progress:
+    with training.Progress("kd", {"optimization.max_update": 40}) as progress:
         progress.on_line("[2026-11-21][fairseq_cli.train][INFO] - Start iterating over samples")
         record = {"epoch": 1, "update": 0.5, "loss": "4.2", "num_updates": "20"}
         progress.on_line("[2026-11-21][train_inner][INFO] - " + json.dumps(record))

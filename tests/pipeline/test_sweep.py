@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 from pipeline import sweep
-from pipeline.errors import PipelineError
+from pipeline.engine.errors import PipelineError
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""What trained models are worth: operating points, the frontier, and what follows."""
+"""What models are worth: scores, operating points, statistics, tables, figures, the page."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import evaluate, files, speed
 from pipeline.comparison import POINTS, Comparison
-from pipeline.evaluation_sets import EvaluationSet
-from pipeline.hierarchical import Differences
-from pipeline.results import operating_points, tidy, worth
+from pipeline.engine import files
+from pipeline.results import evaluate, operating_points, speed, tidy, worth
+from pipeline.results.evaluation_sets import EvaluationSet
+from pipeline.results.hierarchical import Differences
 from pipeline.results.tidy import SPEED
 from pipeline.results.worth import Scores
 

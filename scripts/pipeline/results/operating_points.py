@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.gap import BASES
-from pipeline.limits import Limit
 from pipeline.results import frontier
+from pipeline.results.caveats import Limit
+from pipeline.results.gap_recovered import BASES
+from pipeline.results.tables import number
 from pipeline.results.tidy import SPEED
-from pipeline.tables import number
 
 Row = Mapping[str, Any]
 Names = Mapping[str, str]

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.results.operating_points import Row, label
+from pipeline.results.tables import NONE, Table, Words, number
 from pipeline.results.tidy import SPEED
-from pipeline.tables import NONE, Table, Words, number
 
 Names = Mapping[str, str]
 

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 
 from ka_fairseq.analysis import plotting
-from pipeline import files, plots
-from pipeline.models import Model
-from pipeline.results import frontier, label_places
+from pipeline.engine import files
+from pipeline.models.model_list import Model
+from pipeline.results import frontier, label_places, plots
 from pipeline.results.operating_points import Row
 from pipeline.results.tidy import SPEED
 

@@ -1,8 +1,9 @@
 """What a method is worth against another, along their curves of quality over speed.
 
 Both were trained at the same sizes, and each size is decoded with each beam. The interval is that
-of `pipeline.hierarchical`, of the worth instead of a difference in BLEU: over sentences, of the
-curves through the means over seeds of the drawn texts' BLEU; over seeds, of each seed's own curves.
+of `pipeline.results.hierarchical`, of the worth instead of a difference in BLEU: over sentences, of
+the curves through the means over seeds of the drawn texts' BLEU; over seeds, of each seed's own
+curves.
 Speeds are taken as they were measured.
 """
 
@@ -14,10 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import hierarchical
-from pipeline.results import interpolation
+from pipeline.results import hierarchical, interpolation
 from pipeline.results.interpolation import Curve
-from pipeline.significance import Interval
+from pipeline.results.significance import Interval
 
 _MOST_UNDEFINED = 0.01  # of the drawn texts may have curves that share nothing
 

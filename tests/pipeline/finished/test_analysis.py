@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from pipeline import analyse, parallel
 from pipeline.__main__ import main
+from pipeline.engine import parallel
+from pipeline.results import analyse
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from pipeline import state, training_log
+from pipeline.engine import state
+from pipeline.models import training_log
 
 from tests import killing
 from tests.pipeline.project import environment

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline import state, training_log
+from pipeline.engine import state
+from pipeline.models import training_log
 
 from tests.databins import read_split
 from tests.pipeline.project import BEAMS, MODELS, environment, error_of, run

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from pipeline import state
+from pipeline.engine import state
 
 from tests.pipeline import project as projects
 from tests.pipeline.project import error_of, run

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from pipeline import state
+from pipeline.engine import state
 
 from tests import killing
 from tests.pipeline.comparing import (

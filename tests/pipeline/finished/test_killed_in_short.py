@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pipeline import state
+from pipeline.engine import state
 
 from tests import killing
 from tests.pipeline.comparing import assert_same_trainings

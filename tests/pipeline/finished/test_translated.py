@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pipeline import files, state, training_log
+from pipeline.engine import files, state
+from pipeline.models import training_log
 
 from tests import killing
 from tests.databins import read_split, write_split

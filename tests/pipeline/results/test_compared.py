@@ -7,9 +7,11 @@ import json
 import pandas as pd
 import pytest
 from lxml import html
-from pipeline import compare, comparison_report, evaluate, files, report, settings, speed, state
+from pipeline import compare
 from pipeline.comparison import POINTS
-from pipeline.results import tidy
+from pipeline.engine import files, state
+from pipeline.models import settings
+from pipeline.results import comparison_report, evaluate, report, speed, tidy
 
 from tests.pipeline import exported
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from pipeline import compare, comparison_tables, files, settings, students
-from pipeline.errors import PipelineError
-from pipeline.results import compared
+from pipeline import compare
+from pipeline.engine import files
+from pipeline.engine.errors import PipelineError
+from pipeline.models import settings, students
+from pipeline.results import compared, comparison_tables
 
 from tests.pipeline import own_configs
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import sentencepiece
 from fairseq.data import Dictionary
-from pipeline import segmentation as pipelines
-from pipeline.moses import Moses
+from pipeline.text import segmentation as pipelines
+from pipeline.text.moses import Moses
 
 from ka_fairseq.errors import UserError
 from ka_fairseq.export import export_folder

@@ -45,7 +45,7 @@ def test_the_log_names_them_in_one_line(caplog):
         hardening.harden("writing")
         hardening.harden("all")
     (record,) = caplog.records
-    assert "reading (damaged and foreign" in record.message and "resuming (" in record.message
+    assert "reading (damaged, foreign" in record.message and "resuming (" in record.message
     assert "writing (" not in record.message and hardening.SWITCH in record.message
 
 

@@ -1,0 +1,98 @@
+"""A function over a stream on all cores, in order, with a bounded number of items on the way."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import itertools
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from pipeline.engine.errors import PipelineError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# On the way for each process: one being worked on, one waiting, one finished.
+_IN_FLIGHT = 3
+
+
+def cores() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def ordered_map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    initializer: Callable[..., None] | None = None,
+    initargs: tuple[Any, ...] = (),
+    processes: int | None = None,
+    fresh: bool = False,
+) -> Iterator[Result]:
+    """Yield ``function(item)`` for each item, in the order of the items.
+
+    ``multiprocessing.Pool.imap`` reads all of `items` at once, however slowly its results are
+    taken; here reading waits for them, so memory does not grow with the stream.
+
+    Args:
+        function: a module's function; items and results are pickled.
+        items: read in this process.
+        initializer: called once in each process.
+        initargs: its arguments.
+        processes: as many as there are cores by default.
+        fresh: they import everything anew, as a copy of a process that has used torch's threads or
+            a GPU may not use them.
+
+    Raises:
+        PipelineError: a process was killed.
+    """
+    processes = processes or cores()
+    items = iter(items)
+    with concurrent.futures.ProcessPoolExecutor(
+        processes,
+        multiprocessing.get_context("spawn" if fresh else None),
+        initializer=_start,
+        initargs=(os.getpid(), initializer, initargs),
+    ) as pool:
+        waiting: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
+        try:
+            for item in itertools.islice(items, _IN_FLIGHT * processes):
+                waiting.append(pool.submit(function, item))
+            while waiting:
+                yield waiting.popleft().result()
+                for item in itertools.islice(items, 1):
+                    waiting.append(pool.submit(function, item))
+        except BrokenProcessPool:
+            raise PipelineError("a process was killed (too little memory?)") from None
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield the items in lists of `size`, the last one shorter."""
+    items = iter(items)
+    while chunk := list(itertools.islice(items, size)):
+        yield chunk
+
+
+def _start(parent: int, initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
+    # A process of a pool waits for work for ever, even where who gives it was killed.
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if initializer:
+        initializer(*initargs)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

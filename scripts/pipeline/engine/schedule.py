@@ -1,0 +1,148 @@
+"""Stages side by side: each one as soon as those that it needs are done and a slot is free.
+
+What has to run alone waits until nothing else can run.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import graphlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pipeline.engine import commands, state
+from pipeline.engine.devices import Slot
+from pipeline.engine.errors import PipelineError, describe
+from pipeline.engine.progress import bar, say
+from pipeline.engine.stage import Stage
+
+if TYPE_CHECKING:
+    from pipeline.models.settings import Pair
+
+
+def run(
+    pair: Pair,
+    stages: Sequence[Stage],
+    slots: Sequence[Slot],
+    *,
+    force: bool = False,
+    title: str | None = None,
+    on_done: Callable[[], None] = lambda: None,
+) -> None:
+    """Run stages; one that fails stops those that need it, and no others.
+
+    Args:
+        pair: whose stages they are.
+        stages: of those that can start, the first ones do.
+        slots: as many stages run at the same time, each with one of these.
+        force: redo what is done.
+        title: of a bar for all of them that are not done yet; None: there is no such bar.
+        on_done: called after each stage that is done.
+
+    Raises:
+        PipelineError: what a stage needs is neither done nor among them, or some failed: the text
+            says which, and why.
+    """
+    names = {stage.name for stage in stages}
+    for stage in stages:
+        if missing := [need for need in stage.missing(pair) if need not in names]:
+            raise PipelineError(f"{stage.name} needs {missing[0]}, which is not done")
+    new = {stage.name for stage in stages if not state.is_done(pair.run_dir, stage.name)}
+    with bar(title=title, total=len(new), disable=title is None, unit=" stages") as progress:
+
+        def done(name: str) -> None:
+            on_done()
+            progress.update(name in new)
+
+        _Schedule(pair, stages, slots, force, done).run()
+
+
+class _Schedule:
+    """What waits, what is at work, and what failed."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        stages: Sequence[Stage],
+        slots: Sequence[Slot],
+        force: bool,
+        on_done: Callable[[str], None],
+    ) -> None:
+        self._pair = pair
+        self._stages = {stage.name: stage for stage in stages}
+        self._order = list(self._stages)
+        self._force = force
+        self._on_done = on_done
+        self._free = list(slots)
+        self._ready: list[str] = []
+        self._at_work: dict[Future[None], tuple[str, Slot]] = {}
+        self._done: set[str] = set()
+        self._failed: dict[str, str] = {}
+        before = {stage.name: {*stage.needs, *stage.after} for stage in stages}
+        self._graph = graphlib.TopologicalSorter(
+            {name: needed & before.keys() for name, needed in before.items()}
+        )
+        self._graph.prepare()
+
+    def run(self) -> None:
+        with commands.in_threads(ThreadPoolExecutor(len(self._free))) as pool:
+            while self._start(pool):
+                self._wait()
+        if not self._failed:
+            return
+        left = [name for name in self._order if name not in self._done | self._failed.keys()]
+        if left and self._done:
+            say(f"not started: {', '.join(left)}", error=True)
+        raise PipelineError("; ".join(self._failed.values()))
+
+    def _start(self, pool: ThreadPoolExecutor) -> bool:
+        """Start what can start; return whether anything is at work."""
+        self._ready = sorted([*self._ready, *self._graph.get_ready()], key=self._order.index)
+        # What cannot run beside anything runs in this thread, where Ctrl-C reaches it.
+        alone = not self._at_work and 1 in (len(self._ready), len(self._free))
+        submit = _call if alone else pool.submit
+        while self._free and (name := self._next()):
+            self._ready.remove(name)
+            slot = self._free.pop(0)
+            future = submit(self._stages[name].execute, replace(self._pair, slot=slot), self._force)
+            self._at_work[future] = name, slot
+        return bool(self._at_work)
+
+    def _next(self) -> str | None:
+        """Return the first stage that may start beside what is at work."""
+        beside = [name for name in self._ready if not self._stages[name].alone]
+        return next(iter(beside or ([] if self._at_work else self._ready)), None)
+
+    def _wait(self) -> None:
+        """Wait until one or more stages have ended."""
+        ended, _ = concurrent.futures.wait(
+            self._at_work, return_when=concurrent.futures.FIRST_COMPLETED
+        )
+        for future in ended:
+            name, slot = self._at_work.pop(future)
+            self._free.append(slot)
+            try:
+                future.result()
+            except (PipelineError, OSError) as error:
+                self._fail(name, describe(error) if isinstance(error, OSError) else str(error))
+            else:
+                self._done.add(name)
+                self._graph.done(name)
+                self._on_done(name)
+
+    def _fail(self, name: str, reason: str) -> None:
+        self._failed[name] = reason
+        if self._at_work or self._ready:
+            say(f"{reason}; what does not need {name} goes on", error=True)
+
+
+def _call(function: Callable[..., None], *args: object) -> Future[None]:
+    """Call a function in this thread, as a pool would in another."""
+    future: Future[None] = Future()
+    try:
+        future.set_result(function(*args))
+    except (PipelineError, OSError) as error:
+        future.set_exception(error)
+    return future

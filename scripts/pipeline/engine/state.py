@@ -1,0 +1,126 @@
+"""What each stage was made from, and whether it is done."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine import files
+from pipeline.engine.errors import PipelineError
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None
+
+Inputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """The state of one stage, kept in ``state/STAGE.json``.
+
+    Attributes:
+        inputs: every setting and every earlier stage (by its fingerprint) that the result depends
+            on.
+        done: False from the start of the stage until its last output is written.
+        facts: what the stage found out and later ones report.
+    """
+
+    inputs: Inputs
+    done: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the inputs; two results with the same one are interchangeable."""
+        text = json.dumps(self.inputs, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def path(run_dir: Path, stage: str) -> Path:
+    """Return the file that holds the state of `stage`."""
+    return run_dir / "state" / f"{stage}.json"
+
+
+def read(run_dir: Path, stage: str) -> Record | None:
+    """Return the state of `stage`, or None where it was never started."""
+    try:
+        return Record(**json.loads(path(run_dir, stage).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def write(run_dir: Path, stage: str, record: Record) -> None:
+    """Keep the state of `stage`."""
+    files.write_json(path(run_dir, stage), asdict(record))
+
+
+def forget(run_dir: Path, stage: str) -> None:
+    """Forget that `stage` was ever started."""
+    files.remove(path(run_dir, stage))
+
+
+def is_done(run_dir: Path, stage: str) -> bool:
+    """Whether `stage` was finished."""
+    record = read(run_dir, stage)
+    return record is not None and record.done
+
+
+def fingerprint(run_dir: Path, stage: str) -> str | None:
+    """Return what identifies the result of `stage`, or None where there is none."""
+    record = read(run_dir, stage)
+    return record.fingerprint if record is not None and record.done else None
+
+
+def canonical(inputs: Inputs) -> dict[str, Any]:
+    """Return inputs as they come back from JSON, so that they compare with kept ones."""
+    return json.loads(json.dumps(inputs))
+
+
+def changes(old: Inputs, new: Inputs) -> list[str]:
+    """Name what differs, as ``key: old -> new``."""
+    keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys]
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path, *, shared: bool = False) -> Iterator[None]:
+    """Keep a second pipeline out of `run_dir` for as long as the block runs.
+
+    With `shared`, others that share it may be at work at the same time.
+
+    The lock goes with the process and with the commands that it starts: a kill leaves nothing to
+    clean up, and a training that outlives its pipeline keeps the next one out.
+
+    Raises:
+        PipelineError: another process has it.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / ".lock").open("w") as file:
+        if fcntl is not None:
+            os.set_inheritable(file.fileno(), True)
+            try:
+                kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+            except OSError:
+                raise PipelineError(
+                    f"another pipeline, or a training that it left behind, is at work in {run_dir}"
+                ) from None
+        yield
+
+
+@contextlib.contextmanager
+def one_at_a_time(run_dir: Path) -> Iterator[None]:
+    """Wait until no other process, on this machine or another, is in such a block."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / ".setup.lock").open("w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

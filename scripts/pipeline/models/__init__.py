@@ -1,0 +1,1 @@
+"""What is trained and how: settings, the list of models, trainings, teachers and what they say."""

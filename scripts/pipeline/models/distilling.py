@@ -1,0 +1,113 @@
+"""`ka_fairseq.distill` on a pair: its command line, and its data-bins in this process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.engine import commands
+from pipeline.engine.errors import PipelineError
+from pipeline.models.hydra_configs import ONE_AT_A_TIME
+from pipeline.models.settings import USER_DIR, Pair
+from pipeline.models.translate_settings import FAIRSEQ, Recipe
+
+if TYPE_CHECKING:
+    from ka_fairseq.distill.databin import DataBin
+
+RECORD = "translations.json"
+"""What a folder of translations has, beside the translations."""
+MONO_IDS = "mono.ids"
+"""The prefix, there, of the token ids of monolingual text."""
+TOLD = "distill: "
+"""What a line begins with that the command tells its user."""
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Make `PipelineError` of what the package tells its users.
+
+    The package is imported here, one process at a time, as it imports fairseq: that takes seconds,
+    and registers options with Hydra.
+    """
+    with ONE_AT_A_TIME:
+        from ka_fairseq.errors import UserError
+    try:
+        yield
+    except UserError as error:
+        raise PipelineError(str(error).removeprefix("error: ")) from None
+
+
+def data_bin(pair: Pair, mono: Path | None) -> DataBin:
+    """Load what `binarize` made.
+
+    Args:
+        pair: whose.
+        mono: monolingual text beside it: a file of subwords, or the prefix of token ids.
+
+    Raises:
+        PipelineError: it is damaged.
+    """
+    with user_errors(), ONE_AT_A_TIME:
+        from ka_fairseq.distill import databin
+
+        data = databin.load(databin.config(pair.bin_dir, *pair.languages), databin.TRAIN)
+        if mono is None:
+            return data
+        text = databin.monolingual(data, mono, mono.parent)
+        return databin.DataBin(data.task, (*data.texts, text))
+
+
+def command(
+    pair: Pair,
+    data: Path,
+    models: Sequence[Path],
+    recipe: Recipe,
+    translations: Path,
+    share: tuple[int, int],
+    *more: str,
+    sampled: bool = False,
+) -> list[str]:
+    """Return the command line that translates and writes no data-bin.
+
+    Args:
+        pair: its languages, and what of this machine may be used.
+        data: the data-bin.
+        models: fairseq's checkpoints; several translate as an ensemble.
+        recipe: how to translate.
+        translations: the folder to write.
+        share: what of the work, from 1, and of how many.
+        more: further words.
+        sampled: whether samples are drawn instead of the n best searched.
+    """
+    options = {
+        "path": ":".join(map(str, models)),
+        "user-dir": USER_DIR,
+        "source-lang": pair.source_lang,
+        "target-lang": pair.target_lang,
+        "translations": translations,
+        "shard": "{}/{}".format(*share),
+        "threads": pair.slot.threads or 0,
+        "engine": "fairseq" if recipe.engine == FAIRSEQ else recipe.engine,
+        "quantization": recipe.quantization,
+        "max-len-a": recipe.max_len_a,
+        "max-len-b": recipe.max_len_b,
+        "longest-source": recipe.max_length,
+        "max-tokens": recipe.max_tokens,
+        "per-file": recipe.shard,
+        **(_sampling(recipe) if sampled else _search(recipe)),
+    }
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    words += ["--sampling"] if sampled else []
+    return [*commands.fairseq_module("ka_fairseq.distill"), str(data), *words, *more]
+
+
+def _search(recipe: Recipe) -> dict[str, object]:
+    return {"beam": recipe.beam, "n-best": recipe.n_best, "lenpen": recipe.lenpen}
+
+
+def _sampling(recipe: Recipe) -> dict[str, object]:
+    draw = recipe.sampling
+    found = {"beam": draw.samples, "temperature": draw.temperature, "seed": draw.seed}
+    return found | ({"sampling-topp": draw.top_p} if draw.top_p < 1 else {})

@@ -1,0 +1,150 @@
+"""Stages `lenpen.MODEL`: the length penalty of each model, chosen on the validation set.
+
+CTranslate2 searches once, with the first beam. Its search is the same for any length penalty above
+zero, which only ranks what was found: so the hypotheses are ranked anew for each value, and each
+value's best translations are scored. (CTranslate2 keeps as many hypotheses as the beam. Where more
+end at the same time, those it drops are the worst ones at a length penalty of 1.)
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sacrebleu.metrics import BLEU
+
+from pipeline.engine import commands, files, state
+from pipeline.engine.errors import PipelineError
+from pipeline.engine.progress import say
+from pipeline.engine.stage import Stage
+from pipeline.models import exporting, n_best_job
+from pipeline.models.settings import REPOSITORY, Pair
+from pipeline.text import segmentation
+
+GROUP = "lenpen"
+TRIED = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8)
+USUAL = 1.0
+"""What a model has that cannot be tried: fairseq's default, and the paper's."""
+
+Hypotheses = Sequence[Mapping[str, Any]]
+
+
+def name(model: str) -> str:
+    """Return the name of a model's stage."""
+    return f"{GROUP}.{model}"
+
+
+def needs(pair: Pair, model: str) -> tuple[str, ...]:
+    """Return the stage that chooses for a model; none where the pair's settings have a number."""
+    return (name(model),) if pair.decoding.lenpen is None else ()
+
+
+def stages(pair: Pair, models: Iterable[str]) -> list[Stage]:
+    """Return the stages that choose for these models; none where there is nothing to choose."""
+    return [
+        Stage(
+            stage,
+            functools.partial(choose, model=model),
+            functools.partial(inputs, model=model),
+            needs=("binarize", model),
+            cheap=True,
+        )
+        for model in models
+        for stage in needs(pair, model)
+    ]
+
+
+def of(pair: Pair, model: str) -> float:
+    """Return the length penalty that a model translates with, once its stage is done."""
+    fixed = pair.decoding.lenpen
+    return fixed if fixed is not None else facts(pair, model).get("lenpen", USUAL)
+
+
+def facts(pair: Pair, model: str) -> dict[str, Any]:
+    """Return what `choose` found; nothing where it did not run."""
+    record = state.read(pair.run_dir, name(model))
+    return dict(record.facts) if record is not None and record.done else {}
+
+
+def inputs(pair: Pair, model: str) -> dict[str, Any]:
+    """Return what the choice depends on."""
+    return {
+        "model": files.sha256(pair.model(model)),
+        "beam": pair.decoding.beam,
+        "tried": TRIED,
+        "quantization": pair.quantization,
+        "from binarize": state.fingerprint(pair.run_dir, "binarize"),
+    }
+
+
+def choose(pair: Pair, model: str) -> dict[str, Any]:
+    """Translate the validation set, and score what each length penalty makes of it.
+
+    Returns:
+        The one with the best BLEU as `lenpen` (of equal ones the nearest to 1), and under `tried`
+        the BLEU of each. Of a model that CTranslate2 cannot express `USUAL` and the reason.
+
+    Raises:
+        PipelineError: CTranslate2 failed.
+    """
+    if pair.decoding.beam == 1:
+        return {"lenpen": USUAL, "tried": {}}  # of one hypothesis there is nothing to rank
+    scratch = pair.model_dir(model) / GROUP
+    files.remove(scratch)  # of a run that was cut off
+    scratch.mkdir()
+    try:
+        found = _n_best(pair, model, scratch)
+    except exporting.NotExported as error:
+        say(f"{name(model)}: {USUAL:g}, as CTranslate2 cannot try others: {error}")
+        return {"lenpen": USUAL, "tried": {}, "refused": str(error)}
+    finally:
+        files.remove(scratch)
+    references = files.read_lines(pair.text_dir / f"valid.{pair.target_lang}")
+    tried = {value: _bleu(pair, best(found, value), references) for value in TRIED}
+    chosen = max(tried, key=lambda value: (tried[value], -abs(value - USUAL)))
+    say(f"{name(model)}: {chosen:g}, with {tried[chosen]:.1f} BLEU on validation")
+    return {"lenpen": chosen, "tried": {f"{value:g}": bleu for value, bleu in tried.items()}}
+
+
+def best(found: Iterable[Hypotheses], lenpen: float) -> list[list[str]]:
+    """Return the subwords of each line's best hypothesis; none of a line without hypotheses.
+
+    Args:
+        found: the hypotheses of each line: `log_probability` and `subwords`.
+        lenpen: they are ranked by log-probability / (length + 1) ** `lenpen`: the end counts too.
+    """
+
+    def score(hypothesis: Mapping[str, Any]) -> float:
+        return hypothesis["log_probability"] / (len(hypothesis["subwords"]) + 1) ** lenpen
+
+    return [max(line, key=score)["subwords"] if line else [] for line in found]
+
+
+def _n_best(pair: Pair, model: str, scratch: Path) -> list[Hypotheses]:
+    dictionaries = tuple(pair.bin_dir / f"dict.{language}.txt" for language in pair.languages)
+    exporting.convert(pair.model(model), scratch / "model", dictionaries, pair.quantization)
+    job = n_best_job.Job(
+        model=str(scratch / "model"),
+        source=str(pair.bin_dir / "segmented" / f"valid.{pair.source_lang}"),
+        target=str(scratch / "n_best.jsonl"),
+        beam=pair.decoding.beam,
+        threads=pair.slot.threads or 0,
+    )
+    path = scratch / "job.json"
+    files.write_json(path, asdict(job))
+    command = [*commands.python_module(n_best_job.__name__), str(path)]
+    folder = REPOSITORY / "scripts"  # where Python finds the module
+    commands.run(command, pair.log(name(model)), folder=folder, slot=pair.slot)
+    return [json.loads(line) for line in files.read_lines(Path(job.target))]
+
+
+def _bleu(pair: Pair, translations: Iterable[Sequence[str]], references: Sequence[str]) -> float:
+    lines = [segmentation.join(" ".join(line), pair.segmentation) for line in translations]
+    if len(lines) != len(references):
+        raise PipelineError(f"{len(lines)} translations of {len(references)} validation sentences")
+    # Both sides are tokenized where the pair's text is: sacrebleu need not say so.
+    return BLEU(force=True).corpus_score(lines, [references]).score

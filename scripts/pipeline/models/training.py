@@ -1,0 +1,247 @@
+"""The training stages: each runs ``fairseq-hydra-train`` with the config of its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine import commands, files, state
+from pipeline.engine.devices import Devices
+from pipeline.engine.errors import PipelineError
+from pipeline.engine.progress import bar, say
+from pipeline.models import (
+    exporting,
+    hydra_configs,
+    pretrained_teacher,
+    students,
+    teacher_texts,
+    training_log,
+)
+from pipeline.models.model_list import Model
+from pipeline.models.settings import USER_DIR, Pair
+
+# What the pipeline sets itself, or what leaves the trained model as it is.
+_NO_INPUTS = (
+    "hydra.",
+    "common.user_dir",
+    "common.log_",
+    "task.data",
+    "task.teacher_path",
+    "checkpoint.save_dir",
+    "checkpoint.finetune_from_model",
+)
+_FP16 = ("common.fp16", "common.memory_efficient_fp16")
+
+
+class Training(Model):
+    """A model, and how it is made."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The stages that must be done before."""
+        text = self.training_text
+        texts = () if text.plain else (teacher_texts.stage_name(text),)
+        return ("binarize", *texts, *((self.start,) if self.start else ()), *self.teachers)
+
+    def inputs(self, pair: Pair) -> dict[str, Any]:
+        """Return what the model depends on."""
+        if given := self._given(pair):
+            return pretrained_teacher.inputs(pair, given)
+        settings = self.resolved(pair)
+        if (batches := Devices.choose(settings, visible=pair.slot.visible).batches) > 1:
+            settings["optimization.update_freq"] = [batches]
+        kept = {key: value for key, value in settings.items() if not key.startswith(_NO_INPUTS)}
+        # As it is in force here: what was begun on a CPU does not go on in half precision.
+        kept |= self._without_fp16(pair)
+        # Where it is does not matter; that there is one does, in the last digits.
+        kept["task.teacher_cache"] = self.cached(pair)
+        # The path above is left out; the model that it belongs to counts.
+        kept["checkpoint.finetune_from_model"] = self.start
+        upstream = {f"from {need}": state.fingerprint(pair.run_dir, need) for need in self.needs}
+        return {**kept, **upstream}
+
+    def run(self, pair: Pair) -> dict[str, Any]:
+        """Train, or go on with a training that was cut off.
+
+        Raises:
+            PipelineError: fairseq-hydra-train failed, or `pair.yaml` names a teacher that does not
+                fit.
+        """
+        if given := self._given(pair):
+            return pretrained_teacher.install(pair, given)
+        settings = self.resolved(pair)
+        devices = Devices.choose(settings, visible=pair.slot.visible)
+        log = pair.log(self.name)
+        # There is none, or a whole one: ka_fairseq.hardening has fairseq write it so.
+        begun = pair.last_checkpoint(self.name).exists()
+        if begun:
+            say(f"{self.name}: going on from its last checkpoint")
+        command = [*devices.launcher, *commands.fairseq_module("fairseq_cli.hydra_train")]
+        command += self.arguments(pair, devices.overrides())
+        with Progress(self.name, settings) as progress:
+            commands.run(command, log, progress.on_line, append=begun, slot=pair.slot)
+        best = pair.best_checkpoint(self.name)
+        if not best.exists():
+            raise PipelineError("no checkpoint was written: is max_epoch or max_update too small?")
+        exporting.export(best, pair.model(self.name))
+        seconds = training_log.by_epoch(training_log.read(log), "train_train_wall")
+        return {
+            "parameters": training_log.parameters(log),
+            "train_seconds": sum(seconds.values()),
+            "threads": pair.slot.threads,
+        }
+
+    def arguments(self, pair: Pair, more: Mapping[str, Any] | None = None) -> list[str]:
+        """Return what fairseq-hydra-train is called with.
+
+        Args:
+            pair: its paths and languages replace those of the config.
+            more: further settings.
+        """
+        # The pipeline's own paths come last: settings may switch a cache on, not move it.
+        overrides = {**(more or {}), **self._varied(pair), **self._overrides(pair)}
+        written = hydra_configs.resolve(pair.hydra_dir, self.config, {})
+        words = ["--config-dir", str(pair.hydra_dir), "--config-name", self.config]
+        return words + hydra_configs.forced(overrides, written)
+
+    def begun(self, pair: Pair) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any(pair.model_dir(self.name).glob("checkpoint*.pt"))
+
+    def clear(self, pair: Pair) -> None:
+        """Remove all that the training wrote."""
+        files.remove(pair.model_dir(self.name))
+        files.remove(pair.log(self.name))
+
+    def _given(self, pair: Pair) -> pretrained_teacher.GivenTeacher | None:
+        """Return the model that `pair.yaml` gives instead of this training, if it does."""
+        return pretrained_teacher.of(pair) if self.name == pretrained_teacher.STAGE else None
+
+    def _overrides(self, pair: Pair) -> dict[str, Any]:
+        folder = str(pair.model_dir(self.name))
+        overrides: dict[str, Any] = {
+            "hydra.run.dir": folder,
+            "common.user_dir": str(USER_DIR),
+            "task.data": str(teacher_texts.folder(pair, self.training_text)),
+            "task.source_lang": pair.source_lang,
+            "task.target_lang": pair.target_lang,
+            "checkpoint.save_dir": folder,
+        }
+        # fairseq reads this file only where save_dir has no checkpoint_last.pt. A model without a
+        # start is trained from nothing, whatever its config names.
+        start = str(pair.best_checkpoint(self.start)) if self.start else None
+        overrides["checkpoint.finetune_from_model"] = start
+        if self.teacher:
+            paths = [str(pair.best_checkpoint(name)) for name in self.teachers]
+            overrides["task.teacher_path"] = os.pathsep.join(paths)
+            if self.cached(pair):
+                overrides["task.teacher_cache"] = str(self.cache_folder(pair))
+        return {**overrides, **self._without_fp16(pair)}
+
+    def _without_fp16(self, pair: Pair) -> dict[str, Any]:
+        """Return what switches float16 off where no GPU is; it is never switched on."""
+        if pair.slot.visible:
+            return {}
+        settings = self.resolved(pair)
+        return {name: False for name in _FP16 if settings.get(name)}
+
+    def cached(self, pair: Pair) -> bool:
+        """Whether it reads the teacher's answers from a cache."""
+        try:
+            return bool(self.teacher and self.resolved(pair).get("task.teacher_cache"))
+        except PipelineError:  # no config, or no valid one: an error where it is asked for
+            return False
+
+    def cache_folder(self, pair: Pair) -> Path:
+        """Where the teacher's answers for its text are."""
+        text = self.training_text
+        return pair.teacher_cache(str(self.teacher), "" if text.plain else text.name)
+
+    def resolved(self, pair: Pair) -> dict[str, Any]:
+        """Return all settings that its config, the list and the pair give, by their dotted keys."""
+        return hydra_configs.resolve(pair.hydra_dir, self.config, self._varied(pair))
+
+    def _varied(self, pair: Pair) -> dict[str, Any]:
+        """Return what pair and list change of its config; what is said of it alone comes last."""
+        finetuning = pair.finetuning if self.start else {}
+        return {**pair.training, **finetuning, **self._shape(pair), **self.settings}
+
+    def _shape(self, pair: Pair) -> dict[str, Any]:
+        """Return the shape of a model that takes over some layers, or goes on from such a model.
+
+        Nothing for other models: their configs have their shape.
+
+        fairseq leaves the other layers out when it loads the start's checkpoint. The layers are the
+        first ones: then a training that is resumed, whose own checkpoint fairseq treats likewise,
+        finds all of its layers.
+
+        Raises:
+            PipelineError: the start has fewer layers.
+        """
+        if not self.start:
+            return {}
+        name = self.start.rpartition("/")[2]  # in a comparison it has the seed before it
+        [start] = [model for model in pair.models if model.name == name]
+        if self.student not in (None, start.student):  # in a comparison of several sizes
+            start = students.resized(start, self.student, pair.config_dir)
+        if not self.layers:
+            return Training(**vars(start))._shape(pair)
+        given = Training(**vars(start)).resolved(pair)
+        shape = {
+            key: value
+            for key, value in given.items()
+            if key.startswith("model.") and not key.endswith("dropout")
+        }
+        for side, count in self.layers.items():
+            there = int(given[f"model.{side}_layers"])
+            if count > there:
+                raise PipelineError(
+                    f"models.{self.name}.layers.{side}: {count}, and {name} has {there}"
+                )
+            shape[f"model.{side}_layers"] = count
+            shape[f"model.{side}_layers_to_keep"] = ",".join(map(str, range(count)))
+        return shape
+
+
+class Progress:
+    """One bar for a whole training, driven by fairseq's records."""
+
+    def __init__(self, name: str, settings: dict[str, Any]) -> None:
+        epochs = settings.get("optimization.max_epoch")
+        updates = settings.get("optimization.max_update")
+        self._by_updates = bool(updates)
+        self._bar = bar(
+            title=name,
+            total=updates or epochs,
+            miniters=0,  # redrawn by time alone
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.4g}/{total:g} "
+            + ("updates" if updates else "epochs")
+            + " [{elapsed}<{remaining}{postfix}]",
+        )
+        self._shown: dict[str, str] = {}
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def on_line(self, line: str) -> None:
+        """Move the bar where the line of the log holds a record."""
+        record = training_log.parse(line)
+        if record is None:
+            return
+        if "loss" in record:
+            self._shown["loss"] = record["loss"]
+            done = float(record["num_updates"] if self._by_updates else record["update"])
+        elif "valid_bleu" in record:
+            self._shown["valid BLEU"] = record["valid_bleu"]
+            done = float(record["valid_num_updates"] if self._by_updates else record["epoch"])
+        else:
+            return
+        if not self._bar.n:
+            self._bar.initial = done  # after a resumption, the rest of the time is judged anew
+        self._bar.set_postfix(self._shown, refresh=False)
+        self._bar.update(min(done, self._bar.total or done) - self._bar.n)

@@ -1,0 +1,192 @@
+"""The section `translate` of ``pair.yaml``: how a teacher translates, and what is left out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.engine.errors import PipelineError
+
+FAIRSEQ = "fairseq-generate"
+ENGINES = ("auto", "ctranslate2", FAIRSEQ)
+QUANTIZATIONS = ("float32", "float16", "int8", "int8_float32")
+
+NEARNESS = ("chrf", "bleu")
+
+# What changes neither a translation nor its place, but for rounding, or serves samples alone.
+_NO_INPUTS = {"max_tokens", "filters", "nearness", "sampling"}
+_OF_SEARCH = {"beam", "n_best", "lenpen"}
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which translations are not trained on; None or False switches a filter off.
+
+    Attributes:
+        max_ratio: one side has more than this times the other's subwords, the end of the sentence
+            counted in.
+        max_repeats: the most frequent run of four subwords comes at least this many times more
+            often than the source's does (Raunak et al. 2021: hallucinations that oscillate).
+        drop_copies: the translation is the source.
+        drop_duplicates: the same pair came before.
+    """
+
+    max_ratio: float | None = 3.0
+    max_repeats: int | None = 2
+    drop_copies: bool = True
+    drop_duplicates: bool = True
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How samples are drawn, of which `mbr_samples` chooses (Eikema & Aziz 2022).
+
+    Attributes:
+        samples: how many of each sentence.
+        top_p: of each distribution, the smallest set of subwords with at least this mass (Holtzman
+            et al. 2020); 1: all of it.
+        temperature: logits are divided by it.
+        seed: of the first shard; each next one has the next.
+    """
+
+    samples: int = 16
+    top_p: float = 1.0
+    temperature: float = 1.0
+    seed: int = 1
+
+    def check(self) -> None:
+        """Check that samples can be drawn.
+
+        Raises:
+            PipelineError: they cannot.
+        """
+        if self.samples < 2:
+            raise PipelineError("translate.sampling.samples in pair.yaml: give a number from 2 up")
+        if not 0 < self.top_p <= 1:
+            raise PipelineError("translate.sampling.top_p in pair.yaml: above 0 and at most 1")
+        if self.temperature <= 0 or self.seed < 0:
+            raise PipelineError(
+                "translate.sampling in pair.yaml: temperature is above 0, seed is not below"
+            )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a teacher translates the training text.
+
+    Attributes:
+        beam: width of the search.
+        n_best: how many translations of a sentence are kept.
+        lenpen: scores are divided by the length to this power.
+        max_len_a: a translation has at most ``max_len_a`` × subwords of the longest source of its
+            batch + ``max_len_b``.
+        max_len_b: see there.
+        max_length: longer sentences, in subwords, are not translated.
+        shard: sentences a file; a run that is cut off loses one of them at most.
+        max_tokens: source subwords a batch.
+        engine: of `ENGINES`; auto: CTranslate2 for what it can express.
+        quantization: of `QUANTIZATIONS`, for CTranslate2.
+        nearness: of `NEARNESS`, sentence chrF or sentence BLEU: what `closest` and `mbr` are chosen
+            by.
+        filters: what is left out of the text to train on.
+        sampling: how samples are drawn, where a model is trained on some.
+    """
+
+    beam: int = 5
+    n_best: int = 5
+    lenpen: float = 1.0
+    max_len_a: float = 1.5
+    max_len_b: int = 20
+    max_length: int = 250
+    shard: int = 2000
+    max_tokens: int = 4000
+    engine: str = "auto"
+    quantization: str = "float32"
+    nearness: str = "chrf"
+    filters: Filters = field(default_factory=Filters)
+    sampling: Sampling = field(default_factory=Sampling)
+
+    @classmethod
+    def load(cls, section: Mapping[str, Any] | None) -> Recipe:
+        """Read the section.
+
+        Raises:
+            PipelineError: a key or a value is not one.
+        """
+        section = dict(_mapping(section, "translate"))
+        parts = {
+            key: _read(kind, _mapping(section.pop(key, None), f"translate.{key}"))
+            for key, kind in (("filters", Filters), ("sampling", Sampling))
+        }
+        return _read(cls, section, **parts)._checked()
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the translations depend on."""
+        found = dataclasses.asdict(self)
+        return {f"translate.{key}": found[key] for key in found if key not in _NO_INPUTS}
+
+    @property
+    def inputs_of_samples(self) -> dict[str, Any]:
+        """What the samples depend on."""
+        found = {f"sampling.{k}": v for k, v in dataclasses.asdict(self.sampling).items()}
+        left = {f"translate.{key}" for key in _OF_SEARCH}
+        return found | {key: value for key, value in self.inputs.items() if key not in left}
+
+    def _checked(self) -> Recipe:
+        for key in ("beam", "n_best", "max_length", "shard", "max_tokens"):
+            if getattr(self, key) < 1:
+                raise PipelineError(f"translate.{key} in pair.yaml: give a number from 1 up")
+        self.sampling.check()
+        choices = {"engine": ENGINES, "quantization": QUANTIZATIONS, "nearness": NEARNESS}
+        for key, known in choices.items():
+            if getattr(self, key) not in known:
+                raise PipelineError(
+                    f"translate.{key} {getattr(self, key)} in pair.yaml: choose from "
+                    f"{', '.join(known)}"
+                )
+        if self.n_best > self.beam:
+            raise PipelineError(
+                f"translate in pair.yaml: a beam of {self.beam} finds no {self.n_best} "
+                "translations: raise beam, or lower n_best"
+            )
+        if self.max_length > self.max_tokens:
+            raise PipelineError(
+                f"translate in pair.yaml: a sentence of {self.max_length} subwords (max_length) "
+                f"does not fit a batch of {self.max_tokens} (max_tokens)"
+            )
+        return self
+
+
+def _mapping(section: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(section or {}, Mapping):
+        raise PipelineError(f"{name} in pair.yaml: give settings, not {section!r}")
+    return section or {}
+
+
+def _read(kind: type, section: Mapping[str, Any], **more: Any) -> Any:
+    """Make a dataclass of what YAML has, checked against its defaults."""
+    defaults = {f.name: f.default for f in dataclasses.fields(kind) if f.name not in more}
+    for key, value in section.items():
+        if key not in defaults:
+            raise PipelineError(
+                f"translate in pair.yaml: no {key}; it has {', '.join((*defaults, *more))}"
+            )
+        _check_type(key, value, defaults[key], off=kind is Filters)
+    return kind(**section, **more)
+
+
+def _check_type(key: str, value: Any, default: Any, *, off: bool) -> None:
+    if off and value is None:
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = {
+        bool: isinstance(value, bool),
+        float: number,
+        int: number and isinstance(value, int),
+        str: isinstance(value, str),
+    }[type(default)]
+    if not fits:
+        raise PipelineError(f"translate.{key} in pair.yaml: {value!r} is not like {default!r}")

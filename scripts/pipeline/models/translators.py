@@ -1,0 +1,128 @@
+"""Stages `export.MODEL`: a folder that translates raw text without fairseq, by CTranslate2."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine import files, state
+from pipeline.engine.errors import PipelineError
+from pipeline.engine.progress import say
+from pipeline.engine.stage import Stage
+from pipeline.models import lenpen
+from pipeline.models.hydra_configs import ONE_AT_A_TIME
+from pipeline.models.settings import Pair
+from pipeline.text import clean, segmentation
+
+REFUSED = "refused"
+"""The fact that tells why a model has no folder."""
+
+
+def name(model: str) -> str:
+    """Return the name of a model's stage."""
+    return f"export.{model}"
+
+
+def folder(pair: Pair, model: str) -> Path:
+    """Return where a model's folder is."""
+    return pair.export_dir / model
+
+
+def facts(pair: Pair, model: str) -> dict[str, Any] | None:
+    """Return what a model's stage found: `megabytes` and `quantization`, or why there is no folder.
+
+    None where the stage did not run.
+    """
+    record = state.read(pair.run_dir, name(model))
+    return dict(record.facts) if record is not None and record.done else None
+
+
+def exported(pair: Pair, models: Iterable[str] | None = None) -> list[str]:
+    """Return the models that have a folder, in their order; by default of those of the table."""
+    found = {model: facts(pair, model) for model in (pair.titles if models is None else models)}
+    return [model for model, known in found.items() if known and REFUSED not in known]
+
+
+def stage(model: str, needs: tuple[str, ...] = ()) -> Stage:
+    """Return the stage that writes a model's folder.
+
+    Args:
+        model: the name of its training.
+        needs: what else must be done before, as `lenpen.needs`.
+    """
+    return Stage(
+        name(model),
+        functools.partial(export, model=model),
+        functools.partial(inputs, model=model),
+        needs=("binarize", model, *needs),
+        clear=functools.partial(clear, model=model),
+        cheap=True,
+    )
+
+
+def inputs(pair: Pair, model: str) -> dict[str, Any]:
+    """Return what the folder depends on."""
+    return {
+        "model": files.sha256(pair.model(model)),
+        "quantization": pair.quantization,
+        "beam": pair.decoding.beam,
+        "lenpen": lenpen.of(pair, model),
+        "from binarize": state.fingerprint(pair.run_dir, "binarize"),
+    }
+
+
+def export(pair: Pair, model: str) -> dict[str, Any]:
+    """Write the folder; a model that CTranslate2 cannot express is said, and is no failure.
+
+    Raises:
+        PipelineError: the folder cannot be written.
+    """
+    target = folder(pair, model)
+    clear(pair, model)
+    # Here, as it imports fairseq: that takes seconds, and registers options with Hydra.
+    with ONE_AT_A_TIME:
+        from ka_fairseq.errors import UserError
+        from ka_fairseq.export import export_folder
+    source, other = (pair.bin_dir / f"dict.{language}.txt" for language in pair.languages)
+    try:
+        export_folder(
+            pair.model(model),
+            target,
+            dictionaries=(source, other),
+            segmentation=segmentation_of(pair),
+            quantization=pair.quantization,
+            languages=pair.languages,
+            beam=pair.decoding.beam,
+            lenpen=lenpen.of(pair, model),
+        )
+    except UserError as error:
+        reason = str(error).removeprefix("error: ")
+        if isinstance(error.__cause__, OSError):
+            raise PipelineError(reason) from None
+        say(f"{name(model)}: not exported: {reason}")
+        return {REFUSED: reason}
+    return {"quantization": pair.quantization, "megabytes": megabytes(target)}
+
+
+def segmentation_of(pair: Pair) -> dict[str, Any]:
+    """Return what is done to raw text, as `prepare` and `binarize` did it."""
+    recipe = clean.Recipe.load(pair.languages, pair.text.get("cleaning", {}))
+    return {
+        **segmentation.exported(pair.bin_dir, pair.source_lang, pair.segmentation),
+        "moses": recipe.tokenizer == "moses",
+        "unicode_form": recipe.unicode_form,
+    }
+
+
+def clear(pair: Pair, model: str) -> None:
+    """Remove a model's folder, and what a run that was cut off left beside it."""
+    files.remove(folder(pair, model))
+    for path in pair.export_dir.glob(f"{model}.tmp*"):
+        files.remove(path)
+
+
+def megabytes(target: Path) -> float:
+    """Return how much a folder holds, in megabytes (10⁶ bytes)."""
+    return sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) / 1e6

@@ -1,0 +1,235 @@
+"""What the fine-tunings did besides their scores: the figures and tables of ka_fairseq.analysis."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ka_fairseq.analysis import agreement, entropy, novel_tokens, top_tokens
+from ka_fairseq.analysis.forced import Corpus
+from ka_fairseq.analysis.runs import Run, find_run
+from pipeline.engine import files, parallel, state
+from pipeline.engine.progress import bar
+from pipeline.engine.stage import Stage
+from pipeline.models.settings import Pair
+from pipeline.results import plots
+
+# Compared with each other token by token: what the paper's Table 3 sets side by side.
+COMPARED = ("kd", "ka")
+EXAMPLES = 3
+# The paper takes 2,000 pairs; a quarter of them shows the same in a quarter of the time, and
+# `python -m ka_fairseq.analysis novel-tokens` takes as many as one likes.
+NOVEL_TOKENS = {"sentences": 500, "top_k": 16}
+# Sentences of validation with which a part takes as long as a process that starts.
+FEW = 200
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Where the figures are, and the numbers behind them.
+
+    Attributes:
+        folder: holds entropy.svg, novel_tokens.svg and their CSV files.
+        entropy: see `ka_fairseq.analysis.entropy.entropy`.
+        novel: see `ka_fairseq.analysis.novel_tokens.novel_tokens`.
+        agreement: the summary of `ka_fairseq.analysis.agreement.agreement`.
+        examples: for each place: source, target, and the runs' best tokens by epoch.
+    """
+
+    folder: Path
+    entropy: pd.DataFrame
+    novel: pd.DataFrame
+    agreement: pd.DataFrame
+    examples: list[dict[str, Any]]
+
+
+def analyse(pair: Pair) -> Analysis | None:
+    """Analyse all fine-tunings of the learner that are done, unless that is done already.
+
+    Returns:
+        None where the teacher, the learner or all fine-tunings are missing. Fine-tunings that
+        kept no checkpoint of an epoch (as where max_update ends the first one) are left out.
+    """
+    bases = ("teacher", "learner")
+    trained = {
+        name
+        for name in pair.titles
+        if state.is_done(pair.run_dir, name) and pair.best_checkpoint(name).exists()
+    }
+    done = {
+        model.name: model.title
+        for model in pair.models
+        if model.start == "learner"
+        and model.name in trained
+        and any(pair.model_dir(model.name).glob("checkpoint[0-9]*.pt"))
+    }
+    if not done or not trained.issuperset(bases):
+        return None
+    logging.getLogger().setLevel(logging.WARNING)  # fairseq sets it to DEBUG when imported
+    folder = pair.run_dir / "analysis"
+    models = {name: state.fingerprint(pair.run_dir, name) for name in (*bases, *done)}
+    colours = {model.name: model.colour for model in pair.models if model.name in done}
+    Stage(
+        "analysis",
+        lambda pair: _compute(pair, done, folder),
+        lambda pair: {**NOVEL_TOKENS, "names": done, "colours": colours} | models,
+        cheap=True,
+    ).execute(pair)
+    return Analysis(
+        folder,
+        *(pd.read_csv(folder / f"{name}.csv") for name in ("entropy", "novel_tokens", "agreement")),
+        json.loads((folder / "examples.json").read_text(encoding="utf-8")),
+    )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the figures and tables are made of, and where they go.
+
+    Attributes:
+        folder: theirs.
+        bin_dir: the text.
+        languages: its source and target.
+        learner: what the runs start from.
+        teacher: the checkpoint.
+        runs: by model.
+        learners: by what figures call them: the checkpoints that are compared with the teacher.
+        styles: of the lines, by the same names.
+        log: gets what they print.
+    """
+
+    folder: Path
+    bin_dir: Path
+    languages: tuple[str, str]
+    learner: Path
+    teacher: str
+    runs: dict[str, Run]
+    learners: dict[str, Path]
+    styles: dict[str, dict[str, Any]]
+    log: Path
+
+    def corpus(self, split: str) -> Corpus:
+        return Corpus.open(self.bin_dir, split, self.learner, self.languages)
+
+
+_Part = tuple[Callable[[_Work], None], _Work]
+
+
+def _compute(pair: Pair, names: dict[str, str], target: Path) -> dict[str, Any]:
+    """Make all of it, several parts at a time."""
+    learner = pair.best_checkpoint("learner")
+    with files.written_whole(target) as folder:
+        folder.mkdir()
+        work = _Work(
+            folder,
+            pair.bin_dir,
+            pair.languages,
+            learner,
+            str(pair.best_checkpoint("teacher")),
+            {name: find_run(names[name], pair.model_dir(name), learner) for name in names},
+            {"learner": learner, **{names[name]: pair.best_checkpoint(name) for name in names}},
+            plots.styles(pair.models),
+            pair.log("analysis"),
+        )
+        parts = [(part, work) for part in (_entropy, _novel_tokens, _agreement, _places)]
+        validated = files.read_lines(pair.text_dir / f"valid.{pair.languages[0]}")
+        for _ in bar(
+            _made(parts, processes_for(len(parts), len(validated))),
+            title="analysis",
+            total=len(parts),
+            unit="part",
+        ):
+            pass
+    return {}
+
+
+def _made(parts: list[_Part], processes: int) -> Iterator[None]:
+    """Make the parts, as they are asked for or in other processes."""
+    if processes == 1:
+        return map(_make, parts)
+    threads = parallel.cores() // processes
+    return parallel.ordered_map(
+        _make, parts, initializer=_set_up, initargs=(threads,), processes=processes, fresh=True
+    )
+
+
+def processes_for(parts: int, validated: int) -> int:
+    """As many as there are cores, as nothing runs beside it.
+
+    One on a GPU, as each has the teacher and the learners of its part in memory, and one for a
+    small validation set.
+    """
+    if torch.cuda.is_available() or validated < FEW:
+        return 1
+    return min(parts, parallel.cores())
+
+
+def _set_up(threads: int) -> None:
+    torch.set_num_threads(threads)
+    logging.getLogger().setLevel(logging.WARNING)  # as above
+
+
+def _make(part: _Part) -> None:
+    """Make a part; what it prints goes where that of other stages goes."""
+    function, work = part
+    work.log.parent.mkdir(parents=True, exist_ok=True)
+    with work.log.open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+        function(work)
+
+
+def _entropy(work: _Work) -> None:
+    frame = entropy.entropy(work.corpus("valid"), list(work.runs.values()), work.teacher)
+    _keep(frame, work.folder / "entropy")
+    entropy.plot_entropy(frame, work.folder / "entropy", work.styles)
+
+
+def _novel_tokens(work: _Work) -> None:
+    runs = list(work.runs.values())
+    frame = novel_tokens.novel_tokens(work.corpus("train"), runs, **NOVEL_TOKENS)
+    path = work.folder / "novel_tokens"
+    _keep(frame, path)
+    novel_tokens.plot_novel_tokens(frame, path, NOVEL_TOKENS["top_k"], work.styles)
+
+
+def _agreement(work: _Work) -> None:
+    tables = agreement.agreement(work.corpus("valid"), work.learners, work.teacher)
+    _keep(tables.summary, work.folder / "agreement")
+
+
+def _places(work: _Work) -> None:
+    compared = [work.runs[name] for name in COMPARED if name in work.runs]
+    files.write_json(work.folder / "examples.json", _examples(work.corpus("valid"), compared))
+
+
+def _keep(frame: pd.DataFrame, path: Path) -> None:
+    frame.to_csv(f"{path}.csv", index=False, float_format="%.8g")
+
+
+def _examples(corpus: Corpus, runs: list[Run]) -> list[dict[str, Any]]:
+    """The places where the runs differ most, with their best tokens by epoch."""
+    if len(runs) < 2:
+        return []
+    found = top_tokens.find_places(corpus, runs, EXAMPLES)
+    examples = []
+    for sentence, position in zip(found.sentence, found.position, strict=True):
+        place = top_tokens.describe_place(corpus, sentence, position)
+        shown = [top_tokens.spread(run, top_tokens.EPOCHS) for run in runs]
+        frame = top_tokens.top_tokens(corpus, shown, sentence, position)
+        lists = [
+            {
+                "run": run,
+                "epoch": int(epoch),
+                "tokens": rows[["token", "only_here"]].values.tolist(),
+            }
+            for (run, epoch), rows in frame.groupby(["run", "epoch"], sort=False)
+        ]
+        examples.append({"source": place.source, "target": place.target, "lists": lists})
+    return examples

@@ -1,0 +1,162 @@
+"""COMET of a model's translations, by Unbabel's comet-score, where that and a model are at hand.
+
+It is an option of a comparison and no requirement: unbabel-comet asks for an older numpy than this
+project's, so comet-score is a command of another environment.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.engine import commands, files
+from pipeline.engine.errors import PipelineError
+from pipeline.engine.progress import bar
+from pipeline.engine.stage import Stage
+from pipeline.models.settings import Pair
+from pipeline.results import evaluate
+from pipeline.results.evaluation_sets import EvaluationSet
+
+COMMAND = "comet-score"
+METRIC = "comet"
+CHECKPOINT = ".ckpt"
+# Models score about from 0 to 1; tables have all metrics in percent.
+_PERCENT = 100
+
+# The bar of what comet-score runs: batches that are done, and all of them.
+_PROGRESS = re.compile(r"Predicting.* (\d+)/(\d+) \[")
+
+
+def check(model: str) -> None:
+    """Make sure that translations can be scored, as far as it can be known beforehand.
+
+    Args:
+        model: a checkpoint of COMET (``….ckpt``), or a model's name, which comet-score fetches.
+
+    Raises:
+        PipelineError: there is no comet-score, or no such checkpoint.
+    """
+    _command()
+    if not model.endswith(CHECKPOINT):
+        return
+    path = Path(model)
+    if not path.is_file():
+        raise PipelineError(f"--comet {model}: there is no such file")
+    if not (path.resolve().parent.parent / "hparams.yaml").is_file():
+        raise PipelineError(
+            f"--comet {model}: COMET reads hparams.yaml in the folder above a checkpoint's, and "
+            "there is none"
+        )
+
+
+def stage(training: str, which: EvaluationSet, model: str) -> Stage:
+    """Return the stage that scores what a trained model has translated.
+
+    Args:
+        training: the trained model.
+        which: the test set.
+        model: COMET's, as in `check`.
+    """
+    translated = evaluate.name(training, which)
+    return Stage(
+        f"{METRIC}.{translated.removeprefix('evaluate.')}",
+        functools.partial(score, training=training, which=which, model=model),
+        functools.partial(_inputs, training=training, which=which, model=model),
+        needs=(translated,),
+        cheap=True,
+    )
+
+
+def score(pair: Pair, training: str, which: EvaluationSet, model: str) -> dict[str, Any]:
+    """Score a model's translations of a test set, sentence by sentence.
+
+    Returns:
+        COMET of the test set: the mean over its sentences, in percent.
+
+    Raises:
+        PipelineError: comet-score failed, or left a sentence out.
+    """
+    path = _segments_file(pair, training, which)
+    with files.written_whole(path) as output:
+        texts = (which.source(pair), which.hypotheses(pair, training), which.reference(pair))
+        source, translations, reference = (str(text.resolve()) for text in texts)
+        command = [_command(), "--model", model, "--gpus", str(min(pair.slot.visible, 1))]
+        command += ["--sources", source, "--translations", translations, "--references", reference]
+        command += ["--only_system", "--to_json", str(output.resolve())]
+        _run(command, pair, stage(training, which, model).name)
+        (rows,) = files.read_json(output).values()
+        segments = [row["COMET"] for row in rows]
+        count = len(evaluate.references(pair, which))
+        if len(segments) != count:  # it pairs lines up to the end of the shortest file
+            raise PipelineError(f"{COMMAND} scored {len(segments)} of {count} sentences")
+        files.write_json(output, segments)
+    return {METRIC: _PERCENT * statistics.fmean(segments)}
+
+
+def counts(pair: Pair, training: str, which: EvaluationSet) -> np.ndarray:
+    """Return what COMET of any sentences follows from.
+
+    Returns:
+        (sentences, 2): the score of each sentence, and 1.
+    """
+    segments = np.array(files.read_json(_segments_file(pair, training, which)))
+    return np.stack([segments, np.ones_like(segments)], axis=1)
+
+
+def of_sums(sums: np.ndarray) -> np.ndarray:
+    """Return COMET in percent, (...), of sums (..., 2) over sentences of `counts`."""
+    return _PERCENT * sums[..., 0] / sums[..., 1]
+
+
+def signature(model: str) -> str:
+    """Say what tables have under COMET."""
+    return f"{model}, × {_PERCENT}"
+
+
+def _run(command: list[str], pair: Pair, name: str) -> None:
+    with bar(title=name) as progress:
+
+        def on_line(line: str) -> None:
+            if found := _PROGRESS.search(line):
+                progress.total = int(found[2])
+                progress.update(int(found[1]) - progress.n)
+
+        commands.run(command, pair.log(name), on_line, slot=pair.slot)
+
+
+def _segments_file(pair: Pair, training: str, which: EvaluationSet) -> Path:
+    translations = which.hypotheses(pair, training)
+    return translations.with_name(f"{translations.name}.{METRIC}.json")
+
+
+def _inputs(pair: Pair, training: str, which: EvaluationSet, model: str) -> dict[str, Any]:
+    named = _hash(Path(model)) if model.endswith(CHECKPOINT) else model
+    texts = which.source(pair), which.hypotheses(pair, training), which.reference(pair)
+    return {"model": named, "texts": files.sha256_of(texts)}
+
+
+@functools.cache
+def _hash(checkpoint: Path) -> str:
+    """Of gigabytes, for each stage."""
+    return files.sha256(checkpoint)
+
+
+def _command() -> str:
+    """Return comet-score's path: beside this Python, or anywhere in PATH."""
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    found = shutil.which(COMMAND, path=os.pathsep.join(places))
+    if found is None:
+        raise PipelineError(
+            f"--comet needs {COMMAND}: install unbabel-comet into an environment of its own "
+            '(python3 -m venv comet && comet/bin/pip install unbabel-comet "setuptools<81") and '
+            'put that one\'s bin at the end of PATH (PATH="$PATH:$PWD/comet/bin")'
+        )
+    return found

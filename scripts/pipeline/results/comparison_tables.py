@@ -1,0 +1,270 @@
+"""The tables of a comparison as text, column by column: for Markdown and for the page."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pipeline.comparison import FROM_FINETUNE
+from pipeline.models import students
+from pipeline.results import comet, point_tables, tables
+from pipeline.results.hierarchical import small_sample_factor
+from pipeline.results.significance import CONFIDENCE, RESAMPLES, TRIALS
+from pipeline.results.tables import NONE, Table
+
+Content = Mapping[str, Any]
+Names = Mapping[str, str]
+
+
+def sizes(content: Content) -> list[Content]:
+    """Return what was found at each size of the students; one where there is no other."""
+    return [content, *content.get("other_sizes", ())]
+
+
+def scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """Return the rows of a test set's table: one text for each column's head."""
+    return _of_all_sizes(content, names, test, _scores)
+
+
+def details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """Return the rows of a test set's second table: chrF, length and tests, seed by seed."""
+    return _of_all_sizes(content, names, test, _details)
+
+
+def comet_scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """Return the rows of a test set's table of COMET; none where it was not computed."""
+    return _of_all_sizes(content, names, test, _comet_scores)
+
+
+def trainings(content: Content, names: Names) -> Table:
+    """Return the rows of the table of settings and times."""
+    return _of_all_sizes(content, names, None, lambda one, _, names: _trainings(one, names))
+
+
+def points(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """Return the rows of the table of operating points; none of a comparison before there were."""
+    found = content.get("operating_points", {}).get(test["name"])
+    return point_tables.points(found["rows"], names) if found else []
+
+
+def point_notes(content: Content, test: Mapping[str, Any]) -> list[str]:
+    """Say which points to take, and what each method is worth."""
+    found = content.get("operating_points", {}).get(test["name"])
+    if not found or not found["rows"]:
+        return []
+    cheapest = [found["cheapest"]] if found["cheapest"] else []
+    return [*cheapest, *found["worth"], point_tables.NOTE]
+
+
+def _of_all_sizes(
+    content: Content,
+    names: Names,
+    test: Mapping[str, Any] | None,
+    rows: Callable[[Content, Any, Names], Table],
+) -> Table:
+    """The rows of each size, one below the other, with a column for it where there are several."""
+    several = sizes(content)
+    if len(several) == 1:
+        return rows(content, test, names)
+    found: Table = []
+    for one in several:
+        of_size = next((t for t in one["tests"] if test and t["name"] == test["name"]), None)
+        shared = {names[model] for model in _shared(content, one)}
+        for cells in rows(one, of_size, names):
+            model = cells.pop("model")
+            if model not in shared:
+                found.append({"model": model, "size": one["size"] or students.OWN, **cells})
+            elif one is content:
+                found.append({"model": model, "size": NONE, **cells})
+    heads = dict.fromkeys(head for cells in found for head in cells)
+    return [{head: cells.get(head, NONE) for head in heads} for cells in found]
+
+
+def _shared(content: Content, one: Content) -> set[str]:
+    """The models that have no size: they are the same ones at each."""
+    others = [other for other in sizes(content) if other is not one]
+    made = [{m["model"]: m["trainings"] for m in other["models"]} for other in others]
+    return {m["model"] for m in one["models"] if all(o[m["model"]] == m["trainings"] for o in made)}
+
+
+def _scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """The rows of `scores`, of one size."""
+    has_gaps = any(row["gap_recovered"] is not None for row in test["rows"])
+
+    def cells(row: Mapping[str, Any]) -> dict[str, str]:
+        found = {
+            "model": names[row["model"]],
+            "BLEU": _mean(row["bleu"], 1),
+            "chrF": _mean(row["chrf"], 1),
+        }
+        if has_gaps:
+            found["gap recovered"] = tables.shares(row["gap_recovered"], ("bleu",))
+        for baseline in content["baselines"]:
+            difference = row["differences"].get(baseline, {}).get("bleu")
+            found[tables.versus(baseline, names)] = tables.difference(difference, "mean")
+        return found
+
+    return [cells(row) for row in test["rows"]]
+
+
+def _details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """The rows of `details`, of one size."""
+
+    def cells(row: Mapping[str, Any]) -> dict[str, str]:
+        found = {
+            "model": names[row["model"]],
+            "BLEU by seed": "; ".join(f"{value:.1f}" for value in row["bleu"]["by_seed"]),
+            "length": _mean(row["length_ratio"], 3),
+        }
+        for baseline in content["baselines"]:
+            head = tables.versus(baseline, names)
+            difference = row["differences"].get(baseline)
+            chrf = difference and difference["chrf"]
+            found[f"chrF {head}"] = tables.difference(chrf, "mean")
+            found[f"p {head}, by seed"] = (
+                "; ".join(map(tables.p_value, difference["p_values"])) if difference else NONE
+            )
+        return found
+
+    return [cells(row) for row in test["rows"]]
+
+
+def _comet_scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
+    """The rows of `comet_scores`, of one size."""
+
+    def cells(row: Mapping[str, Any]) -> dict[str, str]:
+        found = {"model": names[row["model"]], "COMET": _mean(row[comet.METRIC], 1)}
+        for baseline in content["baselines"]:
+            difference = row["differences"].get(baseline, {}).get(comet.METRIC)
+            head = f"COMET {tables.versus(baseline, names)}"
+            found[head] = tables.difference(difference, "mean")
+        return found
+
+    return [cells(row) for row in test["rows"] if comet.METRIC in row]
+
+
+def _trainings(content: Content, names: Names) -> Table:
+    """The rows of `trainings`, of one size."""
+    varied = any(tried["title"] for model in content["models"] for tried in model["tried"])
+
+    def cells(model: Mapping[str, Any]) -> dict[str, str]:
+        chosen = model["chosen"]
+        found = {"model": names[model["model"]]}
+        if varied:
+            found["settings tried"] = str(len(model["tried"])) if chosen else NONE
+            found["chosen"] = (chosen["title"] or "as in the config") if chosen else NONE
+        valid = chosen["valid_bleu"] if chosen else []
+        found["BLEU, validation"] = _mean_of(valid, 1) if valid else NONE
+        count = model["parameters"]
+        found["parameters"] = NONE if count is None else f"{count / 1e6:.2f} M"
+        minutes = [value for value in model["train_minutes"] if value is not None]
+        found["train minutes"] = _minutes(minutes, model["trained_before"])
+        return found
+
+    return [cells(model) for model in content["models"]]
+
+
+def notes(content: Content, names: Names) -> list[str]:
+    """Say what the columns mean."""
+    seeds = content["seeds"]
+    count = len(seeds)
+    covered = (
+        "of the fine-tuning alone, from one learner"
+        if content["seeds_from"] == FROM_FINETUNE
+        else "of the learner's own training and of the fine-tuning"
+    )
+    found = []
+    if count > 1:
+        found.append(
+            f"Seeds {seeds[0]} to {seeds[-1]}, {covered}; there is one teacher. Mean over seeds ± "
+            "standard deviation."
+        )
+    else:
+        found.append(f"Seed {seeds[0]}, {covered}.")
+    found += [f"{tables.meaning(name, names)}, within a seed." for name in content["baselines"]]
+    if content["baselines"]:
+        over = "over test sentences"
+        if count > 1:
+            over = (
+                "that covers other seeds and other sentences: bootstrap over both, the spread over "
+                f"{count} seeds widened {small_sample_factor(count):.1f} times, as they are few"
+            )
+        found.append(
+            f"In brackets: {100 * CONFIDENCE:.0f} % interval {over} ({RESAMPLES} resamples). p, in "
+            "each seed, over sentences: sacrebleu's paired approximate randomization, two-sided "
+            f"({TRIALS} trials)."
+        )
+    if any(row["gap_recovered"] is not None for test in content["tests"] for row in test["rows"]):
+        found.append(tables.GAP)
+    if any(len(model["tried"]) > 1 for model in content["models"]):
+        found.append(
+            "Tuned on validation alone, by the mean over seeds of the best epoch's BLEU (greedy), "
+            "on the same grid for each method; λ and k only where a method has them, so the "
+            "numbers of settings tried differ."
+        )
+    if (model := content.get("comet")) is not None:
+        found.append(f"COMET: by {comet.COMMAND} with {comet.signature(model)}.")
+    found.append("Length: words in the translations to words in the references.")
+    found.append(f"{tables.MINUTES} Of those that were chosen: mean over seeds ± deviation.")
+    return found
+
+
+def leader(content: Content, test: Mapping[str, Any], names: Names) -> list[str]:
+    """Say whether a method is the best on a test set, at each size."""
+    seeds, found = len(content["seeds"]), []
+    several = sizes(content)
+    for one in several:
+        of_size = next(other for other in one["tests"] if other["name"] == test["name"])
+        if of_size["leader"]:
+            text = tables.leader(of_size["leader"], names, seeds=seeds)
+            found.append(f"{one['size'] or students.OWN}: {text}" if len(several) > 1 else text)
+    return found
+
+
+def markdown(content: Content, names: Names) -> str:
+    """Return the tables with what one needs to read them; `names`: what the models are called."""
+    source, target = content["languages"]
+    lines = [f"# {content['pair']}: {source} → {target}, methods compared", ""]
+    lines += [f"- **Warning.** {warning['text']}" for warning in content["warnings"]]
+    for test in content["tests"]:
+        lines += ["", f"## {test['name']} ({test['sentences']} sentences)", ""]
+        if found := points(content, test, names):
+            lines += [tables.markdown(found), ""]
+            lines += [*(f"- {note}" for note in point_notes(content, test)), ""]
+        lines += [tables.markdown(scores(content, test, names)), ""]
+        lines += [tables.markdown(details(content, test, names)), ""]
+        if found := comet_scores(content, test, names):
+            lines += [tables.markdown(found), ""]
+        lines += [f"- {note}" for note in leader(content, test, names)]
+        lines += [f"- {metric}: `{value}`" for metric, value in test["signatures"].items()]
+    decoding = content["decoding"]
+    lines += ["", "## Settings and time", "", tables.markdown(trainings(content, names)), ""]
+    lines += [f"- {note}" for note in notes(content, names)]
+    lines += [
+        f"- Beam {decoding['beam']}, length penalty {decoding['lenpen']}; the checkpoint with the "
+        "best BLEU on validation.",
+        *(f"- {key}: {value}" for key, value in content["system"].items()),
+    ]
+    if content["baselines"]:
+        lines += ["", "![differences with their intervals](differences.png)"]
+    if any(found["rows"] for found in content.get("operating_points", {}).values()):
+        lines += ["", "![BLEU over speed](quality_over_speed.png)"]
+    return "\n".join([*lines, ""])
+
+
+def _mean(found: Mapping[str, Any], digits: int) -> str:
+    text = f"{found['mean']:.{digits}f}"
+    return text if found["sd"] is None else f"{text} ± {found['sd']:.{digits}f}"
+
+
+def _mean_of(values: Sequence[float], digits: int) -> str:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return _mean({"mean": statistics.fmean(values), "sd": deviation}, digits)
+
+
+def _minutes(values: Sequence[float], before: bool) -> str:
+    if not values:
+        return NONE
+    text = _mean_of(values, 1)
+    return f"({text})" if before else text

@@ -1,0 +1,103 @@
+"""Stages `evaluate.MODEL`: translate a test set with a trained model, and score."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from sacrebleu.metrics import BLEU, CHRF
+
+from pipeline.engine import files, state
+from pipeline.engine.stage import Stage
+from pipeline.models import lenpen
+from pipeline.models.settings import Pair
+from pipeline.results.evaluation_sets import MAIN, EvaluationSet
+from pipeline.results.generate import translate
+
+
+def hypotheses(pair: Pair, model: str, which: EvaluationSet = MAIN) -> list[str]:
+    """Return a model's translations of a test set, in its order."""
+    return files.read_lines(which.hypotheses(pair, model))
+
+
+def references(pair: Pair, which: EvaluationSet = MAIN) -> list[str]:
+    """Return a test set's translations as they were before any tokenization."""
+    return files.read_lines(which.reference(pair))
+
+
+def scores(pair: Pair, model: str, which: EvaluationSet = MAIN) -> dict[str, Any] | None:
+    """Return the scores of a model as its stage found them, or None where it did not run."""
+    record = state.read(pair.run_dir, name(model, which))
+    return dict(record.facts) if record is not None and record.done else None
+
+
+def name(model: str, which: EvaluationSet = MAIN) -> str:
+    """Return the name of a model's stage."""
+    return f"evaluate.{which.name}/{model}" if which.name else f"evaluate.{model}"
+
+
+def stage(model: str, which: EvaluationSet = MAIN, needs: tuple[str, ...] = ()) -> Stage:
+    """Return the stage that translates a test set with one model and scores it.
+
+    Args:
+        model: the name of its training.
+        which: the test set.
+        needs: what else must be done before, as `lenpen.needs`.
+    """
+    made_by = () if which == MAIN else (which.made_by,)
+    return Stage(
+        name(model, which),
+        functools.partial(evaluate_model, model=model, which=which),
+        functools.partial(_inputs, model=model, which=which),
+        needs=(model, *needs, *made_by),
+        cheap=True,
+    )
+
+
+def _inputs(pair: Pair, model: str, which: EvaluationSet) -> dict[str, Any]:
+    decoding = pair.decoding.inputs(lenpen.of(pair, model))
+    found = {**decoding, "model": files.sha256(pair.model(model))}
+    if which == MAIN:  # whose text the model depends on as well
+        return found
+    return {**found, "from test": state.fingerprint(pair.run_dir, which.made_by)}
+
+
+def evaluate_model(pair: Pair, model: str, which: EvaluationSet = MAIN) -> dict[str, Any]:
+    """Translate a test set with one model and score it; return what `score` does.
+
+    Raises:
+        PipelineError: fairseq-generate failed, or left a sentence out.
+    """
+    target = references(pair, which)
+    translations = translate(
+        pair.model(model),
+        which.bin_dir(pair),
+        "test",
+        count=len(target),
+        pair=pair,
+        lenpen=lenpen.of(pair, model),
+        log=pair.log(name(model, which)),
+        title=model,
+    )
+    files.write_lines(which.hypotheses(pair, model), translations)
+    return score(translations, target)
+
+
+def score(translations: list[str], target: list[str]) -> dict[str, Any]:
+    """Score translations against one reference each, with sacrebleu.
+
+    Returns:
+        BLEU, chrF, brevity penalty, length ratio (hypothesis to reference) and both signatures.
+    """
+    bleu, chrf = BLEU(), CHRF()
+    bleu_score = bleu.corpus_score(translations, [target])
+    return {
+        "bleu": bleu_score.score,
+        "chrf": chrf.corpus_score(translations, [target]).score,
+        "brevity_penalty": bleu_score.bp,
+        "length_ratio": bleu_score.sys_len / bleu_score.ref_len,
+        "signatures": {
+            "BLEU": str(bleu.get_signature()),
+            "chrF": str(chrf.get_signature()),
+        },
+    }

@@ -1,0 +1,104 @@
+"""What models are scored on: the test set that `prepare` makes, and further ones of their own."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine import files, state
+from pipeline.engine.stage import Stage
+from pipeline.models.settings import Pair
+from pipeline.text import binarize, prepare, segmentation
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """A test set; further ones are made apart, so that models need not be trained anew for them.
+
+    Attributes:
+        name: what tables call it, and its files where it is of a user's own corpus; None is the
+            pair's first, which is made with the training text.
+    """
+
+    name: str | None = None
+
+    def folder(self, pair: Pair) -> Path:
+        """Where its text, its binary files and its translations are."""
+        return pair.run_dir / "tests" / self.name if self.name else pair.run_dir
+
+    def text_dir(self, pair: Pair) -> Path:
+        """Its plain text."""
+        return self.folder(pair) / pair.text_dir.name
+
+    def reference(self, pair: Pair) -> Path:
+        """Its target side as it was before tokenization."""
+        return self.text_dir(pair) / pair.reference.name
+
+    def source(self, pair: Pair) -> Path:
+        """Its source side, likewise."""
+        return self.text_dir(pair) / pair.source.name
+
+    def bin_dir(self, pair: Pair) -> Path:
+        """What fairseq-generate reads, as its subset `test`."""
+        return self.folder(pair) / pair.bin_dir.name
+
+    def hypotheses(self, pair: Pair, model: str) -> Path:
+        """A model's translations of it."""
+        return self.folder(pair) / pair.evaluate_dir.name / f"{model}.{pair.target_lang}"
+
+    def title(self, pair: Pair) -> str:
+        """What tables call it."""
+        return self.name or pair.tests[0]
+
+    @property
+    def made_by(self) -> str:
+        """The stage that makes what fairseq-generate reads."""
+        return f"test.{self.name}" if self.name else "binarize"
+
+    @property
+    def stage(self) -> Stage:
+        """The stage of a further one."""
+        return Stage(
+            self.made_by,
+            functools.partial(_make, which=self),
+            functools.partial(_inputs, which=self),
+            needs=("binarize",),
+            cheap=True,
+        )
+
+
+MAIN = EvaluationSet()
+
+
+def named(pair: Pair, name: str) -> EvaluationSet:
+    """Return the test set of this name."""
+    return MAIN if name == pair.tests[0] else EvaluationSet(name)
+
+
+def _inputs(pair: Pair, which: EvaluationSet) -> dict[str, Any]:
+    upstream = {"from binarize": state.fingerprint(pair.run_dir, "binarize")}
+    return {**prepare.test_inputs(pair, str(which.name)), **upstream}
+
+
+def _make(pair: Pair, which: EvaluationSet) -> dict[str, Any]:
+    """Write its text, segment it as the training text, and binarize it.
+
+    Raises:
+        PipelineError: see `prepare.write_test`, or fairseq-preprocess failed.
+    """
+    with files.written_whole(which.text_dir(pair)) as text:
+        text.mkdir()
+        count = prepare.write_test(pair, str(which.name), text)
+    with files.written_whole(which.bin_dir(pair)) as folder:
+        (folder / "segmented").mkdir(parents=True)
+        for language in pair.languages:
+            file = f"test.{language}"
+            plain, segmented = which.text_dir(pair) / file, folder / "segmented" / file
+            segmentation.encode(pair.bin_dir, language, pair.segmentation, plain, segmented)
+        dictionaries = (pair.bin_dir / f"dict.{language}.txt" for language in pair.languages)
+        source, target = (str(path.resolve()) for path in dictionaries)
+        more = ["--testpref", "segmented/test", "--srcdict", source, "--tgtdict", target]
+        binarize.preprocess(pair, folder, more, pair.log(which.made_by))
+    return {"sentences": count}

@@ -1,0 +1,72 @@
+"""Translations of binarized text by a trained model, with fairseq-generate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.engine import commands
+from pipeline.engine.errors import PipelineError
+from pipeline.engine.progress import bar
+from pipeline.models.settings import USER_DIR, Pair
+
+
+def translate(
+    model: Path,
+    data: Path,
+    subset: str,
+    *,
+    count: int,
+    pair: Pair,
+    lenpen: float,
+    log: Path,
+    title: str,
+) -> list[str]:
+    """Return a model's translations of a split, in its order, without segmentation.
+
+    Args:
+        model: its checkpoint.
+        data: what fairseq-preprocess wrote.
+        subset: the split.
+        count: how many sentences it has.
+        pair: languages, beam, and what of this machine may be used.
+        lenpen: the length penalty.
+        log: gets what fairseq-generate prints.
+        title: what the bar and errors call the model.
+
+    Raises:
+        PipelineError: fairseq-generate failed, or left a sentence out.
+    """
+    found: dict[int, str] = {}
+    with bar(title=f"translating with {title}", total=count) as progress:
+
+        def on_line(line: str) -> None:
+            if line.startswith("D-"):
+                number, _, text = line.removeprefix("D-").split("\t", 2)
+                found[int(number)] = text
+                progress.update()
+
+        commands.run(_command(model, data, subset, pair, lenpen), log, on_line, slot=pair.slot)
+    if missing := sorted(set(range(count)) - set(found)):
+        raise PipelineError(
+            f"{title} translated {len(found)} of {count} sentences; "
+            f"the first one without a translation is line {missing[0] + 1} of the {subset} set"
+        )
+    return [found[number] for number in range(count)]
+
+
+def _command(model: Path, data: Path, subset: str, pair: Pair, lenpen: float) -> list[str]:
+    decoding = pair.decoding
+    command = commands.fairseq_module("fairseq_cli.generate")
+    # fairseq 0.12.2 needs the package to translate with torch 1.13 (ka_fairseq.compat).
+    command += [str(data), "--path", str(model), "--user-dir", str(USER_DIR)]
+    command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]
+    command += ["--gen-subset", subset, "--batch-size", str(decoding.batch_size)]
+    # fairseq's default, 8, leaves out the last sentences where the batches do not divide by it.
+    command += ["--required-batch-size-multiple", "1"]
+    # A process that makes batches is no faster, and leaves a socket among the temporary files.
+    command += ["--num-workers", "0"]
+    command += ["--beam", str(decoding.beam), "--lenpen", str(lenpen)]
+    command += ["--remove-bpe", str(decoding.remove_bpe)]
+    if decoding.tokenizer:
+        command += ["--tokenizer", decoding.tokenizer]  # takes tokenization back
+    return command

@@ -1,0 +1,190 @@
+"""``report.html``: the whole report as one page that needs no network."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline import comparison
+from pipeline.engine import files, state
+from pipeline.models.settings import Pair
+from pipeline.results import (
+    analyse,
+    comparison_tables,
+    data_addresses,
+    gap_recovered,
+    interval_bars,
+    operating_points,
+    point_tables,
+    sentences,
+    tables,
+)
+from pipeline.results.analyse import Analysis
+
+FOLDER = Path(__file__).parent
+TEMPLATE, STYLE, SCRIPT = "report.html.jinja", "report.css", "report.js"
+NO_SETTINGS = ("from ", "common.", "task.eval", "checkpoint.")
+
+
+def write(pair: Pair, content: dict[str, Any]) -> Path:
+    """Write the page.
+
+    Args:
+        pair: its runs.
+        content: what ``report.json`` holds.
+
+    Returns:
+        The file.
+    """
+    names = pair.titles
+    analysis = analyse.analyse(pair)
+    translations = sentences.collect(pair)
+    templates = _templates(apart={names[name] for name in gap_recovered.BASES[:1] if name in names})
+    text = templates.get_template(TEMPLATE).render(
+        content,
+        names=names,
+        best=_best(content["leader"], names),
+        scores=tables.scores(content, names, chrf_gap=True),
+        differences=tables.differences(content, names),
+        points=point_tables.points(content["operating_points"], names),
+        cheapest=operating_points.cheapest(content["operating_points"], names),
+        points_note=point_tables.NOTE,
+        **_rates(content, names),
+        sizes=tables.sizes(content, names),
+        notes=tables.notes(content, names),
+        curves=data_addresses.figure(pair.run_dir / "validation_bleu"),
+        quality=data_addresses.figure(pair.run_dir / "quality_over_speed"),
+        transfer=data_addresses.figure(pair.run_dir / "transfer_loss"),
+        analysis=analysis,
+        agreement=_agreement(analysis) if analysis else [],
+        analysis_settings=analyse.NOVEL_TOKENS,
+        entropy=data_addresses.figure(analysis.folder / "entropy") if analysis else None,
+        novel=data_addresses.figure(analysis.folder / "novel_tokens") if analysis else None,
+        entropy_change=_change(analysis, "entropy_bits") if analysis else {},
+        translations=translations,
+        extremes=sentences.extremes(translations) if translations else None,
+        settings=_settings(pair, list(names)),
+        compared=comparison_of(pair),
+        style=_file(STYLE),
+        script=_file(SCRIPT),
+    )
+    path = pair.run_dir / "report.html"
+    files.write_text(path, text)
+    return path
+
+
+def _rates(content: dict[str, Any], names: dict[str, str]) -> dict[str, tables.Table]:
+    """The tables of the rates of exported models."""
+    rows, measured = content["operating_points"], content["measured"]
+    if not rows:
+        return {"rates": [], "rates_on_gpu": []}
+    return {
+        "rates": point_tables.rates(rows, names, measured),
+        "rates_on_gpu": point_tables.rates_on_gpu(rows, names, measured),
+    }
+
+
+def _templates(apart: set[str]) -> Environment:
+    """What renders the page; `apart`: see `interval_bars.ends`."""
+    templates = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # As short as it gets: there are thousands of sentences.
+    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    templates.filters["unbroken"] = unbroken
+    templates.filters["ends"] = partial(interval_bars.ends, apart=apart)
+    templates.filters["bar"] = interval_bars.bar
+    templates.tests["difference"] = lambda cell: isinstance(cell, tables.Difference)
+    return templates
+
+
+def _file(name: str) -> Markup:
+    """A file beside the template, to be put into the page as it is."""
+    return Markup((FOLDER / name).read_text(encoding="utf-8"))
+
+
+def comparison_of(pair: Pair) -> dict[str, Any] | None:
+    """What the section of a comparison shows, if there was one of the models that are here."""
+    content = comparison.read(pair)
+    if content is None:
+        return None
+    names, folder = pair.titles, pair.run_dir / comparison.NAME
+    several = len(comparison_tables.sizes(content)) > 1  # each may have a best one
+    tests = [
+        {
+            "title": f"{test['name']} ({test['sentences']} sentences)",
+            "points": comparison_tables.points(content, test, names),
+            "point_notes": comparison_tables.point_notes(content, test),
+            "scores": comparison_tables.scores(content, test, names),
+            "details": comparison_tables.details(content, test, names),
+            "comet": comparison_tables.comet_scores(content, test, names),
+            "notes": comparison_tables.leader(content, test, names),
+            "best": None if several else _best(test["leader"], names),
+        }
+        for test in content["tests"]
+    ]
+    return {
+        "baseline": names[content["baselines"][0]] if content["baselines"] else None,
+        "seeds": len(content["seeds"]),
+        "warnings": content["warnings"],
+        "figure": data_addresses.figure(folder / "differences", folder / f"{comparison.NAME}.csv"),
+        "quality": data_addresses.figure(folder / "quality_over_speed"),
+        "tests": tests,
+        "trainings": comparison_tables.trainings(content, names),
+        "notes": comparison_tables.notes(content, names),
+    }
+
+
+def _best(leader: dict[str, Any] | None, names: dict[str, str]) -> str | None:
+    """What the one fine-tuning is called that is better than the second for certain."""
+    return names[leader["model"]] if leader and leader["best"] else None
+
+
+def _agreement(analysis: Analysis) -> tables.Table:
+    return [
+        {
+            "model": row["run"],
+            "best token is the teacher's": f"{100 * row['teacher_agreement']:.1f} %",
+            "… is the reference's": f"{100 * row['accuracy']:.1f} %",
+            "ECE": f"{row['ece']:.3f}",
+            "KL(teacher‖learner), bits": f"{row['forward_kl_bits']:.3f}",
+            "KL(learner‖teacher), bits": f"{row['backward_kl_bits']:.3f}",
+        }
+        for row in analysis.agreement.to_dict("records")
+    ]
+
+
+def unbroken(cell: str) -> str:
+    """Let the line of a cell that is a number break before a bracket and after a semicolon only."""
+    if isinstance(cell, tables.Words):
+        return cell
+    return re.sub(r"(?<!;) (?![\[(])", "\N{NO-BREAK SPACE}", cell)
+
+
+def _change(analysis: Analysis, column: str) -> dict[str, float]:
+    """How much a quantity changed from the learner to each run's last epoch."""
+    learners = analysis.entropy.dropna(subset="epoch").groupby("run", sort=False)[column]
+    return {str(run): values.iloc[-1] - values.iloc[0] for run, values in learners}
+
+
+def _settings(pair: Pair, models: list[str]) -> dict[str, dict[str, str]]:
+    """Each training's settings, as far as it was done."""
+    records = {model: state.read(pair.run_dir, model) for model in models}
+    return {
+        model: {
+            key: str(value)
+            for key, value in sorted(record.inputs.items())
+            if not key.startswith(NO_SETTINGS)
+        }
+        for model, record in records.items()
+        if record is not None
+    }

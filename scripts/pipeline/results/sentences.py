@@ -1,0 +1,89 @@
+"""The test sentences as the page shows them: every model's translation and its own chrF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sacrebleu.metrics import CHRF
+
+from pipeline.engine import files
+from pipeline.models.settings import Pair
+from pipeline.results import evaluate
+
+MOST = 3000
+"""How many sentences the page holds at most; of a longer test set these, at equal distances."""
+
+COMPARED = ("ka", "kd")
+"""The two that the page begins with, where both were evaluated."""
+
+SHOWN = 5
+"""How many gains and losses of those two stand there without JavaScript."""
+
+
+def collect(pair: Pair, most: int = MOST) -> dict[str, Any] | None:
+    """Return what the page needs to compare any two models sentence by sentence.
+
+    Args:
+        pair: its runs.
+        most: how many sentences to take.
+
+    Returns:
+        ``titles`` of the models, ``compared`` (the places of the two that are shown first),
+        ``languages``, ``all`` (how many sentences the test set has) and ``sentences``, each with
+        its ``number`` in the test set, ``source``, ``reference``, and by model ``texts`` and
+        ``chrf``. None where less than two models were evaluated.
+    """
+    models = [name for name in pair.titles if evaluate.scores(pair, name)]
+    if len(models) < 2:
+        return None
+    sources, references = files.read_lines(pair.source), evaluate.references(pair)
+    translations = [evaluate.hypotheses(pair, name) for name in models]
+    metric = CHRF()
+
+    def sentence(index: int) -> dict[str, Any]:
+        texts = [lines[index] for lines in translations]
+        scores = [metric.sentence_score(text, [references[index]]).score for text in texts]
+        return {
+            "number": index + 1,
+            "source": sources[index],
+            "reference": references[index],
+            "texts": texts,
+            "chrf": [round(score, 2) for score in scores],
+        }
+
+    count = min(most, len(references))
+    return {
+        "titles": [pair.titles[name] for name in models],
+        "compared": _compared(models),
+        "languages": list(pair.languages),
+        "all": len(references),
+        "sentences": [sentence(n * len(references) // count) for n in range(count)],
+    }
+
+
+def extremes(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the largest ``gains`` and ``losses`` of the first of the compared over the second.
+
+    Args:
+        found: what `collect` returned.
+
+    Returns:
+        At most `SHOWN` of each, the largest first: sentences with their ``difference`` in chrF.
+    """
+    model, other = found["compared"]
+    differing = [
+        {**sentence, "difference": sentence["chrf"][model] - sentence["chrf"][other]}
+        for sentence in found["sentences"]
+    ]
+    ordered = sorted(differing, key=lambda sentence: sentence["difference"])
+    return {
+        "gains": [row for row in reversed(ordered[-SHOWN:]) if row["difference"] > 0],
+        "losses": [row for row in ordered[:SHOWN] if row["difference"] < 0],
+    }
+
+
+def _compared(models: Sequence[str]) -> list[int]:
+    """The places of those that are shown first: of the last and the one before it, by default."""
+    names = COMPARED if set(COMPARED) <= set(models) else (models[-1], models[-2])
+    return [models.index(name) for name in names]

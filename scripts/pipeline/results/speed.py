@@ -1,0 +1,243 @@
+"""Stage `speed`: how good and how fast the exported models are with each beam, in one run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine import commands, files, parallel, state
+from pipeline.engine.progress import bar, say
+from pipeline.engine.stage import Stage
+from pipeline.models import lenpen, translators
+from pipeline.models.settings import REPOSITORY, Pair
+from pipeline.results import evaluate, measuring, operating_points, tidy
+from pipeline.results.evaluation_sets import MAIN, EvaluationSet
+
+NAME = "speed"
+SENTENCES, SINGLE, REPEATS = 100, 50, 3
+"""How many test sentences are timed for each thread, how many one by one, and how often."""
+
+ONE, ALL, GPU = "one_thread", "all_threads", "gpu"
+"""What each model is measured on."""
+
+Models = Callable[[Pair], Iterable[str]]
+
+_LONGEST_EXAMPLE = 60  # characters
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured.
+
+    Attributes:
+        pair: whose models they are.
+        name: of the stage.
+        models: exported ones, by the names of their trainings.
+        tests: what they translate to be scored; the times are of the first.
+    """
+
+    pair: Pair
+    name: str
+    models: tuple[str, ...]
+    tests: tuple[EvaluationSet, ...]
+
+    @property
+    def places(self) -> Iterator[tuple[str, int, EvaluationSet]]:
+        """Each model with each beam on each test set."""
+        return itertools.product(self.models, self.pair.decoding.beams, self.tests)
+
+
+def stage(
+    after: tuple[str, ...],
+    *,
+    name: str = NAME,
+    models: Models = translators.exported,
+    tests: Sequence[EvaluationSet] = (MAIN,),
+) -> Stage:
+    """Return the stage; it runs when the stages `after` are done, and nothing beside it.
+
+    Args:
+        after: stages that come before where they are asked for.
+        name: of the stage.
+        models: returns the exported models that are measured, by the names of their trainings.
+        tests: what they translate to be scored; the times are of the first.
+    """
+
+    def measured(pair: Pair) -> Measured:
+        return Measured(pair, name, tuple(models(pair)), tuple(tests))
+
+    return Stage(
+        name,
+        lambda pair: run(measured(pair)),
+        lambda pair: inputs(measured(pair)),
+        after=after,
+        cheap=True,
+        alone=True,
+    )
+
+
+def inputs(measured: Measured) -> dict[str, Any]:
+    """Return what the numbers depend on, as far as it can be named."""
+    pair = measured.pair
+    sets = [which.made_by for which in measured.tests if which != MAIN]
+    upstream = [*map(translators.name, measured.models), *sets]
+    return {
+        "beams": list(pair.decoding.beams),
+        "amounts": [SENTENCES, SINGLE, REPEATS],
+        "settings": _settings(pair),
+        "tests": [which.title(pair) for which in measured.tests],
+        **{f"from {name}": state.fingerprint(pair.run_dir, name) for name in upstream},
+    }
+
+
+def run(measured: Measured) -> dict[str, Any]:
+    """Translate the test sets with each exported model and beam, score that, and take the times.
+
+    Raises:
+        PipelineError: a model's own translator failed.
+    """
+    pair, models = measured.pair, measured.models
+    if not models:
+        return {}
+    first = measured.tests[0].source(pair)
+    job = measuring.Job(
+        folders={model: str(translators.folder(pair, model)) for model in models},
+        beams=pair.decoding.beams,
+        texts=[_text(pair, *place) for place in measured.places],
+        source=str(first),
+        sentences=SENTENCES,
+        single=SINGLE,
+        repeats=REPEATS,
+        settings=_settings(pair),
+    )
+    path = pair.evaluate_dir / f"{measured.name.replace('/', '-')}.json"
+    files.write_json(path, asdict(job))
+    points = _measure(job, path, measured)
+    for point in points:
+        point["lenpen"] = lenpen.of(pair, point["model"])
+        point["scores"] = {
+            which.title(pair): _scores(pair, point["model"], point["beam"], which)
+            for which in measured.tests
+        }
+    timed = len(measuring.spread(files.read_lines(first), SENTENCES))
+    return {"points": points, "sentences": timed, "repeats": REPEATS, "settings": job.settings}
+
+
+def facts(pair: Pair, name: str = NAME) -> dict[str, Any]:
+    """Return what `run` found of models that are still as they were measured.
+
+    Of a run before there were operating points, its one beam is that of all points, and their
+    length penalties and ratios are not there.
+    """
+    record = state.read(pair.run_dir, name)
+    if record is None or not record.done or not record.facts:
+        return {}
+    found = dict(record.facts)
+    if "models" in found:
+        found["points"] = _of_one_beam(
+            pair, record.inputs.get("beam", pair.decoding.beam), found.pop("models")
+        )
+    current = [point for point in found["points"] if _is_current(pair, point["model"], record)]
+    return {**found, "points": current}
+
+
+def _of_one_beam(pair: Pair, beam: int, models: dict[str, Any]) -> list[dict[str, Any]]:
+    def point(model: str, known: dict[str, Any]) -> dict[str, Any]:
+        rates = {key: value for key, value in known.items() if key not in ("bleu", "chrf")}
+        scores = {MAIN.title(pair): {key: known[key] for key in ("bleu", "chrf")}}
+        return {"model": model, "beam": beam, **rates, "scores": scores}
+
+    return [point(model, known) for model, known in models.items()]
+
+
+def _is_current(pair: Pair, model: str, record: state.Record) -> bool:
+    stage = translators.name(model)
+    return record.inputs.get(f"from {stage}") == state.fingerprint(pair.run_dir, stage)
+
+
+def command_line(pair: Pair) -> str | None:
+    """Return what to type to translate a sentence with the best exported student.
+
+    None where there is none. It is the best of those operating points that none dominates.
+    """
+    teachers = {teacher for model in pair.models for teacher in model.teachers}
+    points = tidy.of_points(facts(pair).get("points", []))
+    best = operating_points.recommended(operating_points.rows(tidy.over_seeds(points)), teachers)
+    if best is None:
+        return None
+    program = translators.folder(pair, best["model"]) / "translate.py"
+    words = [shlex.quote(_shown(path)) for path in (Path(sys.executable), program)]
+    if best["beam"] != pair.decoding.beam:
+        words += ["--beam", str(best["beam"])]
+    return f"echo {shlex.quote(_example(pair))} | {' '.join(words)}"
+
+
+def _settings(pair: Pair) -> dict[str, dict[str, Any]]:
+    cores = parallel.cores()
+    found = {ALL: {"threads": cores}} if cores > 1 else {}
+    found[ONE] = {"threads": 1}
+    if pair.slot.visible:
+        found[GPU] = {"threads": 1, "device": "cuda"}
+    return found
+
+
+def _measure(job: measuring.Job, path: Path, measured: Measured) -> list[dict[str, Any]]:
+    results: list[dict[str, Any]] = []
+    pair = measured.pair
+    with bar(title="measuring exported models", total=job.steps) as progress:
+
+        def on_line(line: str) -> None:
+            if not line.startswith("{"):
+                return
+            record = json.loads(line)
+            results.extend(record.get("results", []))
+            if "step" in record:
+                progress.set_postfix_str(record["step"], refresh=False)
+                progress.update()
+
+        command = [*commands.python_module("pipeline.results.measuring"), str(path)]
+        # From the folder of the package, as a script's own folder may not be on Python's path.
+        folder = REPOSITORY / "scripts"
+        commands.run(command, pair.log(measured.name), on_line, folder=folder, slot=pair.slot)
+    for setting in job.settings:
+        if "error" in results[0][setting]:
+            say(f"{measured.name}: not measured on {setting}: {results[0][setting]['error']}")
+    return results
+
+
+def _text(pair: Pair, model: str, beam: int, which: EvaluationSet) -> dict[str, Any]:
+    target = hypotheses(pair, model, beam, which)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = which.source(pair)
+    return {"model": model, "beam": beam, "source": str(source), "target": str(target)}
+
+
+def hypotheses(pair: Pair, model: str, beam: int, which: EvaluationSet = MAIN) -> Path:
+    """Return the file of an exported model's translations of a test set."""
+    with_beam = "" if beam == pair.decoding.beam else f".beam{beam}"
+    return which.hypotheses(pair, f"{translators.name(model)}{with_beam}")
+
+
+def _scores(pair: Pair, model: str, beam: int, which: EvaluationSet) -> dict[str, float]:
+    translations = files.read_lines(hypotheses(pair, model, beam, which))
+    found = evaluate.score(translations, evaluate.references(pair, which))
+    return {metric: found[metric] for metric in ("bleu", "chrf", "length_ratio")}
+
+
+def _example(pair: Pair) -> str:
+    """Return the first short sentence of the test set that begins with a letter."""
+    sentences = [line for line in files.read_lines(pair.source) if line.strip()]
+    short = (line for line in sentences if len(line) <= _LONGEST_EXAMPLE and line[0].isalpha())
+    return next(short, sentences[0])
+
+
+def _shown(path: Path) -> str:
+    """Return a path as one would type it from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,0 +1,1 @@
+"""From a text's source to what fairseq reads: cleaning, splitting, subwords, binary files."""

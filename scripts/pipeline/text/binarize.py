@@ -1,0 +1,106 @@
+"""Stage `binarize`: subwords, a joint dictionary, and fairseq's binary files in ``bin/``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine import commands, files, parallel, state
+from pipeline.engine.errors import PipelineError
+from pipeline.models import pretrained_teacher
+from pipeline.models.settings import USER_DIR, Pair
+from pipeline.text import segmentation
+from pipeline.text.corpus import SPLITS
+
+# Percent of a file's subwords that a given teacher may not know: a rare sign, not another alphabet.
+MOST_UNKNOWN = 5
+_REPLACED = re.compile(r"segmented/(?P<file>\S+): .* tokens, (?P<percent>[\d.e-]+)% replaced")
+
+
+def inputs(pair: Pair) -> dict[str, Any]:
+    """Return what the binary files depend on."""
+    used = pair.segmentation
+    given = pretrained_teacher.of(pair)
+    if given is not None:  # what only training a segmentation needs is not looked at
+        used = {key: value for key, value in used.items() if key in segmentation.USED}
+    settings = {f"segmentation.{key}": value for key, value in used.items()}
+    if given is not None:
+        settings |= given.text_inputs
+    return {**settings, "from prepare": state.fingerprint(pair.run_dir, "prepare")}
+
+
+def run(pair: Pair) -> dict[str, Any]:
+    """Segment the text and binarize it.
+
+    Raises:
+        PipelineError: the segmentation or fairseq-preprocess failed, or the text is not what the
+            given teacher reads.
+    """
+    given = pretrained_teacher.of(pair)
+    unknown = _Unknown()
+    with files.written_whole(pair.bin_dir) as folder:
+        segmented = folder / "segmented"
+        segmented.mkdir(parents=True)
+        text = {language: pair.text_dir / f"train.{language}" for language in pair.languages}
+        if given is None:
+            segmentation.train(text, folder, pair.segmentation)
+        else:
+            pretrained_teacher.adopt_segmentation(pair, given, folder)
+        for split in SPLITS:
+            for language in pair.languages:
+                name = f"{split}.{language}"
+                source, target = pair.text_dir / name, segmented / name
+                segmentation.encode(folder, language, pair.segmentation, source, target)
+        # Relative to the folder: fairseq-preprocess splits the paths of its text at commas.
+        more = [word for split in SPLITS for word in (f"--{split}pref", f"segmented/{split}")]
+        more += given.preprocess_arguments if given else ["--joined-dictionary"]
+        preprocess(pair, folder, more, pair.log("binarize"), unknown.on_line)
+        if given is not None and unknown.percent > MOST_UNKNOWN:
+            raise PipelineError(
+                f"{unknown.percent:.1f} % of the subwords in {unknown.file} are not in the "
+                "dictionary of the teacher: do teacher.segmentation and teacher.dictionary in "
+                "pair.yaml belong together, and to this text?"
+            )
+    return {"unknown_percent": unknown.percent}
+
+
+def preprocess(
+    pair: Pair,
+    folder: Path,
+    more: Sequence[str],
+    log: Path,
+    on_line: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Run fairseq-preprocess.
+
+    Args:
+        pair: its languages.
+        folder: where it runs and writes.
+        more: which text and dictionaries it is given.
+        log: gets what it prints.
+        on_line: gets each line of that.
+
+    Raises:
+        PipelineError: it failed.
+    """
+    command = commands.fairseq_module("fairseq_cli.preprocess")
+    command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]
+    command += [*more, "--destdir", "."]
+    # With this package, as several workers write no index beyond 2 GiB under numpy 2 alone.
+    command += ["--workers", str(parallel.cores()), "--user-dir", str(USER_DIR)]
+    commands.run(command, log, on_line, folder=folder)
+
+
+class _Unknown:
+    """The largest share of unknown subwords that fairseq-preprocess tells of."""
+
+    percent = 0.0
+    file = ""
+
+    def on_line(self, line: str) -> None:
+        """Read a line that it printed."""
+        found = _REPLACED.search(line)
+        if found and float(found["percent"]) > self.percent:
+            self.percent, self.file = float(found["percent"]), found["file"]

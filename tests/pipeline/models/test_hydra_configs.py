@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import example, given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from pipeline.engine.errors import PipelineError
+from pipeline.models import hydra_configs, settings
+
+MODELS = {name: settings.load(settings.CONFIGS / name, Path()).models for name in settings.names()}
+CONFIGS = sorted({(pair, model.config) for pair, models in MODELS.items() for model in models})
+
+
+def parsed(value):
+    argument = hydra_configs.arguments({"a.b": value})[0]
+    [override] = OverridesParser.create().parse_overrides([argument])
+    return OmegaConf.to_container(OmegaConf.create({"a": override.value()}), resolve=True)["a"]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"])))
+@example("/home/Jörg Müller/my runs (2)/a,b=[c]{d}:e'f\"g")
+@example("back\\slash\\")
+@example("\\'")
+@example("${oc.env:HOME} \\${x}")
+def test_any_path_survives(text):
+    try:
+        assert parsed(text) == text
+    except PipelineError as error:  # Hydra 1.0 has no way to write these
+        assert hydra_configs.HYDRA_1_0 and re.search(r"\\'|\\$|\$\{", text)
+        assert "choose another name" in str(error)
+
+
+@pytest.mark.parametrize("value", [None, True, False, 3, 0.5, [0.001], ["a b", "c'd"], []])
+def test_other_values_survive(value):
+    assert parsed(value) == value
+
+
+def test_every_config_begins_with_its_command():
+    for pair, name in CONFIGS:
+        lines = (settings.CONFIGS / pair / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+        command = f"# fairseq-hydra-train --config-dir configs/{pair} --config-name {name}"
+        assert command in lines[:2], (pair, name)
+
+
+@functools.cache
+def resolved(pair, name):
+    """What a config of a pair comes to."""
+    return hydra_configs.resolve(settings.CONFIGS / pair, name, {})
+
+
+@pytest.mark.parametrize(("pair", "name"), CONFIGS)
+def test_every_config_stands_alone(pair, name):
+    """Run as its header says, a config reads and writes where the pipeline does."""
+    found = resolved(pair, name)
+    training = next(model for model in MODELS[pair] if model.config == name)
+    run = f"runs/{pair}"
+    assert found["checkpoint.save_dir"] == f"{run}/{name}"
+    assert found["task.data"] == f"{run}/bin"
+    start = training.start and f"{run}/{training.start}/checkpoint_best.pt"
+    assert found.get("checkpoint.finetune_from_model") == start
+    teacher = training.teacher and f"{run}/{training.teacher}/checkpoint_best.pt"
+    assert found.get("task.teacher_path") == teacher
+
+
+@pytest.mark.parametrize("pair", settings.names())
+def test_fine_tunings_differ_in_task_and_criterion_alone(pair):
+    def shared(name):
+        own = ("criterion.", "task.", "checkpoint.save_dir")
+        return {key: v for key, v in resolved(pair, name).items() if not key.startswith(own)}
+
+    fine_tunings = {model.config for model in MODELS[pair] if model.start}
+    assert fine_tunings >= {"control", "kd", "ka", "mixture", "topk"}
+    control = shared("control")
+    assert all(shared(name) == control for name in fine_tunings)
+
+
+def test_missing_config_is_one_line(tmp_path):
+    with pytest.raises(PipelineError, match=r"kd\.yaml") as error:
+        hydra_configs.resolve(tmp_path, "kd", {})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "new"),
+    [("dataset.max_tokens", "", "++"), ("criterion.a", "", ""), ("criterion.b", "+", "++")],
+)
+@pytest.mark.parametrize("hydra_1_0", [True, False])
+def test_what_a_config_leaves_alone_can_be_set(monkeypatch, key, old, new, hydra_1_0):
+    monkeypatch.setattr(hydra_configs, "HYDRA_1_0", hydra_1_0)
+    sign = old if hydra_1_0 else new
+    assert hydra_configs.forced({key: 1}, ["criterion.a"]) == [f"{sign}{key}=1"]
