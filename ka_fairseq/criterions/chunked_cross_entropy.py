@@ -15,7 +15,7 @@ from ka_fairseq import models
 from ka_fairseq.criterions import chunk_options
 from ka_fairseq.criterions.chunk_options import ChunkOptions
 from ka_fairseq.loss.chunked import cross_entropy
-from ka_fairseq.loss.positions import select, target_rows
+from ka_fairseq.loss.positions import TargetRows, select
 
 
 @dataclass
@@ -41,6 +41,7 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy
         )
         chunk_options.check(cfg)
+        self.target_rows = TargetRows(self.padding_idx, cfg.ignore_prefix_size)
         self.loss_chunk_tokens = cfg.loss_chunk_tokens
 
     def forward(
@@ -53,7 +54,7 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         if not reduce:
             return super().forward(model, sample, reduce)
         target = sample["target"]
-        rows = target_rows(target, self.padding_idx, self.ignore_prefix_size)
+        rows = self.target_rows.of(target, sample["ntokens"])
         losses = cross_entropy(
             models.run(model, sample["net_input"], rows),
             select(target, rows),

@@ -33,7 +33,7 @@ from ka_fairseq.loss.divergences import (
 )
 from ka_fairseq.loss.kernels import KERNELS
 from ka_fairseq.loss.objective import Objective
-from ka_fairseq.loss.positions import select, target_rows
+from ka_fairseq.loss.positions import TargetRows, select
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherTask
 from ka_fairseq.tasks.views import Predictions, View
 
@@ -111,6 +111,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             cfg.report_accuracy,
             cfg.temperature,
         )
+        self.target_rows = TargetRows(self.padding_idx, cfg.ignore_prefix_size)
         self.loss_chunk_tokens = cfg.loss_chunk_tokens
         self.loss_kernel = cfg.loss_kernel
         self.selection = Selection(cfg, task)
@@ -171,10 +172,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         if not reduce:
             raise NotImplementedError("the transfer loss is a sum over tokens: reduce=True only")
         log: dict[str, Any] = {}
-        # Once for views of the same target: on a GPU the host waits for it.
-        rows = functools.cache(
-            lambda target: target_rows(target, self.padding_idx, self.ignore_prefix_size)
-        )
+        rows = functools.cache(self.target_rows.of)  # once for views of the same target
         with contextlib.closing(self._views(sample, model)) as views:
             loss = sum(self._loss_of_view(model, view, log, rows) for view in views)
         nsentences = sample["target"].size(0)
@@ -195,7 +193,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         model: nn.Module,
         view: View,
         log: dict[str, Any],
-        rows_of: Callable[[Tensor], Tensor],
+        rows_of: Callable[[Tensor, int], Tensor],
     ) -> Tensor:
         """A view's part of the loss; what is logged of it is added to ``log``."""
         objective = self.objective
@@ -212,7 +210,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
                 nll_weight=(1 - weight) * view.nll_share,
             )
         sample = view.sample
-        rows = rows_of(sample["target"])
+        rows = rows_of(sample["target"], sample["ntokens"])
         predictions = None if view.predicted is None else torch.empty_like(rows)
         learner = models.run(model, sample["net_input"], rows)
         teacher = self.task.ask_teacher(sample, rows, next(model.parameters()))

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ka_fairseq.loss import kernels
-from ka_fairseq.loss.chunks import block_rows, chunk_rows, slices
+from ka_fairseq.loss.chunks import SOFTENED, block_rows, chunk_rows, slices
 from ka_fairseq.loss.cross_entropy import CrossEntropy, row_cross_entropies
 from ka_fairseq.loss.distribution import Distribution, best_token
 from ka_fairseq.loss.ensemble import GatheredDistribution, TeacherOutput
@@ -63,8 +63,9 @@ def transfer_loss(
     """
     vocabulary, divergence = learner.vocabulary, objective.divergence
     if not rows_per_chunk:
-        distributions = (1 + len(teacher.members)) * divergence.passes
-        rows_per_chunk = chunk_rows(vocabulary, distributions, targets.device)
+        more = divergence.more_tensors + (SOFTENED if objective.temperature != 1 else 0)
+        distributions = 1 + len(teacher.members)
+        rows_per_chunk = chunk_rows(vocabulary, distributions, targets.device, more)
     work = _TransferWork(
         learner=learner.prepare(autocast_dtype(targets.device)),
         teacher=teacher.prepare(),
@@ -284,6 +285,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 of_logits = work.losses_of_chunk(rows, values)
                 if work.gradient:
                     work.learner.add_gradients(rows, of_logits, gradients)
+                del of_logits  # or it would be there beside the next chunk
         work.end(values)
         ctx.gradients = gradients
         ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in inputs]

@@ -19,6 +19,10 @@ GPU_BUDGET = 2**30
 CPU_TENSORS = 1
 GPU_TENSORS = 4
 
+# How many more there are at a temperature: the logarithms and probabilities of D beside those of
+# the NLL and the entropies. For two models, as some are gone before others are made.
+SOFTENED = 3
+
 # Elements of a block on a CPU: 1 MB in float32 for a thread, so that a handful of them stay in its
 # cache. No more than for two: glibc hands larger tensors back to the system when they are freed,
 # and fetching their pages anew takes longer than the work.
@@ -26,17 +30,22 @@ BLOCK_ELEMENTS = 2**18
 LARGEST_BLOCK = 2**19
 
 
-def chunk_rows(vocabulary: int, distributions: int, device: torch.device) -> int:
+def chunk_rows(
+    vocabulary: int, distributions: int, device: torch.device, more_tensors: int = 0
+) -> int:
     """Rows of a chunk: as many as fit into the device's budget, in float32.
 
     Args:
         vocabulary: V.
         distributions: how many models' distributions are worked on at a time.
         device: where they are.
+        more_tensors: how many more are alive at a time on a GPU.
     """
-    on_cpu = device.type == "cpu"
-    budget, tensors = (CPU_BUDGET, CPU_TENSORS) if on_cpu else (GPU_BUDGET, GPU_TENSORS)
-    return max(1, budget // (4 * vocabulary * tensors * distributions))
+    if device.type == "cpu":
+        budget, tensors = CPU_BUDGET, CPU_TENSORS * distributions
+    else:
+        budget, tensors = GPU_BUDGET, GPU_TENSORS * distributions + more_tensors
+    return max(1, budget // (4 * vocabulary * tensors))
 
 
 def block_rows(chunk: Tensor) -> int:

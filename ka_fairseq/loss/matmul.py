@@ -7,8 +7,11 @@ factors are widened first.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,9 +20,10 @@ logger = logging.getLogger(__name__)
 
 HALF = (torch.float16, torch.bfloat16)
 
-# The largest gradient of a logit is brought to this before it is rounded to half precision: far
-# from float16's limits, 65,504 above and 6e-8 below.
-LARGEST = 2.0**10
+# The exponent of the largest element of a float16 factor: float16 ends at 65,504.
+TOP = 14
+# Rows whose largest element is below 2 to this count as if it were: 0 has no exponent.
+LEAST = -60
 
 
 @functools.cache
@@ -36,8 +40,8 @@ def multiplies_into_float32(device: torch.device) -> bool:
     except (TypeError, RuntimeError, NotImplementedError):
         logger.warning(
             f"torch {torch.__version__} cannot multiply half-precision matrices into float32 on "
-            f"this GPU: the loss multiplies in float32, which takes many times as long; torch 2.8 "
-            f"or newer can"
+            f"this GPU: the loss widens them and multiplies in TF32, or in float32 where the GPU "
+            f"has no TF32, which takes longer; torch 2.8 or newer can"
         )
         return False
 
@@ -51,7 +55,22 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     return torch.get_autocast_gpu_dtype()
 
 
-def factors(hidden: Tensor, weight: Tensor, rounded: torch.dtype | None) -> tuple[Tensor, Tensor]:
+class Factors(NamedTuple):
+    """Two tensors as factors of one product.
+
+    Attributes:
+        hidden: the one.
+        weight: the other, of the same precision.
+        widened: whether both were of a half precision on a GPU, and were widened for it: see
+            :func:`tensor_cores`.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    widened: bool
+
+
+def factors(hidden: Tensor, weight: Tensor, rounded: torch.dtype | None) -> Factors:
     """Two tensors as factors of one :func:`product`, of one precision.
 
     Args:
@@ -68,7 +87,9 @@ def factors(hidden: Tensor, weight: Tensor, rounded: torch.dtype | None) -> tupl
             (rounded,) = {*both} - {rounded}
     if rounded is not None:
         hidden, weight = hidden.detach().to(rounded), weight.detach().to(rounded)
-    return factor(hidden), factor(weight)
+    made = factor(hidden), factor(weight)
+    widened = made[0].dtype != hidden.dtype and hidden.device.type != "cpu"
+    return Factors(*made, widened)
 
 
 def factor(tensor: Tensor | None) -> Tensor | None:
@@ -78,6 +99,27 @@ def factor(tensor: Tensor | None) -> Tensor | None:
     if tensor.dtype in HALF and not multiplies_into_float32(tensor.device):
         return tensor.detach().float()
     return tensor.detach()
+
+
+@contextlib.contextmanager
+def tensor_cores(widened: bool) -> Iterator[None]:
+    """Have a GPU make the products inside in TF32, if their factors were widened.
+
+    TF32 has float32's exponents and 10 bits behind the point, and adds up in float32. float16 has
+    10 bits and bfloat16 7: what was widened is not rounded. A float32 gradient beside it is rounded
+    to 10 bits, as it would be to float16.
+
+    Args:
+        widened: what :func:`factors` says. False changes nothing.
+    """
+    before = torch.backends.cuda.matmul.allow_tf32 if widened else None
+    try:
+        if widened:
+            torch.backends.cuda.matmul.allow_tf32 = True
+        yield
+    finally:
+        if widened:
+            torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
@@ -117,17 +159,69 @@ def scaled(result: Tensor, scale: Tensor | None) -> Tensor:
     return result if scale is None else result.mul_(scale)
 
 
-def gradient_factor(gradient: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """A float32 gradient as a factor beside tensors of ``dtype``, and what to multiply results by.
+class GradientFactors(NamedTuple):
+    """The gradient of n rows' logits, as a factor beside a weight and beside the hidden states.
 
-    In float16 it is scaled by its largest element first: it has not been through the loss scaler
-    yet, and small values would be lost. bfloat16 has float32's range, and needs no scale.
+    Attributes:
+        of_logits: the gradient, shape (n, V).
+        hidden: the hidden states, shape (n, d), for the product with it.
+        unscale_rows: what to multiply ``of_logits @ weight`` by, shape (n, 1); None is 1.
+        unscale: what to multiply ``of_logits.T @ hidden`` by, a scalar; None is 1.
     """
-    if dtype not in HALF:
-        return gradient, None
-    if dtype == torch.bfloat16:
-        return gradient.to(dtype), None
-    largest = torch.linalg.vector_norm(gradient, torch.inf)
-    scale = LARGEST / largest.clamp(min=torch.finfo(torch.float32).tiny)
-    scale = scale.clamp(max=torch.finfo(torch.float32).max)
-    return (gradient * scale).to(dtype), 1.0 / scale
+
+    of_logits: Tensor
+    hidden: Tensor
+    unscale_rows: Tensor | None = None
+    unscale: Tensor | None = None
+
+
+def gradient_factors(gradient: Tensor, hidden: Tensor) -> GradientFactors:
+    """A float32 gradient of logits in the precision of the hidden states that it is multiplied by.
+
+    bfloat16 has float32's range, and needs no scale. float16 has not, and the gradient has not been
+    through the loss scaler yet. So each row n gets a scale a_n, and its hidden states a scale b_n,
+    with a_n·b_n the same for all rows: the product over the rows is undone by one number. All
+    scales are powers of two, which round nothing.
+
+    The row with the largest product of both largest elements has these at 2^14. In a row whose
+    product is 2^k times smaller, each is 2^(k/2) times smaller: up to k = 50, the largest elements
+    keep all of float16's digits.
+
+    Args:
+        gradient: shape (n, V).
+        hidden: shape (n, d), from :func:`factor`.
+    """
+    if hidden.dtype != torch.float16:
+        return GradientFactors(gradient.to(hidden.dtype), hidden)
+    of_gradient, of_hidden = _largest_exponents(gradient), _largest_exponents(hidden.float())
+    of_product = of_gradient + of_hidden
+    largest = of_product.amax()
+    smaller = largest - of_product
+    half = smaller >> 1
+    scale_exponent = TOP - half - of_gradient
+    return GradientFactors(
+        _scaled_to_float16(gradient, scale_exponent),
+        _scaled_to_float16(hidden, TOP - (smaller - half) - of_hidden),
+        power_of_two(-scale_exponent),
+        power_of_two(largest - 2 * TOP),
+    )
+
+
+def _largest_exponents(values: Tensor) -> Tensor:
+    """⌊log₂ of each row's largest absolute value⌋, shape (n, m) → (n, 1), int32; float32 only."""
+    largest = torch.linalg.vector_norm(values, torch.inf, dim=-1, keepdim=True)
+    return ((largest.view(torch.int32) >> 23) - 127).clamp(min=LEAST)
+
+
+def _scaled_to_float16(values: Tensor, exponents: Tensor) -> Tensor:
+    """Rows times powers of two, in one pass over memory."""
+    out = torch.empty_like(values, dtype=torch.float16)
+    return torch.mul(values, power_of_two(exponents), out=out)
+
+
+def power_of_two(exponents: Tensor) -> Tensor:
+    """2 to int32 exponents, in float32, to the last bit; those beyond its normal range at its ends.
+
+    By its bits: a GPU's ``pow`` may round.
+    """
+    return ((exponents.clamp(-126, 127) + 127) << 23).view(torch.float32)

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ka_fairseq.loss.matmul import add_product, factors, gradient_factor, product, scaled
+from ka_fairseq.loss.matmul import (
+    add_product,
+    factors,
+    gradient_factors,
+    product,
+    scaled,
+    tensor_cores,
+)
 
 
 @dataclass(frozen=True)
@@ -25,12 +32,15 @@ class Projection:
         bias: shape (V,), or None.
         log_normalizer: log Σ_y exp(logit of y) of each position where it is known beforehand,
             shape (N,).
+        widened: whether a GPU may multiply hidden and weight in TF32, see
+            :func:`.matmul.tensor_cores`.
     """
 
     hidden: Tensor
     weight: Tensor
     bias: Tensor | None
     log_normalizer: Tensor | None = None
+    widened: bool = False
 
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:
@@ -56,12 +66,13 @@ class Projection:
         Args:
             rounded: a half precision to round to, see :func:`.matmul.factors`.
         """
-        hidden, weight = factors(self.hidden, self.weight, rounded)
-        return Projection(hidden, weight, wide(self.bias), self.log_normalizer)
+        hidden, weight, widened = factors(self.hidden, self.weight, rounded)
+        return Projection(hidden, weight, wide(self.bias), self.log_normalizer, widened)
 
     def logits(self, rows: slice) -> Tensor:
         """Logits of some rows, shape (n, V), in float32 or better, the caller's to write over."""
-        logits = product(self.hidden[rows], self.weight.T)
+        with tensor_cores(self.widened):
+            logits = product(self.hidden[rows], self.weight.T)
         return logits if self.bias is None else logits.add_(self.bias)
 
     def log_probs_at(self, rows: slice, tokens: Tensor) -> Tensor:
@@ -88,11 +99,12 @@ class Projection:
             of_bias.copy_(of_bias + total if keep else total)
         if of_hidden is None and of_weight is None:
             return
-        of_logits, unscale = gradient_factor(of_logits, self.weight.dtype)
-        if of_hidden is not None:
-            of_hidden[rows] = scaled(product(of_logits, self.weight), unscale)
-        if of_weight is not None:
-            add_product(of_weight, of_logits.T, self.hidden[rows], unscale, keep=keep)
+        made = gradient_factors(of_logits, self.hidden[rows])
+        with tensor_cores(self.widened):
+            if of_hidden is not None:
+                of_hidden[rows] = scaled(product(made.of_logits, self.weight), made.unscale_rows)
+            if of_weight is not None:
+                add_product(of_weight, made.of_logits.T, made.hidden, made.unscale, keep=keep)
 
 
 @dataclass(frozen=True)

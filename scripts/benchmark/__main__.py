@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ warnings.simplefilter("ignore", UserWarning)  # of Hydra, about how fairseq uses
 import torch  # noqa: E402
 from pipeline.models.settings import REPOSITORY  # noqa: E402
 
-from benchmark import peers, report, runner, scaling, sizes, tables  # noqa: E402
+from benchmark import missed, peers, report, runner, scaling, sizes, tables  # noqa: E402
 from benchmark.runner import Plan  # noqa: E402
 from benchmark.workspace import Setting, prepare  # noqa: E402
 from ka_fairseq.errors import UserError  # noqa: E402
@@ -66,17 +67,24 @@ def _measure_cases(
     arguments: argparse.Namespace, setting: Setting, plan: Plan, notes: list[str]
 ) -> int:
     cases = runner.cases_of(arguments.criterions, arguments.variants)
+    profiles: list[missed.Profile] = []
+    deadline = time.monotonic() + plan.seconds
     with tempfile.TemporaryDirectory(prefix="ka-benchmark-") as folder:
-        rows, problems = runner.run(prepare(Path(folder), setting), cases, plan)
-    measured = tables.Measured(rows)
+        workspace = prepare(Path(folder), setting)
+        rows, problems = runner.run(workspace, cases, plan)
+        measured = tables.Measured(rows)
+        bounds = tables.bounds(measured, setting)
+        if setting.device == "cuda":
+            profiles += missed.profiles(workspace, bounds, plan, deadline)
     text = report.write(
         arguments.output,
         setting,
         rows,
         tables.summary(measured),
-        tables.bounds(measured, setting),
+        bounds,
         report.facts(setting, plan, rows, [*notes, *map(str, problems)]),
         problems,
+        profiles,
     )
     print(text)
     return int(any(problem.failed for problem in problems))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
@@ -18,7 +19,7 @@ from fairseq import options, tasks, utils  # noqa: E402
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from benchmark import memory  # noqa: E402
+from benchmark import kernels, memory  # noqa: E402
 from benchmark.cases import CASES, Bench, CriterionCase, PlainCase, Run, Sample  # noqa: E402
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -41,6 +42,7 @@ class Request:
         steps: timed steps; they go round the batches.
         warm_up: steps before these.
         seed: of the learner's weights and its dropout.
+        profile: "step" or "loss_alone": name what takes its time, in place of measuring it.
     """
 
     case: str
@@ -52,6 +54,7 @@ class Request:
     steps: int
     warm_up: int
     seed: int = 1
+    profile: str = ""
 
 
 @dataclass
@@ -68,6 +71,7 @@ class Result:
         before: the memory held before them.
         teacher_weights: the teacher's weights on the device.
         difference: between the plain reference's loss and the criterion's, relative.
+        kernels: of a profile, see :class:`benchmark.kernels.Kernel`.
     """
 
     step: list[list[float]] = field(default_factory=list)
@@ -79,6 +83,7 @@ class Result:
     before: int = 0
     teacher_weights: int = 0
     difference: float | None = None
+    kernels: list[dict[str, Any]] = field(default_factory=list)
 
 
 def measure(request: Request) -> Result:
@@ -94,6 +99,8 @@ def measure(request: Request) -> Result:
     bench = build(request, device)
     case = CASES[request.case](bench)
     reader = Reader(bench.task.dataset("train"), request.batches, device)
+    if request.profile:
+        return Result(kernels=profile(case, reader, request, device))
     result = Result()
     time_steps(case, reader, request, device, result)
     if bench.task.teacher is not None:
@@ -201,6 +208,25 @@ def time_loss_alone(
             return
         rounds = max(2, request.steps // len(reader)) + 1
         result.loss_alone.append([timed(run, device) for _ in range(rounds)][1:])
+
+
+def profile(
+    case: CriterionCase, reader: Reader, request: Request, device: torch.device
+) -> list[dict[str, Any]]:
+    """Warm up, then look into one step, or loss alone, of each batch."""
+
+    def step(sample: Sample) -> None:
+        case.bench.model.zero_grad(set_to_none=True)
+        case.step(sample)
+
+    samples = [reader[number] for number in range(len(reader))]
+    if request.profile == "loss_alone":
+        runs = [case.loss_alone(sample) for sample in samples]
+    else:
+        runs = [functools.partial(step, sample) for sample in samples]
+    for number in range(request.warm_up):
+        runs[number % len(runs)]()
+    return [asdict(kernel) for kernel in kernels.top(runs, device)]
 
 
 def timed(run: Run, device: torch.device) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from pipeline.engine import files
 from pipeline.results.report import system
 from tabulate import tabulate
 
-from benchmark import children, sizes
+from benchmark import children, missed, sizes
+from benchmark.missed import Profile
 from benchmark.runner import Plan, Problem
 from benchmark.tables import Bound
 from benchmark.workspace import Setting
@@ -113,6 +114,7 @@ def markdown(
     summary: list[dict[str, Any]],
     bounds: list[Bound],
     about: Mapping[str, str | list[str]],
+    profiles: Iterable[Profile] = (),
 ) -> str:
     """The tables with what one needs to read them."""
     memory = "torch's allocator" if setting.device == "cuda" else "resident in the process"
@@ -141,6 +143,7 @@ def markdown(
         "",
         tabulate(judged, headers="keys", tablefmt="pipe", disable_numparse=True),
         "",
+        *missed.markdown(profiles),
         *described(about),
         "",
     ]
@@ -164,20 +167,24 @@ def write(
     bounds: list[Bound],
     about: Mapping[str, str | list[str]],
     problems: Iterable[Problem] = (),
+    profiles: Sequence[Profile] = (),
 ) -> str:
     """Write NAME.md, NAME.json and, with every single measurement, NAME.csv.
 
     Returns:
         The Markdown.
     """
-    text = markdown(setting, summary, bounds, about)
+    text = markdown(setting, summary, bounds, about, profiles)
     path = folder / name_of(setting)
     files.write_text(path.with_name(path.name + ".md"), text)
     content = {
         "setting": asdict(setting),
         "about": dict(about),
         "cases": summary,
-        "bounds": [{**asdict(bound), "verdict": bound.verdict} for bound in bounds],
+        "bounds": [
+            {**asdict(bound), "case": str(bound.case), "verdict": bound.verdict} for bound in bounds
+        ],
+        "profiles": [{**asdict(profile), "case": str(profile.case)} for profile in profiles],
         "problems": [{**asdict(problem), "case": str(problem.case)} for problem in problems],
     }
     files.write_json(path.with_name(path.name + ".json"), content)

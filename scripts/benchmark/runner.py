@@ -175,7 +175,9 @@ def progress(*arguments: Any, **options: Any) -> tqdm:
     return tqdm(*arguments, mininterval=often, **options)
 
 
-def one(workspace: Workspace, case: Case, plan: Plan, deadline: float = math.inf) -> Result:
+def one(
+    workspace: Workspace, case: Case, plan: Plan, deadline: float = math.inf, profile: str = ""
+) -> Result:
     """One measurement in its process.
 
     Args:
@@ -183,6 +185,7 @@ def one(workspace: Workspace, case: Case, plan: Plan, deadline: float = math.inf
         case: what is measured.
         plan: how often.
         deadline: when it has to be done, by ``time.monotonic``.
+        profile: see :class:`benchmark.measure.Request`.
 
     Raises:
         children.ProcessError: it failed.
@@ -198,6 +201,7 @@ def one(workspace: Workspace, case: Case, plan: Plan, deadline: float = math.inf
         threads=plan.threads,
         steps=plan.steps,
         warm_up=plan.warm_up,
+        profile=profile,
     )
     asked, answered = (workspace.folder / name for name in ("request.json", "result.json"))
     asked.write_text(json.dumps(asdict(request)), encoding="utf-8")

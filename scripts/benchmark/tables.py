@@ -113,6 +113,8 @@ class Bound:
         applies: whether these are the sizes that the bound is for.
         condition: which these are.
         without_loss: the same figure of both models without a loss; None where it says nothing.
+        case: whose figure.
+        part: of what the time is, "step" or "loss_alone"; "" for memory.
     """
 
     what: str
@@ -122,13 +124,20 @@ class Bound:
     applies: bool = True
     condition: str = ""
     without_loss: float | None = None
+    case: Case | None = None
+    part: str = "step"
+
+    @property
+    def missed(self) -> bool:
+        """Whether it applies, and the figure is larger."""
+        return self.applies and not self.measured <= self.limit
 
     @property
     def verdict(self) -> str:
         """In words."""
         if not self.applies:
             return f"not judged: needs {self.condition}"
-        if self.measured <= self.limit:
+        if not self.missed:
             return "met"
         if self.without_loss is None:
             return "not met"
@@ -158,16 +167,18 @@ def _on_time(measured: Measured, setting: Setting) -> Iterator[Bound]:
             "",
             applies,
             condition,
+            case=case,
         )
     cross_entropy = measured.step(CROSS_ENTROPY)
     if (case := Case("topk_kl", "cached")) in measured:
         ratio = (measured.step(case) / cross_entropy).median()
-        yield Bound("topk_kl with cache ÷ cross-entropy step", 1.08, ratio, "", applies, condition)
+        what = "topk_kl with cache ÷ cross-entropy step"
+        yield Bound(what, 1.08, ratio, "", applies, condition, case=case)
     if (case := Case("backward_kl", "cached")) in measured:
         least = cross_entropy + measured.step(PROJECTION)
         ratio = (measured.step(case) / least).median()
         what = "backward_kl with cache ÷ (cross-entropy step + the teacher's projection)"
-        yield Bound(what, 1.08, ratio, "", applies, condition)
+        yield Bound(what, 1.08, ratio, "", applies, condition, case=case)
 
 
 def _on_a_gpu(measured: Measured, setting: Setting) -> Iterator[Bound]:
@@ -183,13 +194,15 @@ def _on_a_gpu(measured: Measured, setting: Setting) -> Iterator[Bound]:
         for case in _with_variant(measured, variant):
             passes = PASSES.get(case.criterion, 1)
             ratio = (measured.step(case) / measured.step(other)).median()
-            yield Bound(f"{case.criterion}, {of_what}", passes * limit, ratio, **rule)
+            what = f"{case.criterion}, {of_what}"
+            yield Bound(what, passes * limit, ratio, **rule, case=case)
     for case in _with_variant(measured, "chunked"):
         for peer, limit in _OF_PEERS.items():
             if (theirs := Case(case.criterion, peer)) in measured:
                 alone = (measured.of(name, "loss_alone_ms") for name in (case, theirs))
                 ratio = operator.truediv(*alone).median()
-                yield Bound(f"{case.criterion}, chunked ÷ {peer}, loss alone", limit, ratio, **rule)
+                what = f"{case.criterion}, chunked ÷ {peer}, loss alone"
+                yield Bound(what, limit, ratio, **rule, case=case, part="loss_alone")
 
 
 def _limit(criterion: str) -> float:
@@ -212,6 +225,8 @@ def _on_memory(measured: Measured, setting: Setting) -> Iterator[Bound]:
                 "MB",
                 applies,
                 f"wmt17_de_en with {MANY_TOKENS:,} tokens or more",
+                case=case,
+                part="",
             )
 
 
@@ -221,7 +236,8 @@ def _against_plain(measured: Measured, setting: Setting) -> Iterator[Bound]:
         setting.types >= MANY_TYPES and not setting.quick,
         f"{MANY_TYPES:,} types or more",
     )
-    for column, of_what in (("step_ms", "step"), ("loss_alone_ms", "loss alone")):
+    for part, of_what in (("step", "step"), ("loss_alone", "loss alone")):
+        column = f"{part}_ms"
         for chunked in _with_variant(measured, "chunked"):
             if (plain := Case(chunked.criterion, "plain")) in measured:
                 of_plain = measured.of(plain, column)
@@ -230,7 +246,9 @@ def _against_plain(measured: Measured, setting: Setting) -> Iterator[Bound]:
                 if PRODUCTS in measured:
                     without = (measured.of(PRODUCTS, column) / of_plain).median()
                 what = f"{chunked.criterion}, chunked ÷ plain, {of_what}"
-                yield Bound(what, limit, ratio, "", applies, condition, without)
+                yield Bound(
+                    what, limit, ratio, "", applies, condition, without, case=chunked, part=part
+                )
 
 
 def _with_variant(measured: Measured, variant: str) -> list[Case]:

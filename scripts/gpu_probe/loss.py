@@ -19,6 +19,7 @@ from ka_fairseq.loss.chunked import cross_entropy, transfer_loss
 from ka_fairseq.loss.divergences import divergence_named, divergence_names
 from ka_fairseq.loss.ensemble import TeacherOutput
 from ka_fairseq.loss.objective import Objective
+from ka_fairseq.loss.positions import counted_target_rows
 from ka_fairseq.loss.projection import Projection
 
 from .record import Record
@@ -221,6 +222,7 @@ def _never_waits(record: Record) -> str:
     try:
         for run in runs:
             run()
+        counted_target_rows(rows.targets.view(8, -1), -1, len(rows.targets))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return f"{', '.join(FUSED)}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from benchmark import children, corpus, measure, memory, peers, runner, scaling, sizes, tables
+from benchmark import (
+    children,
+    corpus,
+    kernels,
+    measure,
+    memory,
+    missed,
+    peers,
+    report,
+    runner,
+    scaling,
+    sizes,
+    tables,
+)
 from benchmark.__main__ import main
 from benchmark.cases import CASES, PlainCase
 from benchmark.runner import CROSS_ENTROPY, TEACHER, Case, Plan
@@ -424,6 +438,78 @@ def test_bounds_are_judged_where_they_apply():
     assert "40,000 types" in small["backward_kl, chunked ÷ plain, step"][1]
     assert "8,000 tokens" in small[what][1]
     assert all("not judged" in verdict for _, verdict in judged(QUICK).values())
+
+
+# -- what a time that missed its bound is made of --------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["step", "loss_alone"])
+def test_a_profile_names_what_takes_the_most_time(workspace, part):
+    request = replace(request_for(workspace, "chunked", "backward_kl"), profile=part, warm_up=1)
+    result = measure.measure(request)
+    found = [kernels.Kernel(**kernel) for kernel in result.kernels]
+    assert not result.step and len(found) == kernels.TOP
+    assert found == sorted(found, key=lambda kernel: -kernel.ms)
+    assert 0 < sum(kernel.share for kernel in found) <= 100
+    assert any(kernel.name in ("aten::mm", "aten::addmm") for kernel in found)
+    assert all(kernel.calls > 0 for kernel in found)
+
+
+def test_each_time_that_missed_its_bound_is_looked_into_once(workspace, monkeypatch, tmp_path):
+    chunked, cached = Case("backward_kl", "chunked"), Case("topk_kl", "cached")
+    bounds = [
+        tables.Bound("a", 1.0, 2.0, case=chunked),
+        tables.Bound("the same step", 1.0, 2.0, case=chunked),
+        tables.Bound("alone", 1.0, 2.0, case=chunked, part="loss_alone"),
+        tables.Bound("met", 1.0, 1.0, case=cached),
+        tables.Bound("not judged", 1.0, 2.0, applies=False, case=cached),
+        tables.Bound("memory", 1.0, 2.0, "MB", case=cached, part=""),
+    ]
+    assert missed.times(bounds) == [(chunked, "step"), (chunked, "loss_alone")]
+    long = kernels.Kernel("void kernel<" + "float, " * 30 + "a|b>", 2.0, 1.5, 75.0)
+
+    def one(_, case, plan, deadline, profile):
+        if profile == "step":
+            raise children.OutOfTime("ended: the time limit was reached")
+        return measure.Result(kernels=[vars(long)])
+
+    monkeypatch.setattr(runner, "one", one)
+    found = list(missed.profiles(workspace, bounds, PLAN, deadline=0.0))
+    rows = measurements(**KNOWN)
+    about = {"Measured": "never", "Notes": []}
+    text = report.write(
+        *(tmp_path, QUICK, pd.DataFrame(), tables.summary(rows), bounds, about, (), found)
+    )
+    assert "Missed: backward_kl chunked, step\n\nended: the time limit was reached" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("| void kernel<"))
+    assert line.count("|") == 5 and len(line) < 140
+    assert line.split("|")[2:5] == ["       2 ", " 1.50 ", "     75 % "]
+    name = report.name_of(QUICK)
+    written = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))["profiles"]
+    assert [profile["part"] for profile in written] == ["step", "loss_alone"]
+    assert written[1]["kernels"][0]["ms"] == 1.5
+
+
+def test_the_profile_is_taken_in_a_process_of_its_own(workspace):
+    bounds = [tables.Bound("pretended", 0.0, 1.0, case=Case("backward_kl", "chunked"))]
+    (profile,) = missed.profiles(workspace, bounds, Plan(1, 1, 0, 1), math.inf)
+    assert len(profile.kernels) == kernels.TOP and not profile.problem
+
+
+def test_a_gpus_kernels_are_not_counted_a_second_time_with_what_calls_them():
+    class Operator:
+        device_type = torch.autograd.DeviceType.CPU
+        self_cpu_time_total, self_device_time_total = 7.0, 5.0
+
+    class OnTheGpu(Operator):
+        device_type = torch.autograd.DeviceType.CUDA
+
+    class Older:  # before torch 2.4
+        device_type = torch.autograd.DeviceType.CUDA
+        self_cuda_time_total = 3.0
+
+    assert kernels.own_time(Operator(), torch.device("cpu")) == 7
+    assert [kernels.own_time(e, CUDA) for e in (Operator(), OnTheGpu(), Older())] == [0, 5, 3]
 
 
 def test_what_does_not_fit_is_left_out_of_the_plot(workspace, tmp_path):

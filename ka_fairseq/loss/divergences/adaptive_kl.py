@@ -40,7 +40,7 @@ class AdaptiveKL(Divergence):
     head: float = 0.5
     options: ClassVar[Mapping[str, str]] = {"akl_head": "head"}
     compiles = False
-    passes = 2
+    more_tensors = 6
 
     def __post_init__(self) -> None:
         if not 0 < self.head < 1:

@@ -38,7 +38,7 @@ class AlphaBeta(Divergence):
     alpha: float = 0.5
     beta: float = 0.5
     options: ClassVar[Mapping[str, str]] = {"ab_alpha": "alpha", "ab_beta": "beta"}
-    passes = 2
+    more_tensors = 3
 
     def __post_init__(self) -> None:
         for option, name in self.options.items():

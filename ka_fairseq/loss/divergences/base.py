@@ -65,14 +65,14 @@ class Divergence(ABC):
     Attributes:
         top_k: sums over this many tokens only; 0 is the whole vocabulary.
         compiles: whether torch.compile can take what it does.
-        passes: how many times the memory of a closed form it takes.
+        more_tensors: how many tensors of shape (n, V) more than a KL it holds at a time.
         options: what can be set of it: the option's name on the command line → the field's here.
     """
 
     options: ClassVar[Mapping[str, str]] = {}
     top_k: int = 0
     compiles: bool = True
-    passes: int = 1
+    more_tensors: int = 0
 
     @abstractmethod
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:

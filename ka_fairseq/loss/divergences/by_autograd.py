@@ -27,7 +27,7 @@ class ByAutograd(Divergence):
 
     value: Value
     compiles = False
-    passes = 2
+    more_tensors = 8
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
         """The value, and its derivative by log p, as a single term."""

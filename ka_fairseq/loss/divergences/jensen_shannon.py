@@ -38,7 +38,7 @@ class JensenShannon(Divergence):
 
     beta: float = 0.5
     options: ClassVar[Mapping[str, str]] = {"js_beta": "beta"}
-    passes = 2
+    more_tensors = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta <= 1:

@@ -41,9 +41,9 @@ class WithRanking(Divergence):
         return self.divergence.compiles
 
     @property
-    def passes(self) -> int:
-        """How many times the memory of a closed form it takes."""
-        return self.divergence.passes
+    def more_tensors(self) -> int:
+        """Those of D."""
+        return self.divergence.more_tensors
 
     def restricted(self, top_k: int, top_k_form: str) -> WithRanking:
         """D over the k best tokens; the ranking loss stays as it is."""

@@ -25,7 +25,7 @@ class _Skewed(Divergence):
 
     alpha: float = 0.1
     options: ClassVar[Mapping[str, str]] = {"skew_alpha": "alpha"}
-    passes = 2
+    more_tensors = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < 1:

@@ -177,3 +177,19 @@ def test_a_gradient_in_the_factors_precision_is_taken_as_it_is():
     assert half.gradient_dtype == torch.bfloat16
     scaled = Projection(torch.empty(2, 3), torch.empty(4, 3, dtype=torch.float16), None)
     assert scaled.gradient_dtype == torch.float32
+
+
+@pytest.mark.extended
+@pytest.mark.skipif(not hasattr(torch, "compile"), reason="torch 1 has no compiler")
+def test_without_a_c_compiler_it_is_one_line_before_the_first_step(monkeypatch, tmp_path):
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing is compiled already
+    chunked.compiled_row_losses.cache_clear()
+    torch._dynamo.reset()
+    with config.patch({"cpp.cxx": (None, "/nowhere/g++")}), pytest.raises(UserError) as error:
+        loss_and_gradients(COMPILED, torch.float32, Objective(BACKWARD_KL, 0.5))
+    chunked.compiled_row_losses.cache_clear()
+    said = str(error.value)
+    assert "--loss-kernel compiled does not work here (" in said and "\n" not in said
+    assert "C++ compiler" in said and said.endswith("leave it out")

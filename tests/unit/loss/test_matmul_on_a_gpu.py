@@ -3,6 +3,7 @@
 # ruff: noqa: E402  an older torch has not what follows
 
 import logging
+from unittest import mock
 
 import pytest
 
@@ -11,6 +12,7 @@ if not hasattr(backends, "_setup_privateuseone_for_python_backend"):
     pytest.skip("this torch has no backends in Python", allow_module_level=True)
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ka_fairseq.loss import chunked, matmul, projection
 from ka_fairseq.loss.divergences import BACKWARD_KL
@@ -83,10 +85,10 @@ def test_wide_models_stay_wide(multiplied):
 
 def test_on_a_cpu_the_narrower_one_is_widened():
     narrow, wide = torch.randn(3, 4).half(), torch.randn(5, 4)
-    factors = matmul.factors(narrow, wide, None)
-    assert torch.equal(factors[0], narrow.float()) and torch.equal(factors[1], wide)
-    halves = matmul.factors(narrow, wide.bfloat16(), None)
-    assert {factor.dtype for factor in halves} == {torch.float32}
+    hidden, weight, widened = matmul.factors(narrow, wide, None)
+    assert torch.equal(hidden, narrow.float()) and torch.equal(weight, wide) and not widened
+    hidden, weight, widened = matmul.factors(narrow, wide.bfloat16(), None)
+    assert hidden.dtype == weight.dtype == torch.float32 and not widened
 
 
 def test_there_is_no_autocast_beside_cuda():
@@ -109,4 +111,49 @@ def test_a_torch_that_multiplies_in_float32_says_so(monkeypatch, caplog):
         assert not matmul.multiplies_into_float32(torch.device("cuda", 7))
     matmul.multiplies_into_float32.cache_clear()
     (said,) = caplog.messages
-    assert "torch 2.8 or newer" in said
+    assert "multiplies in TF32" in said and "torch 2.8 or newer" in said
+
+
+class Tf32(TorchDispatchMode):
+    """Whether each product inside may be made in TF32."""
+
+    def __init__(self):
+        super().__init__()
+        self.allowed = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_):
+            self.allowed.append(torch.backends.cuda.matmul.allow_tf32)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(params=[False, True])
+def users(request):
+    """Whether the user allowed TF32 for all products."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = request.param
+    yield request.param
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize(
+    ("of_hidden", "of_weight", "exact"),
+    [
+        (torch.float16, torch.float16, True),
+        (torch.bfloat16, torch.bfloat16, True),
+        (torch.bfloat16, torch.float32, True),  # the weight is rounded first
+        (torch.float32, torch.float32, False),
+    ],
+)
+def test_before_torch_2_8_what_was_half_is_multiplied_in_tf32(of_hidden, of_weight, exact, users):
+    older = mock.patch.object(matmul, "multiplies_into_float32", lambda device: False)
+    with fake.fake_gpu(5), older, Tf32() as tf32:
+        step(of_hidden, of_weight)
+    assert tf32.allowed == [exact or users] * 4  # both logits, both gradients
+    assert torch.backends.cuda.matmul.allow_tf32 == users
+
+
+def test_tf32_ends_with_an_error(users):
+    with pytest.raises(ValueError), matmul.tensor_cores(widened=True):
+        raise ValueError
+    assert torch.backends.cuda.matmul.allow_tf32 == users
