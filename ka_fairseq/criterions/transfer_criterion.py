@@ -17,10 +17,9 @@ from fairseq.tasks import TASK_REGISTRY
 from torch import Tensor, nn
 
 from ka_fairseq import models
-from ka_fairseq.criterions import chunk_options
 from ka_fairseq.criterions.chunk_options import ChunkOptions
 from ka_fairseq.criterions.divergence_options import configured
-from ka_fairseq.criterions.schedules import TransferWeightSchedule, scheduled
+from ka_fairseq.criterions.schedules import SHARE, TransferWeightSchedule, scheduled
 from ka_fairseq.criterions.selection import Selection, SelectionOptions
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss import kernels
@@ -34,6 +33,7 @@ from ka_fairseq.loss.divergences import (
 from ka_fairseq.loss.kernels import KERNELS
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.positions import select, target_rows
+from ka_fairseq.ranges import Range, check_options
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherTask
 from ka_fairseq.tasks.views import Predictions, View
 
@@ -54,13 +54,15 @@ class TransferCriterionConfig(
     transfer_weight: float = field(
         default=0.5,
         metadata={
-            "help": "λ in (1 − λ)·NLL + λ·D, from 0 (no teacher at all) to 1 (the teacher alone)"
+            "help": "λ in (1 − λ)·NLL + λ·D, from 0 (no teacher at all) to 1 (the teacher alone)",
+            "valid": SHARE,
         },
     )
     temperature: float = field(
         default=1.0,
         metadata={
-            "help": "τ > 0: D compares both distributions at this temperature, and counts τ² times"
+            "help": "τ > 0: D compares both distributions at this temperature, and counts τ² times",
+            "valid": Range(0, without_least=True),
         },
     )
     top_k: int = field(
@@ -103,7 +105,8 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         super().__init__(
             task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy
         )
-        _check_options(cfg)
+        smoothing = Range(0, 1, without_most=True)
+        check_options(cfg, getattr(type(self), "__dataclass"), label_smoothing=smoothing)
         self.objective = Objective(
             self.make_divergence(cfg, len(task.target_dictionary)),
             cfg.transfer_weight,
@@ -277,16 +280,6 @@ def _add(log: dict[str, Any], share: float, parts: Mapping[str, Any]) -> None:
     for name, value in parts.items():
         part = value if share == 1 else share * value
         log[name] = log[name] + part if name in log else part
-
-
-def _check_options(cfg: TransferCriterionConfig) -> None:
-    if not 0 <= cfg.transfer_weight <= 1:
-        raise UserError(f"--transfer-weight must lie between 0 and 1, not {cfg.transfer_weight}")
-    if not 0 <= cfg.label_smoothing < 1:
-        raise UserError(f"--label-smoothing must lie in [0, 1), not {cfg.label_smoothing}")
-    chunk_options.check(cfg)
-    if not 0 < cfg.temperature < math.inf:
-        raise UserError(f"--temperature must be greater than 0, not {cfg.temperature}")
 
 
 def _divergence(name: str, cfg: TransferCriterionConfig, vocabulary: int) -> Divergence:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.ensemble import TeacherOutput
+from ka_fairseq.ranges import check_options
 from ka_fairseq.task_traits import is_language_modeling
 from ka_fairseq.tasks import argmax_views, on_policy
 from ka_fairseq.tasks.views import View
@@ -106,9 +107,9 @@ class FrozenTeacherTask:
                 "--ddp-backend fully_sharded does not work with a teacher: use pytorch_ddp (the "
                 "default) or legacy_ddp"
             )
-        argmax_views.check_options(cfg)
+        check_options(cfg, FrozenTeacherConfig)
         task = super().setup_task(cfg, **kwargs)
-        on_policy.check_options(cfg, translates=not is_language_modeling(task))
+        on_policy.check_has_sources(cfg, translates=not is_language_modeling(task))
         task.cfg = cfg  # fairseq's older tasks, language modeling among them, have `args` alone
         return task
 
