@@ -90,7 +90,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
 
     Attributes:
         default_views: how it sees a batch where ``--views`` does not say, see
-            :mod:`ka_fairseq.tasks.argmax_views`.
+            :mod:`ka_fairseq.tasks.decoder_input`.
     """
 
     default_views = "reference"
@@ -117,15 +117,14 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         self.loss_chunk_tokens = cfg.loss_chunk_tokens
         self.loss_kernel = cfg.loss_kernel
         self.selection = Selection(cfg, task)
-        self.is_dummy_batch = False
         self.schedule = scheduled(self.objective, cfg)
         self.without_teacher = not (cfg.transfer_weight or cfg.transfer_weight_to)
         if self.schedule is not None:
             self.objective = self.schedule(None)
         if not self.without_teacher:
             require_teacher(task)
-            task.default_views = self.default_views
-            task.check_passes()
+            task.make_decoder_input(self.default_views, cfg.ignore_prefix_size)
+            task.after_update = self.selection.end_update
 
     @classmethod
     def choose_divergence(cls, cfg: TransferCriterionConfig) -> str:
@@ -146,21 +145,6 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         self.selection.begin_update()
         return super().train(mode)
 
-    def begin_batch(self, update_num: int, is_dummy: bool) -> None:
-        """Be told by the task, before each batch of a training.
-
-        Args:
-            update_num: how many updates were made before this one.
-            is_dummy: the batch counts for nothing: it keeps a worker busy that has none.
-        """
-        self.is_dummy_batch = is_dummy
-        if self.schedule is not None:
-            self.objective = self.schedule(update_num)
-
-    def end_update(self, device: torch.device) -> None:
-        """Be told by the task, after each update that was made."""
-        self.selection.end_update(device)
-
     def forward(
         self, model: nn.Module, sample: Mapping[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
@@ -173,6 +157,8 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             return super().forward(model, sample, reduce)
         if not reduce:
             raise NotImplementedError("the transfer loss is a sum over tokens: reduce=True only")
+        if self.schedule is not None:
+            self.objective = self.schedule(self.task.update_num)
         log: dict[str, Any] = {}
         # Once for views of the same target: on a GPU the host waits for it.
         rows = functools.cache(
@@ -239,7 +225,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         of_transfer = {name: getattr(losses, name).detach() for name in _OF_TRANSFER}
         if hard is not None:
             of_transfer["nhard"] = hard.count
-            if not self.is_dummy_batch:
+            if not self.task.is_dummy_batch:
                 self.selection.meet(hard)
         _add(log, view.transfer_share, {**of_transfer, "npositions": len(rows)})
         return losses.loss
