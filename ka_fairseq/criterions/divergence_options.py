@@ -26,11 +26,10 @@ from hydra.core.config_store import ConfigStore
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.divergences import (
     Divergence,
-    divergence_named,
     divergence_options,
     registry,
 )
-from ka_fairseq.loss.divergences.options import Option, number_of
+from ka_fairseq.loss.divergences.options import Option
 
 # By the criterion's name: its own options, without the divergences'.
 _OWN_OPTIONS: dict[str, type[FairseqDataclass]] = {}
@@ -89,17 +88,13 @@ def _with_divergence_options(config: type[FairseqDataclass]) -> type[FairseqData
                 f"{option.flag} of the divergence {names[0]} is an option of fairseq's or of the "
                 f"criterion already: choose another name"
             )
-        made.append((option.name, Optional[_number(option, names)], _field(option, names)))
+        made.append((option.name, Optional[option.number], _field(option, names)))
     return make_dataclass(config.__name__, made, bases=(config,), namespace=namespace)
 
 
 def _field(option: Option, names: list[str]) -> Any:
     what = f"{', '.join(names)}: {option.help}; must {option.valid} (default: {option.default})"
     return field(default=None, metadata={"help": what})
-
-
-def _number(option: Option, names: list[str]) -> type:
-    return number_of(divergence_named(names[0]), option)
 
 
 def _names_of_fairseq() -> set[str]:

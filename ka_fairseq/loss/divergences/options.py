@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from ka_fairseq import ranges
 from ka_fairseq.ranges import Range
-
-# A module may postpone its annotations, which are strings then.
-_NUMBERS = {float: float, "float": float, int: int, "int": int}
 
 
 @dataclass(frozen=True)
@@ -21,12 +18,14 @@ class Option:
         default: where it is not typed.
         help: what it is, in a line.
         valid: its range.
+        number: float or int.
     """
 
     flag: str
     default: float
     help: str
     valid: Range
+    number: type = float
 
     @property
     def name(self) -> str:
@@ -34,7 +33,7 @@ class Option:
         return self.flag.removeprefix("--").replace("-", "_")
 
 
-def option(flag: str, default: float, help: str, valid: Range) -> Any:
+def option(flag: str, default: float, help: str, valid: Range, number: type = float) -> Any:
     """A field of a divergence that is an option of ``--criterion transfer`` as well.
 
     ::
@@ -44,27 +43,17 @@ def option(flag: str, default: float, help: str, valid: Range) -> Any:
     The arguments are those of :class:`Option`. Divergences may share an option, that is the same
     one in everything.
     """
-    return field(default=default, metadata={"option": Option(flag, default, help, valid)})
+    declared = Option(flag, default, help, valid, number)
+    return field(default=default, metadata={"option": declared})
 
 
 def options_of(divergence: Any) -> dict[str, tuple[Option, str]]:
     """The options of a divergence: the option's name → (option, name of the field)."""
     return {
-        declared.metadata["option"].name: (declared.metadata["option"], declared.name)
-        for declared in _fields(divergence)
+        each.metadata["option"].name: (each.metadata["option"], each.name)
+        for each in (fields(divergence) if is_dataclass(divergence) else ())
+        if "option" in each.metadata
     }
-
-
-def number_of(divergence: Any, option: Option) -> type:
-    """What kind of number an option takes: int or float.
-
-    Raises:
-        ValueError: its field is annotated as something else.
-    """
-    (declared,) = (each for each in _fields(divergence) if each.metadata["option"] == option)
-    if declared.type not in _NUMBERS:
-        raise ValueError(f"{option.flag} must be annotated as float or int, not {declared.type}")
-    return _NUMBERS[declared.type]
 
 
 def check(divergence: Any) -> None:
@@ -75,9 +64,3 @@ def check(divergence: Any) -> None:
     """
     for declared, name in options_of(divergence).values():
         ranges.check(declared.flag, getattr(divergence, name), declared.valid)
-
-
-def _fields(divergence: Any) -> list[Field]:
-    if not is_dataclass(divergence):
-        return []
-    return [each for each in fields(divergence) if "option" in each.metadata]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ka_fairseq.loss.divergences.base import Divergence
 from ka_fairseq.loss.divergences.by_autograd import ByAutograd, OfFunction, Value
-from ka_fairseq.loss.divergences.options import Option, number_of, options_of
+from ka_fairseq.loss.divergences.options import Option, options_of
 from ka_fairseq.ranges import check
 
 # What register_divergence fills.
@@ -95,9 +95,8 @@ def _instance(divergence: Divergence | type[Divergence] | Value) -> Divergence:
 def _check_options(divergence: Divergence) -> None:
     taken = {option.name: option for option in divergence_options()}
     for name, (option, _) in options_of(divergence).items():
-        number_of(divergence, option)
         if taken.get(name, option) != option:
             raise ValueError(
-                f"there is an option {option.flag} already, which is not the same in default, "
-                f"help and range: choose another name"
+                f"there is an option {option.flag} already, which is not the same in "
+                f"everything: choose another name"
             )
