@@ -105,8 +105,9 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         super().__init__(
             task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy
         )
-        smoothing = Range(0, 1, without_most=True)
-        check_options(cfg, getattr(type(self), "__dataclass"), label_smoothing=smoothing)
+        # The dataclass that fairseq keeps of a criterion: a preset has more options than the base.
+        config = getattr(type(self), "__dataclass", None) or TransferCriterionConfig
+        check_options(cfg, config, label_smoothing=Range(0, 1, without_most=True))
         self.objective = Objective(
             self.make_divergence(cfg, len(task.target_dictionary)),
             cfg.transfer_weight,
