@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ka_fairseq.errors import UserError
+from ka_fairseq.ranges import Range
 
 
 @dataclass
@@ -13,16 +13,7 @@ class ChunkOptions:
         default=0,
         metadata={
             "help": "target positions whose logits are held at a time; 0 chooses by the "
-            "number of types and the device; changes memory and speed, the loss to rounding only"
+            "number of types and the device; changes memory and speed, the loss to rounding only",
+            "valid": Range(0),
         },
     )
-
-
-def check(cfg: ChunkOptions) -> None:
-    """Refuse what is out of range.
-
-    Raises:
-        UserError: the number is negative.
-    """
-    if cfg.loss_chunk_tokens < 0:
-        raise UserError(f"--loss-chunk-tokens must be 0 or more, not {cfg.loss_chunk_tokens}")

@@ -12,10 +12,10 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
 from torch import Tensor, nn
 
 from ka_fairseq import models
-from ka_fairseq.criterions import chunk_options
 from ka_fairseq.criterions.chunk_options import ChunkOptions
 from ka_fairseq.loss.chunked import cross_entropy
 from ka_fairseq.loss.positions import TargetRows, select
+from ka_fairseq.ranges import check_options
 
 
 @dataclass
@@ -40,7 +40,7 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         super().__init__(
             task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy
         )
-        chunk_options.check(cfg)
+        check_options(cfg, ChunkOptions)
         self.target_rows = TargetRows(self.padding_idx, cfg.ignore_prefix_size)
         self.loss_chunk_tokens = cfg.loss_chunk_tokens
 

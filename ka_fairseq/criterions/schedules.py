@@ -13,6 +13,10 @@ from ka_fairseq.errors import UserError
 from ka_fairseq.loss.divergences import Divergence
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.schedule import SHAPES, Schedule
+from ka_fairseq.ranges import Range
+
+# λ, and the share of one KL in the mixture of both.
+SHARE = Range(0, 1)
 
 
 @dataclass
@@ -23,14 +27,16 @@ class TransferWeightSchedule(FairseqDataclass):
         default="constant",
         metadata={
             "help": f"how λ goes from --transfer-weight to --transfer-weight-to: "
-            f"{', '.join(SHAPES)} (--transfer-weight throughout)"
+            f"{', '.join(SHAPES)} (--transfer-weight throughout)",
+            "valid": tuple(SHAPES),
         },
     )
     transfer_weight_to: Optional[float] = field(
-        default=None, metadata={"help": "λ at the end of its schedule, and from then on"}
+        default=None,
+        metadata={"help": "λ at the end of its schedule, and from then on", "valid": SHARE},
     )
     transfer_weight_updates: Optional[int] = field(
-        default=None, metadata={"help": "over how many updates λ goes there"}
+        default=None, metadata={"help": "over how many updates λ goes there", "valid": Range(1)}
     )
 
 
@@ -42,21 +48,25 @@ class MixtureSchedule(FairseqDataclass):
         default=None,
         metadata={
             "help": "the mixture of both KLs alone: the share of the backward one (default: 0.5), "
-            "or where its schedule begins"
+            "or where its schedule begins",
+            "valid": SHARE,
         },
     )
     mixture_schedule: str = field(
         default="constant",
         metadata={
             "help": f"how that share goes from --mixture-from to --mixture-to: "
-            f"{', '.join(SHAPES)} (--mixture-from throughout)"
+            f"{', '.join(SHAPES)} (--mixture-from throughout)",
+            "valid": tuple(SHAPES),
         },
     )
     mixture_to: Optional[float] = field(
-        default=None, metadata={"help": "the share at the end of its schedule, and from then on"}
+        default=None,
+        metadata={"help": "the share at the end of its schedule, and from then on", "valid": SHARE},
     )
     mixture_updates: Optional[int] = field(
-        default=None, metadata={"help": "over how many updates the share goes there"}
+        default=None,
+        metadata={"help": "over how many updates the share goes there", "valid": Range(1)},
     )
 
 
@@ -70,7 +80,7 @@ def scheduled(objective: Objective, cfg: Any) -> Callable[[int | None], Objectiv
         cfg: a criterion's configuration, with a :class:`MixtureSchedule` or without.
 
     Raises:
-        UserError: an option is missing, out of its range, or does not go with the others.
+        UserError: an option is missing, or does not go with the others.
     """
     weight = _schedule(cfg, "transfer_weight", objective.transfer_weight)
     share = _mixture(objective.divergence, cfg)
@@ -92,7 +102,7 @@ def scheduled(objective: Objective, cfg: Any) -> Callable[[int | None], Objectiv
 def _mixture(divergence: Divergence, cfg: Any) -> Schedule | None:
     """The schedule of the backward KL's share, where one of its options was given."""
     start = getattr(cfg, "mixture_from", None)
-    share = _schedule(cfg, "mixture", 0.5 if start is None else _in_range("mixture-from", start))
+    share = _schedule(cfg, "mixture", 0.5 if start is None else start)
     if share is None and start is not None:
         share = Schedule("constant", start, start, 1)
     if share is not None:
@@ -107,8 +117,6 @@ def _schedule(cfg: Any, name: str, start: float) -> Schedule | None:
     flag = name.replace("_", "-")
     shape = getattr(cfg, f"{name}_schedule", "constant")
     end, updates = (getattr(cfg, f"{name}_{field}", None) for field in ("to", "updates"))
-    if shape not in SHAPES:
-        raise UserError(f"unknown --{flag}-schedule {shape!r}; choose from {', '.join(SHAPES)}")
     if shape == "constant":
         if end is not None or updates is not None:
             raise UserError(
@@ -117,12 +125,4 @@ def _schedule(cfg: Any, name: str, start: float) -> Schedule | None:
         return None
     if end is None or updates is None:
         raise UserError(f"--{flag}-schedule {shape} needs --{flag}-to and --{flag}-updates")
-    if updates < 1:
-        raise UserError(f"--{flag}-updates must be 1 or more, not {updates}")
-    return Schedule(shape, start, _in_range(f"{flag}-to", end), updates)
-
-
-def _in_range(flag: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise UserError(f"--{flag} must lie between 0 and 1, not {value}")
-    return value
+    return Schedule(shape, start, end, updates)

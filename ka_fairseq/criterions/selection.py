@@ -9,8 +9,8 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.distributed import utils as distributed_utils
 from torch import Tensor
 
-from ka_fairseq.errors import UserError
 from ka_fairseq.loss.hard_positions import HardPositions
+from ka_fairseq.ranges import Range
 
 SELECTIONS = ("all", "hard-batch", "hard-global")
 
@@ -26,16 +26,23 @@ class SelectionOptions(FairseqDataclass):
         default="all",
         metadata={
             "help": f"where D counts in training: {', '.join(SELECTIONS)}; hard is where the "
-            f"learner's NLL is at or above the quantile, of the batch or of the last positions"
+            f"learner's NLL is at or above the quantile, of the batch or of the last positions",
+            "valid": SELECTIONS,
         },
     )
     select_quantile: float = field(
         default=0.5,
-        metadata={"help": "r in [0, 1): that quantile; 0.5 leaves D half of the positions"},
+        metadata={
+            "help": "r in [0, 1): that quantile; 0.5 leaves D half of the positions",
+            "valid": Range(0, 1, without_most=True),
+        },
     )
     select_window: int = field(
         default=30000,
-        metadata={"help": "hard-global: how many of the last positions the quantile is of"},
+        metadata={
+            "help": "hard-global: how many of the last positions the quantile is of",
+            "valid": Range(1),
+        },
     )
 
 
@@ -53,19 +60,10 @@ class Selection:
         Args:
             cfg: with :class:`SelectionOptions`.
             task: whose state holds the window.
-
-        Raises:
-            UserError: an option is out of its range.
         """
         # By its key: OmegaConf 2.0, which the official fairseq has, has a method of this name.
-        kind = cfg["select"] if isinstance(cfg, Mapping) else cfg.select
-        if kind not in SELECTIONS:
-            raise UserError(f"unknown --select {kind!r}; choose from {', '.join(SELECTIONS)}")
-        if not 0 <= cfg.select_quantile < 1:
-            raise UserError(f"--select-quantile must lie in [0, 1), not {cfg.select_quantile}")
-        if cfg.select_window < 1:
-            raise UserError(f"--select-window must be 1 or more, not {cfg.select_window}")
-        self.kind, self.share, self.length = kind, cfg.select_quantile, cfg.select_window
+        self.kind = cfg["select"] if isinstance(cfg, Mapping) else cfg.select
+        self.share, self.length = cfg.select_quantile, cfg.select_window
         self.task = task
         self.met: list[Tensor] = []
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from fairseq.criterions import register_criterion
-
+from ka_fairseq.criterions.divergence_options import register_for_any_divergence
 from ka_fairseq.criterions.transfer import AnyTransferCriterion, TransferConfig
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.divergences import Divergence, divergence_names
@@ -30,7 +29,7 @@ class TieKDConfig(TransferConfig):
     )
 
 
-@register_criterion("tie_kd", dataclass=TieKDConfig)
+@register_for_any_divergence("tie_kd", dataclass=TieKDConfig)
 class TieKDCriterion(AnyTransferCriterion):
     """(1 − λ)·NLL + λ·D, D the mean over the passes of forward KL plus the ranking loss.
 

@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass, field
 
-from fairseq.criterions import register_criterion
-
-from ka_fairseq.criterions.divergence_options import DivergenceOptions
+from ka_fairseq.criterions.divergence_options import register_for_any_divergence
 from ka_fairseq.criterions.schedules import MixtureSchedule
 from ka_fairseq.criterions.transfer_criterion import TransferCriterion, TransferCriterionConfig
 from ka_fairseq.loss.divergences import divergence_names
 
 
 @dataclass
-class TransferConfig(TransferCriterionConfig, DivergenceOptions, MixtureSchedule):
-    """The options of the other criterions, the divergence, and what it has for options."""
+class TransferConfig(TransferCriterionConfig, MixtureSchedule):
+    """The options of the other criterions, and the divergence."""
 
     divergence: str = field(
         default="backward_kl",
@@ -24,7 +22,7 @@ class TransferConfig(TransferCriterionConfig, DivergenceOptions, MixtureSchedule
     )
 
 
-@register_criterion("transfer", dataclass=TransferConfig)
+@register_for_any_divergence("transfer", dataclass=TransferConfig)
 class AnyTransferCriterion(TransferCriterion):
     """(1 − λ)·NLL + λ·D with the D that ``--divergence`` names."""
 

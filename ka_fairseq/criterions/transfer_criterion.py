@@ -17,10 +17,9 @@ from fairseq.tasks import TASK_REGISTRY
 from torch import Tensor, nn
 
 from ka_fairseq import models
-from ka_fairseq.criterions import chunk_options
 from ka_fairseq.criterions.chunk_options import ChunkOptions
 from ka_fairseq.criterions.divergence_options import configured
-from ka_fairseq.criterions.schedules import TransferWeightSchedule, scheduled
+from ka_fairseq.criterions.schedules import SHARE, TransferWeightSchedule, scheduled
 from ka_fairseq.criterions.selection import Selection, SelectionOptions
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss import kernels
@@ -34,6 +33,7 @@ from ka_fairseq.loss.divergences import (
 from ka_fairseq.loss.kernels import KERNELS
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.positions import TargetRows, select
+from ka_fairseq.ranges import Range, check_options
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherTask
 from ka_fairseq.tasks.views import Predictions, View
 
@@ -54,13 +54,15 @@ class TransferCriterionConfig(
     transfer_weight: float = field(
         default=0.5,
         metadata={
-            "help": "λ in (1 − λ)·NLL + λ·D, from 0 (no teacher at all) to 1 (the teacher alone)"
+            "help": "λ in (1 − λ)·NLL + λ·D, from 0 (no teacher at all) to 1 (the teacher alone)",
+            "valid": SHARE,
         },
     )
     temperature: float = field(
         default=1.0,
         metadata={
-            "help": "τ > 0: D compares both distributions at this temperature, and counts τ² times"
+            "help": "τ > 0: D compares both distributions at this temperature, and counts τ² times",
+            "valid": Range(0, without_least=True),
         },
     )
     top_k: int = field(
@@ -88,7 +90,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
 
     Attributes:
         default_views: how it sees a batch where ``--views`` does not say, see
-            :mod:`ka_fairseq.tasks.argmax_views`.
+            :mod:`ka_fairseq.tasks.decoder_input`.
     """
 
     default_views = "reference"
@@ -103,7 +105,9 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         super().__init__(
             task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy
         )
-        _check_options(cfg)
+        # The dataclass that fairseq keeps of a criterion: a preset has more options than the base.
+        config = getattr(type(self), "__dataclass", None) or TransferCriterionConfig
+        check_options(cfg, config, label_smoothing=Range(0, 1, without_most=True))
         self.objective = Objective(
             self.make_divergence(cfg, len(task.target_dictionary)),
             cfg.transfer_weight,
@@ -115,15 +119,14 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         self.loss_chunk_tokens = cfg.loss_chunk_tokens
         self.loss_kernel = cfg.loss_kernel
         self.selection = Selection(cfg, task)
-        self.is_dummy_batch = False
         self.schedule = scheduled(self.objective, cfg)
         self.without_teacher = not (cfg.transfer_weight or cfg.transfer_weight_to)
         if self.schedule is not None:
             self.objective = self.schedule(None)
         if not self.without_teacher:
             require_teacher(task)
-            task.default_views = self.default_views
-            task.check_passes()
+            task.make_decoder_input(self.default_views, cfg.ignore_prefix_size)
+            task.after_update = self.selection.end_update
 
     @classmethod
     def choose_divergence(cls, cfg: TransferCriterionConfig) -> str:
@@ -144,21 +147,6 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         self.selection.begin_update()
         return super().train(mode)
 
-    def begin_batch(self, update_num: int, is_dummy: bool) -> None:
-        """Be told by the task, before each batch of a training.
-
-        Args:
-            update_num: how many updates were made before this one.
-            is_dummy: the batch counts for nothing: it keeps a worker busy that has none.
-        """
-        self.is_dummy_batch = is_dummy
-        if self.schedule is not None:
-            self.objective = self.schedule(update_num)
-
-    def end_update(self, device: torch.device) -> None:
-        """Be told by the task, after each update that was made."""
-        self.selection.end_update(device)
-
     def forward(
         self, model: nn.Module, sample: Mapping[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
@@ -171,6 +159,8 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
             return super().forward(model, sample, reduce)
         if not reduce:
             raise NotImplementedError("the transfer loss is a sum over tokens: reduce=True only")
+        if self.schedule is not None:
+            self.objective = self.schedule(self.task.update_num)
         log: dict[str, Any] = {}
         rows = functools.cache(self.target_rows.of)  # once for views of the same target
         with contextlib.closing(self._views(sample, model)) as views:
@@ -234,7 +224,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         of_transfer = {name: getattr(losses, name).detach() for name in _OF_TRANSFER}
         if hard is not None:
             of_transfer["nhard"] = hard.count
-            if not self.is_dummy_batch:
+            if not self.task.is_dummy_batch:
                 self.selection.meet(hard)
         _add(log, view.transfer_share, {**of_transfer, "npositions": len(rows)})
         return losses.loss
@@ -275,16 +265,6 @@ def _add(log: dict[str, Any], share: float, parts: Mapping[str, Any]) -> None:
     for name, value in parts.items():
         part = value if share == 1 else share * value
         log[name] = log[name] + part if name in log else part
-
-
-def _check_options(cfg: TransferCriterionConfig) -> None:
-    if not 0 <= cfg.transfer_weight <= 1:
-        raise UserError(f"--transfer-weight must lie between 0 and 1, not {cfg.transfer_weight}")
-    if not 0 <= cfg.label_smoothing < 1:
-        raise UserError(f"--label-smoothing must lie in [0, 1), not {cfg.label_smoothing}")
-    chunk_options.check(cfg)
-    if not 0 < cfg.temperature < math.inf:
-        raise UserError(f"--temperature must be greater than 0, not {cfg.temperature}")
 
 
 def _divergence(name: str, cfg: TransferCriterionConfig, vocabulary: int) -> Divergence:

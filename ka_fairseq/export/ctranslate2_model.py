@@ -24,7 +24,7 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 import ka_fairseq  # noqa: F401  checkpoints of this package name its task and criterions
 from ka_fairseq.errors import UserError
 from ka_fairseq.export import plain
-from ka_fairseq.export.whole_folder import whole_folder
+from ka_fairseq.whole import written_whole
 
 QUANTIZATIONS = ("int8", "int8_float32", "float16", "float32")
 MODEL_FILE = "model.bin"
@@ -91,7 +91,8 @@ def convert(
     """
     check_quantization(quantization)
     model = load(checkpoint, dictionaries)
-    with whole_folder(target, MODEL_FILE) as folder:
+    check_target(target)
+    with written_whole(target) as folder:
         write(model, folder, dictionaries, quantization)
     return model
 
@@ -104,6 +105,22 @@ def check_quantization(name: str) -> None:
     """
     if name not in QUANTIZATIONS:
         raise UserError(f"--quantization {name}: choose from {', '.join(QUANTIZATIONS)}")
+
+
+def check_target(target: Path) -> None:
+    """Refuse to replace what is no model of CTranslate2's.
+
+    Raises:
+        UserError: there is something else at `target`.
+    """
+    if target.is_dir() and not target.is_symlink():
+        ours = (target / MODEL_FILE).is_file() or not any(target.iterdir())
+    else:
+        ours = not (target.exists() or target.is_symlink())
+    if not ours:
+        raise UserError(
+            f"{target} is there and is no exported model: name another folder, or remove it"
+        )
 
 
 def load(checkpoint: Path, dictionaries: tuple[Path, Path]) -> TranslationModel:

@@ -11,7 +11,7 @@ from typing import Any
 from ka_fairseq.errors import UserError
 from ka_fairseq.export import ctranslate2_model
 from ka_fairseq.export import segmentation as segmenting
-from ka_fairseq.export.whole_folder import whole_folder
+from ka_fairseq.whole import written_whole
 
 SETTINGS_FILE = "translate.json"
 TRANSLATOR = Path(__file__).parents[1] / "translate.py"
@@ -62,7 +62,8 @@ def export_folder(
         raise UserError(f"--beam {beam}: give 1 or more")
     model = ctranslate2_model.load(checkpoint, dictionaries)
     languages = _languages(model.languages, languages)
-    with whole_folder(target, ctranslate2_model.MODEL_FILE) as folder:
+    ctranslate2_model.check_target(target)
+    with written_whole(target) as folder:
         ctranslate2_model.write(model, folder, dictionaries, quantization)
         settings, requirements = segmenting.install(
             segmentation, folder, languages, model.dictionary

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +17,7 @@ from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 
 from ka_fairseq.errors import UserError
+from ka_fairseq.whole import written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ class _Watched:
         self._file.flush()
 
 
-def _write(state: Any, path: str) -> None:
-    with Path(path).open("wb") as file:
+def _write(state: Any, path: Path) -> None:
+    with path.open("wb") as file:
         watched = _Watched(file)
         try:
             torch.save(state, watched)
@@ -59,26 +59,6 @@ def _reach_disk(file: BinaryIO) -> None:
     """Without this, a power cut may leave a file that was renamed already without its contents."""
     file.flush()
     os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def written_whole(path: str) -> Iterator[str]:
-    """Yield a name to write to; it becomes `path` where the block succeeds, else it is removed.
-
-    Raises:
-        UserError: the system refused, as where the disk is full.
-    """
-    unfinished = f"{path}.tmp"
-    try:
-        yield unfinished
-        Path(unfinished).replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            Path(unfinished).unlink(missing_ok=True)
-        raise UserError(
-            f"{path} cannot be written: {error.strerror or error}; mend that and run the same "
-            f"command again (what was written before is whole)"
-        ) from error
 
 
 def save_whole(state: Any, path: str) -> None:
@@ -121,7 +101,7 @@ def _copies_whole(copy: Callable[..., bool]) -> Callable[..., bool]:
             return copy(src_path, dst_path, overwrite)
         with written_whole(dst_path) as unfinished:
             shutil.copyfile(src_path, unfinished)
-            with Path(unfinished).open("rb") as file:
+            with unfinished.open("rb") as file:
                 _reach_disk(file)
         return True
 

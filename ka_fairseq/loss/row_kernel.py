@@ -23,8 +23,8 @@ from torch import Tensor
 
 from ka_fairseq.loss.cross_entropy import smoothing
 from ka_fairseq.loss.distribution import LOG_ZERO
-from ka_fairseq.loss.divergences import Divergence, JensenShannon, KLMixture
-from ka_fairseq.loss.divergences.jensen_shannon import AT_AN_END
+from ka_fairseq.loss.divergences import Divergence, KLMixture
+from ka_fairseq.loss.divergences.jensen_shannon import AT_AN_END, JensenShannon
 from ka_fairseq.loss.objective import Objective, TransferLoss
 
 # Elements of a row that a program holds at a time, and the warps that share them.

@@ -11,8 +11,8 @@ import torch
 from fairseq.dataclass import FairseqDataclass
 from torch import Tensor, nn
 
-from ka_fairseq.errors import UserError
 from ka_fairseq.models import encoders_run_once
+from ka_fairseq.ranges import Range
 from ka_fairseq.tasks.views import Predictions, View, with_decoder_input
 
 VIEWS = ("reference", "argmax")
@@ -27,28 +27,18 @@ class ViewsConfig(FairseqDataclass):
         metadata={
             "help": f"what the decoder reads: {', '.join(VIEWS)} (the reference first, then the "
             "learner's own best tokens, see --view-passes); default: argmax for tie_kd, else "
-            "reference"
+            "reference",
+            "valid": VIEWS,
         },
     )
     view_passes: int = field(
         default=3,
         metadata={
             "help": "passes of --views argmax: one on the reference, each further one on the best "
-            "tokens of the one before; D is their mean"
+            "tokens of the one before; D is their mean",
+            "valid": Range(1),
         },
     )
-
-
-def check_options(cfg: ViewsConfig) -> None:
-    """Check the options.
-
-    Raises:
-        UserError: one is out of its range.
-    """
-    if cfg.views is not None and cfg.views not in VIEWS:
-        raise UserError(f"unknown --views {cfg.views!r}; choose from {', '.join(VIEWS)}")
-    if cfg.view_passes < 1:
-        raise UserError(f"--view-passes must be 1 or more, not {cfg.view_passes}")
 
 
 def argmax_views(

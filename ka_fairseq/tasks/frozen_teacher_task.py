@@ -4,7 +4,7 @@
 # `str | None` nor annotations as strings (from __future__ import annotations) are understood.
 # ruff: noqa: UP045
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any, Optional
 
@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.ensemble import TeacherOutput
+from ka_fairseq.ranges import check_options
 from ka_fairseq.task_traits import is_language_modeling
 from ka_fairseq.tasks import argmax_views, on_policy
+from ka_fairseq.tasks.decoder_input import DecoderInput
 from ka_fairseq.tasks.views import View
 from ka_fairseq.teacher.cache.cached_dataset import KEY as CACHE_KEY
 from ka_fairseq.teacher.cache.teacher_cache import TeacherCache
@@ -81,14 +83,16 @@ class FrozenTeacherTask:
 
     teacher: Optional[FrozenTeacher] = None
     teacher_cache: Optional[TeacherCache] = None
-    # How the criterion sees a batch where --views does not say; what it is at in its training.
-    default_views = "reference"
-    update_num = 0
-    ignored_prefix = 0
+    # How a training has the decoder's input made.
+    decoder_input: DecoderInput
+    # What a training is at: how many updates were made before (None: none has begun), and whether
+    # the batch counts for nothing, as one that keeps a worker busy that has none.
+    update_num: Optional[int] = None
+    is_dummy_batch = False
+    # Called after each update that was made, with the learner's device.
+    after_update: Optional[Callable[[torch.device], None]] = None
     # Its state belongs to a training: see ka_fairseq.hardening.resuming.
     resumes_state = True
-    # The criterion of this training, where it wants to know.
-    _told: Any = None
     # Whether the learner forgets activations and computes them anew, for its backward pass.
     _forgets_activations = False
 
@@ -106,10 +110,11 @@ class FrozenTeacherTask:
                 "--ddp-backend fully_sharded does not work with a teacher: use pytorch_ddp (the "
                 "default) or legacy_ddp"
             )
-        argmax_views.check_options(cfg)
+        check_options(cfg, FrozenTeacherConfig)
         task = super().setup_task(cfg, **kwargs)
-        on_policy.check_options(cfg, translates=not is_language_modeling(task))
+        on_policy.check_has_sources(cfg, translates=not is_language_modeling(task))
         task.cfg = cfg  # fairseq's older tasks, language modeling among them, have `args` alone
+        task.decoder_input = DecoderInput(cfg)
         return task
 
     def build_model(self, cfg: Any, *others: Any, **options: Any) -> nn.Module:
@@ -117,17 +122,23 @@ class FrozenTeacherTask:
         self._forgets_activations = getattr(cfg, "checkpoint_activations", False)
         return super().build_model(cfg, *others, **options)
 
-    def check_passes(self) -> None:
-        """Check that several workers can train the learner in as many passes as a batch takes.
+    def make_decoder_input(self, default_views: str, ignored_prefix: int) -> None:
+        """Take what a criterion says of the decoder's input; called when the criterion is built.
+
+        Args:
+            default_views: as of :class:`DecoderInput`.
+            ignored_prefix: likewise.
 
         Raises:
-            UserError: they cannot. DistributedDataParallel counts each parameter's gradient, and
-                with ``--checkpoint-activations`` each pass hands in one.
+            UserError: several workers cannot train the learner in as many passes as a batch takes.
+                DistributedDataParallel counts each parameter's gradient, and with
+                ``--checkpoint-activations`` each pass hands in one.
         """
+        self.decoder_input = DecoderInput(self.cfg, default_views, ignored_prefix)
         backend = str(self.cfg.ddp_backend)
         if (
             self._forgets_activations
-            and self._trains_in_several_passes()
+            and self.decoder_input.takes_several_passes
             and distributed_utils.get_global_world_size() > 1
             and backend not in ("legacy_ddp", "no_c10d")
         ):
@@ -136,11 +147,6 @@ class FrozenTeacherTask:
                 f"{backend} where a batch takes several passes (tie_kd, --views argmax, "
                 f"--on-policy-keep-nll): use --ddp-backend legacy_ddp, or leave it out"
             )
-
-    def _trains_in_several_passes(self) -> bool:
-        cfg = self.cfg
-        views = (cfg.views or self.default_views) == "argmax" and cfg.view_passes > 1
-        return views or bool(cfg.on_policy_fraction and cfg.on_policy_keep_nll)
 
     def load_teacher(self) -> None:
         """Load and check the teacher, once.
@@ -207,19 +213,7 @@ class FrozenTeacherTask:
             sample: fairseq's batch.
             model: the learner.
         """
-        cfg = self.cfg
-        if cfg.on_policy_fraction and model.training:
-            on_policy.log_share()
-            if on_policy.is_on_policy(cfg, self.update_num):
-                return on_policy.on_policy_views(
-                    self, sample, model, self.update_num, self.ignored_prefix
-                )
-        if (cfg.views or self.default_views) == "argmax":
-            asked = self.asked_teacher(next(model.parameters()).dtype)
-            models = (model, *dict.fromkeys([*self.teacher.members, *asked.members]))
-            pad = self.target_dictionary.pad()
-            return argmax_views.argmax_views(sample, models, cfg.view_passes, pad)
-        return (View(sample),)
+        return self.decoder_input.views(self, sample, model, self.update_num or 0)
 
     def train_step(
         self,
@@ -232,24 +226,20 @@ class FrozenTeacherTask:
         **others: Any,
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """As fairseq does; views and criterion may depend on the number of the update."""
-        self.update_num = update_num
-        self.ignored_prefix = getattr(criterion, "ignore_prefix_size", 0)
-        self._told = criterion if hasattr(criterion, "begin_batch") else None
-        if self._told is not None:
-            self._told.begin_batch(update_num, is_dummy=ignore_grad)
+        self.update_num, self.is_dummy_batch = update_num, ignore_grad
         return super().train_step(
             sample, model, criterion, optimizer, update_num, ignore_grad=ignore_grad, **others
         )
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
-        """As fairseq does; the criterion is told where the update is made.
+        """As fairseq does, and calls what is to be called after an update that was made.
 
         With --amp none is made where a gradient overflows; the scale of the losses is lowered.
         """
         before = _scale_of_losses(optimizer)
         super().optimizer_step(optimizer, model, update_num)
-        if self._told is not None and _scale_of_losses(optimizer) >= before:
-            self._told.end_update(next(model.parameters()).device)
+        if self.after_update is not None and _scale_of_losses(optimizer) >= before:
+            self.after_update(next(model.parameters()).device)
 
     def load_dataset(self, split: str, epoch: int = 1, **options: Any) -> None:
         """As fairseq does; batches bring the teacher's stored answers along."""

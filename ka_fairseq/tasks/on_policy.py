@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ka_fairseq.errors import UserError
 from ka_fairseq.models import unwrap
+from ka_fairseq.ranges import Range
 from ka_fairseq.tasks.views import View, with_decoder_input
 
 # The log of a probability that is above 0 in float32, and nothing beside those that count.
@@ -40,13 +41,15 @@ class OnPolicyConfig(FairseqDataclass):
         default=0.0,
         metadata={
             "help": "share of the updates in which D is taken on the learner's own translations, "
-            "without an NLL, from 0 to 1; validation reads the references"
+            "without an NLL, from 0 to 1; validation reads the references",
+            "valid": Range(0, 1),
         },
     )
     on_policy_temperature: float = field(
         default=1.0,
         metadata={
-            "help": "temperature at which they are sampled; 0 takes the best token each time"
+            "help": "temperature at which they are sampled; 0 takes the best token each time",
+            "valid": Range(0),
         },
     )
     on_policy_keep_nll: bool = field(
@@ -55,38 +58,32 @@ class OnPolicyConfig(FairseqDataclass):
     )
     on_policy_max_len_a: float = field(
         default=1.2,
-        metadata={"help": "they end after at most ax + b tokens, x the batch's longest source"},
+        metadata={
+            "help": "they end after at most ax + b tokens, x the batch's longest source",
+            "valid": Range(0),
+        },
     )
     on_policy_max_len_b: int = field(
         default=10,
-        metadata={"help": "they end after at most ax + b tokens, x the batch's longest source"},
+        metadata={
+            "help": "they end after at most ax + b tokens, x the batch's longest source",
+            "valid": Range(1),
+        },
     )
     # No option of its own: fairseq's, passed on.
     seed: int = II("common.seed")
 
 
-def check_options(cfg: OnPolicyConfig, translates: bool) -> None:
-    """Check the options.
+def check_has_sources(cfg: OnPolicyConfig, translates: bool) -> None:
+    """Check that there is something to translate.
 
     Args:
         cfg: the options.
-        translates: whether the task has sources to translate.
+        translates: whether the task has sources.
 
     Raises:
-        UserError: one is out of its range, or there is nothing to translate.
+        UserError: the task has none.
     """
-    if not 0 <= cfg.on_policy_fraction <= 1:
-        raise UserError(
-            f"--on-policy-fraction must lie between 0 and 1, not {cfg.on_policy_fraction}"
-        )
-    if not 0 <= cfg.on_policy_temperature < math.inf:
-        raise UserError(
-            f"--on-policy-temperature must be 0 (greedy) or more, not {cfg.on_policy_temperature}"
-        )
-    if not 0 <= cfg.on_policy_max_len_a < math.inf:
-        raise UserError(f"--on-policy-max-len-a must be 0 or more, not {cfg.on_policy_max_len_a}")
-    if cfg.on_policy_max_len_b < 1:
-        raise UserError(f"--on-policy-max-len-b must be 1 or more, not {cfg.on_policy_max_len_b}")
     if cfg.on_policy_fraction and not translates:
         raise UserError(
             "--on-policy-fraction needs sources to translate, and a language model has none: "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ka_fairseq.loss.divergences import JensenShannon
+from ka_fairseq.loss.divergences.jensen_shannon import JensenShannon
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.projection import Projection
 

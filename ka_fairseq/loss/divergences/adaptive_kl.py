@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ka_fairseq.loss.distribution import Distribution, best_tokens
 from ka_fairseq.loss.divergences.base import Divergence, Term, not_negative
+from ka_fairseq.loss.divergences.options import option
+from ka_fairseq.loss.divergences.registry import register_divergence
+from ka_fairseq.ranges import Range
 
 # On a CPU the head is looked for among so many types first, and among more where these do not hold
 # it: sorting all takes many times as long.
 USUAL_HEADS = (8, 64)
 
 
+@register_divergence("adaptive_kl")
 @dataclass(frozen=True)
 class AdaptiveKL(Divergence):
     """Forward KL as far as the learner is wrong about the head, backward KL for the tail.
@@ -32,19 +35,16 @@ class AdaptiveKL(Divergence):
 
     Attributes:
         head: μ in (0, 1), the teacher's mass that makes the head.
-
-    Raises:
-        ValueError: μ is not in (0, 1).
     """
 
-    head: float = 0.5
-    options: ClassVar[Mapping[str, str]] = {"akl_head": "head"}
+    head: float = option(
+        "--akl-head",
+        default=0.5,
+        help="μ, the teacher's mass that makes the head",
+        valid=Range(0, 1, without_least=True, without_most=True),
+    )
     compiles = False
     more_tensors = 6
-
-    def __post_init__(self) -> None:
-        if not 0 < self.head < 1:
-            raise ValueError(f"akl_head must lie between 0 and 1, not {self.head}")
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
         """Value and derivatives; ∂/∂log p = (1 − w)·p·(d + 1) − w·q with d = log p − log q."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from ka_fairseq.loss.distribution import Distribution
 from ka_fairseq.loss.divergences.base import Divergence, Term, not_negative
+from ka_fairseq.loss.divergences.options import option
+from ka_fairseq.loss.divergences.registry import register_divergence
+from ka_fairseq.ranges import Range
 
 # Between 0 and this, differences of powers have too few digits in float32.
-LEAST = 0.01
+EXPONENTS = Range(0.01, 10, or_zero=True)
 
 
+@register_divergence("alpha_beta")
 @dataclass(frozen=True)
 class AlphaBeta(Divergence):
     """Two exponents between forward KL (1, 0) and backward KL (0, 1), and beyond them.
@@ -32,21 +35,17 @@ class AlphaBeta(Divergence):
         beta: β, the learner's: likewise, and not 0 where α is.
 
     Raises:
-        ValueError: α or β is none of these.
+        ValueError: α or β is none of these, or both are 0.
     """
 
-    alpha: float = 0.5
-    beta: float = 0.5
-    options: ClassVar[Mapping[str, str]] = {"ab_alpha": "alpha", "ab_beta": "beta"}
+    alpha: float = option("--ab-alpha", 0.5, "α, the teacher's exponent", EXPONENTS)
+    beta: float = option("--ab-beta", 0.5, "β, the learner's exponent", EXPONENTS)
     more_tensors = 3
 
     def __post_init__(self) -> None:
-        for option, name in self.options.items():
-            value = getattr(self, name)
-            if value != 0 and not LEAST <= value <= 10:
-                raise ValueError(f"{option} must be 0, or lie between {LEAST} and 10, not {value}")
+        super().__post_init__()
         if self.alpha == self.beta == 0:
-            raise ValueError("ab_alpha and ab_beta must not both be 0")
+            raise ValueError("--ab-alpha and --ab-beta must not both be 0")
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
         """Value and derivatives; ∂/∂log p = p^β·(p^α − q^α)/α.

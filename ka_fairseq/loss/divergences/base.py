@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from ka_fairseq.loss.distribution import Distribution
+from ka_fairseq.loss.divergences import options
 
 
 class Term(NamedTuple):
@@ -62,17 +63,26 @@ def not_negative(values: Tensor) -> Tensor:
 class Divergence(ABC):
     """D between a learner's distribution p and a teacher's q, a row at a time.
 
+    One with options is a frozen dataclass, and each of these an
+    :func:`~ka_fairseq.loss.divergences.options.option`.
+
     Attributes:
         top_k: sums over this many tokens only; 0 is the whole vocabulary.
         compiles: whether torch.compile can take what it does.
         more_tensors: how many tensors of shape (n, V) more than a KL it holds at a time.
-        options: what can be set of it: the option's name on the command line → the field's here.
     """
 
-    options: ClassVar[Mapping[str, str]] = {}
     top_k: int = 0
     compiles: bool = True
     more_tensors: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            ValueError: one is outside of its range.
+        """
+        options.check(self)
 
     @abstractmethod
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
@@ -89,16 +99,17 @@ class Divergence(ABC):
         return self
 
     def configured(self, **values: float) -> Divergence:
-        """The same with other values of some of its :attr:`options`.
+        """The same with other values of some of its options.
 
         Raises:
             ValueError: it does not take an option, or not this value.
         """
+        known = options.options_of(self)
         for option in values:
-            if option not in self.options:
-                takes = ", ".join(self.options) or "none"
+            if option not in known:
+                takes = ", ".join(known) or "none"
                 raise ValueError(f"{option} is no option of it; it takes {takes}")
-        return replace(self, **{self.options[option]: values[option] for option in values})
+        return replace(self, **{known[option][1]: values[option] for option in values})
 
     def with_backward_share(self, share: float) -> Divergence:
         """The same mixture of both KLs with another share of the backward one, from 0 to 1.

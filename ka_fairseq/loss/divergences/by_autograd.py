@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,20 +15,19 @@ from ka_fairseq.loss.divergences.base import Divergence, Term
 Value = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
 class ByAutograd(Divergence):
-    """D from a function of log-probabilities.
+    """D from its value.
 
     Autograd runs inside each block of rows, so that chunks and the bound on memory are those of
     closed forms; it takes more time, and about twice a block's memory.
-
-    Attributes:
-        value: (log p, log q), each of shape (n, V), in nats, to D of shape (n,).
     """
 
-    value: Value
     compiles = False
     more_tensors = 8
+
+    @abstractmethod
+    def value(self, learner_lprobs: Tensor, teacher_lprobs: Tensor) -> Tensor:
+        """D of shape (n,), in nats, of log p and log q, each of shape (n, V)."""
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
         """The value, and its derivative by log p, as a single term."""
@@ -38,10 +38,10 @@ class ByAutograd(Divergence):
         yield 1.0, Term(value.detach(), slope, slope.sum(-1))
 
     def check(self) -> None:
-        """Try the function on two rows of three types.
+        """Try the value on two rows of three types.
 
         Raises:
-            ValueError: its value is not one number a row, or does not depend on log p.
+            ValueError: it is not one number a row, or does not depend on log p.
         """
         lprobs = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]]).log().requires_grad_()
         with torch.enable_grad():
@@ -54,3 +54,18 @@ class ByAutograd(Divergence):
             )
         if not value.requires_grad:
             raise ValueError("its value does not depend on the learner's log-probabilities")
+
+
+@dataclass(frozen=True)
+class OfFunction(ByAutograd):
+    """D from a function of log-probabilities.
+
+    Attributes:
+        function: (log p, log q) → D, see :meth:`ByAutograd.value`.
+    """
+
+    function: Value
+
+    def value(self, learner_lprobs: Tensor, teacher_lprobs: Tensor) -> Tensor:
+        """What the function says."""
+        return self.function(learner_lprobs, teacher_lprobs)

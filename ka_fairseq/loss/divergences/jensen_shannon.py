@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ka_fairseq.loss.distribution import Distribution
 from ka_fairseq.loss.divergences.base import Divergence, Term, not_negative
 from ka_fairseq.loss.divergences.kl import BACKWARD_KL, FORWARD_KL
 from ka_fairseq.loss.divergences.mixtures import log_of_mixture
+from ka_fairseq.loss.divergences.options import option
+from ka_fairseq.loss.divergences.registry import register_divergence
+from ka_fairseq.ranges import Range
 
 # So near to 0 or 1, rounding is more than what tells D from the KL that it comes to.
 AT_AN_END = 1e-7
 
 
+@register_divergence("js")
 @dataclass(frozen=True)
 class JensenShannon(Divergence):
     """The generalized Jensen–Shannon divergence; β = ½ is the Jensen–Shannon divergence itself.
@@ -31,18 +34,15 @@ class JensenShannon(Divergence):
 
     Attributes:
         beta: β in [0, 1], the teacher's share of the mixture.
-
-    Raises:
-        ValueError: β is not in [0, 1].
     """
 
-    beta: float = 0.5
-    options: ClassVar[Mapping[str, str]] = {"js_beta": "beta"}
+    beta: float = option(
+        "--js-beta",
+        default=0.5,
+        help="β from 0 (forward KL) over 0.5 (Jensen–Shannon) to 1 (backward KL)",
+        valid=Range(0, 1),
+    )
     more_tensors = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.beta <= 1:
-            raise ValueError(f"js_beta must lie between 0 and 1, not {self.beta}")
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
         """Value and derivatives; ∂/∂log p = c·(1 − β)·p·log(p/m)."""

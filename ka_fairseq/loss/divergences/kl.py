@@ -32,7 +32,9 @@ from torch import Tensor
 
 from ka_fairseq.loss.distribution import Distribution
 from ka_fairseq.loss.divergences.base import Divergence, Term, not_negative
+from ka_fairseq.loss.divergences.registry import register_divergence
 from ka_fairseq.loss.divergences.values import values
+from ka_fairseq.ranges import check
 
 TOP_K_FORMS = ("generalized", "tail", "partial")
 
@@ -48,8 +50,7 @@ def check_top_k(top_k: int, top_k_form: str, vocabulary: int) -> None:
             f"top_k must lie between 0 (the whole vocabulary) and {vocabulary} (its size), "
             f"not {top_k}"
         )
-    if top_k_form not in TOP_K_FORMS:
-        raise ValueError(f"unknown top_k_form {top_k_form!r}; choose from {', '.join(TOP_K_FORMS)}")
+    check("top_k_form", top_k_form, TOP_K_FORMS)
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ class KLMixture(Divergence):
                 yield share, order[form](p, q, self.top_k)
 
 
-FORWARD_KL = KLMixture(1.0, 0.0)
-BACKWARD_KL = KLMixture(0.0, 1.0)
-JSD_MIXTURE = KLMixture(0.5, 0.5)
+FORWARD_KL = register_divergence("forward_kl")(KLMixture(1.0, 0.0))
+BACKWARD_KL = register_divergence("backward_kl")(KLMixture(0.0, 1.0))
+JSD_MIXTURE = register_divergence("jsd_mixture")(KLMixture(0.5, 0.5))
 
 
 def forward_kl(

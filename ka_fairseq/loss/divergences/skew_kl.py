@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ka_fairseq.loss.distribution import Distribution
 from ka_fairseq.loss.divergences.base import Divergence, Term, not_negative
 from ka_fairseq.loss.divergences.kl import BACKWARD_KL, FORWARD_KL
 from ka_fairseq.loss.divergences.mixtures import log_of_mixture, other_part
+from ka_fairseq.loss.divergences.options import option
+from ka_fairseq.loss.divergences.registry import register_divergence
+from ka_fairseq.ranges import Range
 
 
 @dataclass(frozen=True)
@@ -18,20 +20,18 @@ class _Skewed(Divergence):
 
     Attributes:
         alpha: α in [0, 1), the share of the mixture that is the distribution itself.
-
-    Raises:
-        ValueError: α is not in [0, 1).
     """
 
-    alpha: float = 0.1
-    options: ClassVar[Mapping[str, str]] = {"skew_alpha": "alpha"}
+    alpha: float = option(
+        "--skew-alpha",
+        default=0.1,
+        help="α, how much of the mixture is the distribution itself",
+        valid=Range(0, 1, without_most=True),
+    )
     more_tensors = 1
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.alpha < 1:
-            raise ValueError(f"skew_alpha must lie in [0, 1), not {self.alpha}")
 
-
+@register_divergence("skew_forward_kl")
 @dataclass(frozen=True)
 class SkewForwardKL(_Skewed):
     """The forward KL to a mixture of teacher and learner.
@@ -53,6 +53,7 @@ class SkewForwardKL(_Skewed):
         yield 1.0, Term(not_negative(value), slope, slope.sum(-1), sign=-1)
 
 
+@register_divergence("skew_backward_kl")
 @dataclass(frozen=True)
 class SkewBackwardKL(_Skewed):
     """The backward KL to a mixture of learner and teacher.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 
 from ka_fairseq.loss.divergences import kl
 from ka_fairseq.loss.divergences.base import Divergence
+from ka_fairseq.loss.divergences.options import options_of
 from ka_fairseq.loss.divergences.registry import divergence_named, divergence_names
 
 COLUMNS = ("Formula", "Source", "When")
@@ -44,10 +44,6 @@ def _docstring(name: str) -> str:
 
 
 def _options(divergence: Divergence) -> str:
-    defaults = {field.name: field.default for field in fields(divergence)}
-    own = [
-        f"`--{option.replace('_', '-')}` {defaults[name]}"
-        for option, name in divergence.options.items()
-    ]
-    top_k = ["`--top-k`"] if "top_k" in defaults else []
+    own = [f"`{option.flag}` {option.default}" for option, _ in options_of(divergence).values()]
+    top_k = ["`--top-k`"] if isinstance(divergence, kl.KLMixture) else []
     return ", ".join(own + top_k)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from ka_fairseq.loss.distribution import Distribution
 from ka_fairseq.loss.divergences.base import Divergence, Term
+from ka_fairseq.loss.divergences.registry import register_divergence
 
 
+@register_divergence("tvd")
 @dataclass(frozen=True)
 class TotalVariation(Divergence):
     """Half of the absolute differences: the probability that has to be moved.

@@ -12,6 +12,7 @@ import numpy as np
 from fairseq.data import Dictionary
 
 from ka_fairseq.errors import UserError
+from ka_fairseq.whole import written_whole
 
 Fingerprint = Mapping[str, str]
 
@@ -76,9 +77,8 @@ def check(file: Path, now: Fingerprint, folder: Path) -> None:
 
 def _write(file: Path, fingerprint: Fingerprint) -> None:
     """All at once: another worker reads nothing or the whole."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(dict(fingerprint), indent=1), encoding="utf-8")
-    temporary.replace(file)
+    with written_whole(file, suffix=f".{os.getpid()}") as temporary:
+        temporary.write_text(json.dumps(dict(fingerprint), indent=1), encoding="utf-8")
 
 
 def _short(value: str | None) -> str:

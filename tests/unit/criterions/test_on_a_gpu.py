@@ -193,10 +193,10 @@ def test_hard_positions(corpus, kind):
     with fake.fake_gpu(positions(corpus)) as gpu:
         step = Step(gpu, corpus, "backward_kl", {"select": kind}, "fp16")
         for update in range(2):
-            step.criterion.begin_batch(update, is_dummy=False)
+            step.task.update_num = update
             waits = step.run()
             assert waits == ([] if update else COUNTED)
-            step.criterion.end_update(gpu_device(step))
+            step.task.after_update(gpu_device(step))
             assert gpu.waits == waits
         kept = step.task.state.state_dict.pop(WINDOW, None)
         assert (kept is not None) == (kind == "hard-global")

@@ -19,7 +19,7 @@ def test_lambda_goes_by_the_updates(distillation):
     criterion(model, batch)
     assert criterion.objective.transfer_weight == 0.8  # as in fairseq-validate: where it ends
     for update, weight in ((0, 0.2), (5, 0.5), (10, 0.8), (11, 0.8)):
-        criterion.begin_batch(update, is_dummy=False)
+        task.update_num = update
         loss, _, log = criterion(model, batch)
         expected = (1 - weight) * log["nll_loss"] + weight * log["transfer_loss"]
         assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
@@ -32,10 +32,10 @@ def test_lambda_may_begin_with_zero_and_end_with_one(distillation):
         "backward_kl", "--transfer-weight", 0, *schedule, "--transfer-weight-updates", 2
     )
     batch = make_batch(task)
-    criterion.begin_batch(0, is_dummy=False)
+    task.update_num = 0
     loss, _, log = criterion(model, batch)
     assert loss.item() == pytest.approx(log["nll_loss"].item()) and log["transfer_loss"] > 0
-    criterion.begin_batch(2, is_dummy=False)
+    task.update_num = 2
     loss, _, log = criterion(model, batch)
     assert loss.item() == log["transfer_loss"].item()
 
@@ -59,7 +59,7 @@ def test_from_forward_to_backward(distillation, criterion, options):
         ends.append(end(model, batch)[2]["transfer_loss"].item())
     found = []
     for update in (0, 2, 4):
-        scheduled.begin_batch(update, is_dummy=False)
+        task.update_num = update
         found.append(scheduled(model, batch)[2]["transfer_loss"].item())
     assert found == pytest.approx([ends[0], sum(ends) / 2, ends[1]], rel=1e-5)
 

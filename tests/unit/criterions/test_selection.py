@@ -34,7 +34,7 @@ def test_the_window_moves_on_with_the_updates(distillation):
     for update in range(3):
         for batch in batches:
             for is_dummy in (False, True):
-                criterion.begin_batch(update, is_dummy)
+                task.is_dummy_batch = is_dummy
                 log = criterion(model, batch)[2]
             if update == 0:
                 assert log["nhard"] == log["npositions"]
@@ -43,7 +43,7 @@ def test_the_window_moves_on_with_the_updates(distillation):
                 nlls.append(-lprobs.gather(-1, batch["target"].unsqueeze(-1)).squeeze(-1)[rows])
             elif len(batch["target"]) == 3:
                 assert 0 < log["nhard"] < log["npositions"]
-        criterion.end_update(torch.device("cpu"))
+        task.after_update(torch.device("cpu"))
         kept = task.state_dict()[KEY]
         assert len(kept.storage()) == len(kept)
         torch.testing.assert_close(kept, torch.cat(nlls * 3)[-40:])
@@ -52,9 +52,8 @@ def test_the_window_moves_on_with_the_updates(distillation):
 def test_nothing_is_remembered_without_a_window(distillation):
     for kind in ("all", "hard-batch"):
         task, model, criterion = distillation("forward_kl", "--select", kind)
-        criterion.begin_batch(0, is_dummy=False)
         criterion(model, make_batch(task))
-        criterion.end_update(torch.device("cpu"))
+        task.after_update(torch.device("cpu"))
         assert not task.state_dict() and not criterion.selection.met
 
 

@@ -219,7 +219,11 @@ def test_a_segmentation_of_another_model(binarized, tmp_path):
         (("--to", "ctranslate2", "--data", "."), "one of --sentencepiece, --bpe-codes"),
         (
             ("--to", "ctranslate2", "--data", ".", "--no-segmentation", "--moses-no-escape"),
-            "--moses-no-escape has no meaning without --moses",
+            "--moses-no-escape have no meaning without --moses",
+        ),
+        (
+            ("--to", "ctranslate2", "--data", ".", "--no-segmentation", "--bpe-vocabulary", "v"),
+            "--bpe-vocabulary and --bpe-vocabulary-threshold have no meaning without --bpe-codes",
         ),
     ],
 )

@@ -8,15 +8,9 @@ import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 
 from ka_fairseq.loss.chunked import transfer_loss
-from ka_fairseq.loss.divergences import (
-    BACKWARD_KL,
-    FORWARD_KL,
-    JSD_MIXTURE,
-    TOP_K_FORMS,
-    AlphaBeta,
-    JensenShannon,
-    KLMixture,
-)
+from ka_fairseq.loss.divergences import BACKWARD_KL, FORWARD_KL, JSD_MIXTURE, TOP_K_FORMS, KLMixture
+from ka_fairseq.loss.divergences.alpha_beta import AlphaBeta
+from ka_fairseq.loss.divergences.jensen_shannon import JensenShannon
 from ka_fairseq.loss.ensemble import TeacherOutput
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.projection import Logits, Projection

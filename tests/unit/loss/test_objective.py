@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ka_fairseq.loss.chunked import transfer_loss
-from ka_fairseq.loss.divergences import FORWARD_KL, ByAutograd, divergence_named, divergence_names
+from ka_fairseq.loss.divergences import FORWARD_KL, divergence_named, divergence_names
+from ka_fairseq.loss.divergences.by_autograd import OfFunction
 from ka_fairseq.loss.ensemble import TeacherOutput
 from ka_fairseq.loss.objective import Objective
 from tests.support import projection, whole_logits
@@ -50,7 +51,7 @@ def test_temperature_softens_both_and_counts_squared(name, temperature):
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 @pytest.mark.parametrize("name", ["forward_kl", "alpha_beta"])
 def test_a_divergence_by_its_value_alone_is_softened_too(name, temperature):
-    check(ByAutograd(FORMULAS[name]), FORMULAS[name], temperature)
+    check(OfFunction(FORMULAS[name]), FORMULAS[name], temperature)
 
 
 def test_an_ensemble_is_averaged_before_it_is_softened():

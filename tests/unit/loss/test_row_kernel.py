@@ -18,10 +18,10 @@ from ka_fairseq.loss.divergences import (
     BACKWARD_KL,
     FORWARD_KL,
     JSD_MIXTURE,
-    JensenShannon,
     KLMixture,
     divergence_named,
 )
+from ka_fairseq.loss.divergences.jensen_shannon import JensenShannon
 from ka_fairseq.loss.objective import Objective, row_losses
 from ka_fairseq.loss.row_kernel import Shares, fused_row_losses, shares_of
 

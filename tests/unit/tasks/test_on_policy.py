@@ -239,7 +239,7 @@ def test_the_share_of_time_is_that_of_both_watches(ka):
     [
         (("--on-policy-fraction", 1.5), "--on-policy-fraction must lie between 0 and 1, not 1.5"),
         (("--on-policy-fraction", "nan"), "--on-policy-fraction must lie between 0 and 1, not nan"),
-        (("--on-policy-temperature", -1), "--on-policy-temperature must be 0 .greedy. or more"),
+        (("--on-policy-temperature", -1), "--on-policy-temperature must be 0 or more, not -1"),
         (("--on-policy-max-len-a", -1), "--on-policy-max-len-a must be 0 or more, not -1"),
         (("--on-policy-max-len-b", 0), "--on-policy-max-len-b must be 1 or more, not 0"),
     ],

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ka_fairseq.loss.distribution import Distribution
-from ka_fairseq.loss.divergences import BACKWARD_KL, FORWARD_KL, AdaptiveKL, adaptive_kl, values
+from ka_fairseq.loss.divergences import BACKWARD_KL, FORWARD_KL, adaptive_kl, values
+from ka_fairseq.loss.divergences.adaptive_kl import AdaptiveKL
 from tests.support import random_lprobs
 
 

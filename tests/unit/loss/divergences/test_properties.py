@@ -14,15 +14,14 @@ from ka_fairseq.loss.divergences import (
     FORWARD_KL,
     JSD_MIXTURE,
     TOP_K_FORMS,
-    AdaptiveKL,
-    AlphaBeta,
-    JensenShannon,
     KLMixture,
-    SkewBackwardKL,
-    SkewForwardKL,
-    TotalVariation,
     values,
 )
+from ka_fairseq.loss.divergences.adaptive_kl import AdaptiveKL
+from ka_fairseq.loss.divergences.alpha_beta import AlphaBeta
+from ka_fairseq.loss.divergences.jensen_shannon import JensenShannon
+from ka_fairseq.loss.divergences.skew_kl import SkewBackwardKL, SkewForwardKL
+from ka_fairseq.loss.divergences.total_variation import TotalVariation
 
 V = 7
 

@@ -12,6 +12,7 @@ from ka_fairseq.loss.divergences import (
     register_divergence,
     registry,
 )
+from ka_fairseq.loss.divergences.by_autograd import OfFunction
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +57,7 @@ def test_what_is_no_divergence(function, says):
 
 
 def test_top_k_does_not_go_with_a_value_alone():
-    divergence = ByAutograd(hellinger)
+    divergence = OfFunction(hellinger)
     assert divergence.restricted(0, "generalized") is divergence
     with pytest.raises(ValueError, match="leave the top-k options out"):
         divergence.restricted(8, "tail")

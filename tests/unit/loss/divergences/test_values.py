@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ka_fairseq.loss.divergences import (
-    BACKWARD_KL,
-    FORWARD_KL,
-    AdaptiveKL,
-    AlphaBeta,
-    JensenShannon,
-    SkewBackwardKL,
-    SkewForwardKL,
-    TotalVariation,
-    divergence_named,
-    values,
-)
+from ka_fairseq.loss.divergences import BACKWARD_KL, FORWARD_KL, divergence_named, values
+from ka_fairseq.loss.divergences.adaptive_kl import AdaptiveKL
+from ka_fairseq.loss.divergences.alpha_beta import AlphaBeta
+from ka_fairseq.loss.divergences.jensen_shannon import JensenShannon
+from ka_fairseq.loss.divergences.skew_kl import SkewBackwardKL, SkewForwardKL
+from ka_fairseq.loss.divergences.total_variation import TotalVariation
 from tests.support import random_lprobs
 
 V = 12
@@ -135,13 +129,13 @@ def test_plain_js_at_a_half_is_bounded_by_log_2():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: JensenShannon(1.1), "js_beta must lie between 0 and 1, not 1.1"),
-        (lambda: JensenShannon(math.nan), "js_beta must lie between 0 and 1, not nan"),
-        (lambda: SkewForwardKL(1.0), r"skew_alpha must lie in \[0, 1\), not 1.0"),
-        (lambda: AlphaBeta(-1, 1), "ab_alpha must be 0, or lie between 0.01 and 10, not -1"),
-        (lambda: AlphaBeta(1, 1e-4), "ab_beta must be 0, or lie between 0.01 and 10, not 0.0001"),
+        (lambda: JensenShannon(1.1), "--js-beta must lie between 0 and 1, not 1.1"),
+        (lambda: JensenShannon(math.nan), "--js-beta must lie between 0 and 1, not nan"),
+        (lambda: SkewForwardKL(1.0), r"--skew-alpha must lie in \[0, 1\), not 1.0"),
+        (lambda: AlphaBeta(-1, 1), "--ab-alpha must be 0, or lie between 0.01 and 10, not -1"),
+        (lambda: AlphaBeta(1, 1e-4), "--ab-beta must be 0, or lie between 0.01 and 10, not 0.0001"),
         (lambda: AlphaBeta(0, 0), "must not both be 0"),
-        (lambda: AdaptiveKL(0), "akl_head must lie between 0 and 1, not 0"),
+        (lambda: AdaptiveKL(0), r"--akl-head must lie in \(0, 1\), not 0"),
         (lambda: FORWARD_KL.configured(js_beta=1), "js_beta is no option of it; it takes none"),
         (lambda: JensenShannon().restricted(8, "tail"), "sums over the whole vocabulary"),
     ],
