@@ -150,8 +150,8 @@ def test_the_readmes_defaults_are_the_codes():
 
 
 def rows_of_options() -> list[tuple[str, str]]:
-    """The rows of README's table of options: option and default, as they are printed."""
-    text = (ROOT / "README.md").read_text("utf-8")
+    """The rows of docs/options.md's table of options: option and default, as they are printed."""
+    text = (ROOT / "docs" / "options.md").read_text("utf-8")
     table = text[text.index("| option | default | meaning |") :].partition("\n\n")[0]
     return re.findall(r"^\| `(--[\w-]+)` \| ([^|]*?) ?\|", table, re.M)
 
