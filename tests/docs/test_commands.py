@@ -35,6 +35,7 @@ ELSEWHERE = {
     r"python -m ka_fairseq\.cache build --config-dir": "stage cache of tests/pipeline/finished",
     r"python scripts/benchmark\.py": "tests/tools/test_benchmark.py",
     r"(gpu-venv/bin/)?python scripts/gpu_probe\.py": "tests/tools/test_gpu_probe.py",
+    r"(scripts/slurm_check\.sh|srun |sbatch )": "tests/slurm",
     r"scripts/pool\.sh": "tests/docs/test_pooled.py",
     r"python examples/": "tests/unit/analysis/test_examples.py",
     r"…$": "nothing",

@@ -15,7 +15,16 @@ from tests.doc_commands import PAGES, blocks
 from tests.support import ROOT
 
 # Options of programs that are neither fairseq nor of this project.
-FOREIGN = {"--help", "--logdir", "--paired-bs", "--system-site-packages", "--user-dir"}
+FOREIGN = {
+    "--array",
+    "--help",
+    "--logdir",
+    "--ntasks-per-node",
+    "--paired-bs",
+    "--system-site-packages",
+    "--user-dir",
+    "--wrap",
+}
 FOLDERS = ("configs/", "docs/", "examples/", "ka_fairseq/", "scripts/", "tests/")
 # Where the code says what is the default by other means than the field's own.
 BY_OTHER_MEANS = {
