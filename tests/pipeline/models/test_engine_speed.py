@@ -35,7 +35,7 @@ def clock(monkeypatch):
 def timed(prepared, clock, monkeypatch):
     """The pair with a teacher; int8 has another translation for one sentence in four."""
 
-    def run(command, log, slot):
+    def run(command, log, folder, slot):
         after = dict(itertools.pairwise(command))
         engine = after["--engine"], after["--quantization"]
         start, each = SECONDS[engine]
