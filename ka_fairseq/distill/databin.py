@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ka_fairseq.errors import UserError
 from ka_fairseq.export import dictionaries
-from ka_fairseq.hardening.writing import written_whole
+from ka_fairseq.whole import written_whole
 
 TRAIN, MONO = "train", "mono"
 MONO_IDS = "mono.ids"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ka_fairseq.errors import UserError
-from ka_fairseq.hardening.writing import written_whole
+from ka_fairseq.whole import written_whole
 
 
 class Candidate(NamedTuple):

@@ -12,9 +12,9 @@ from ka_fairseq.distill import shards
 from ka_fairseq.distill.databin import DataBin, Text
 from ka_fairseq.distill.shards import Shard
 from ka_fairseq.errors import UserError
-from ka_fairseq.hardening.writing import written_whole
 from ka_fairseq.teacher.cache import fingerprint
 from ka_fairseq.teacher.cache.share import Share
+from ka_fairseq.whole import written_whole
 
 RECORD = "translations.json"
 """Says what the translations were made of."""

@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import zipfile
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -175,7 +176,10 @@ def shape_flags(theirs: Any, ours: Any) -> str:
         empty string where there is none. A switch that is on here alone is left out, as its flag
         has no opposite.
     """
-    wanted, found = (dict(vars(cfg) if hasattr(cfg, "__dict__") else cfg) for cfg in (theirs, ours))
+    # fairseq-train keeps a Namespace, fairseq-hydra-train a DictConfig.
+    wanted, found = (
+        vars(cfg) if isinstance(cfg, Namespace) else dict(cfg) for cfg in (theirs, ours)
+    )
     flags = []
     for name in sorted(wanted.keys() & found.keys()):
         value = wanted[name]

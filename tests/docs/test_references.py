@@ -140,7 +140,7 @@ def test_every_promise_has_its_test():
     assert_none(f"{file}::{test}" for file, test in named if f"\ndef {test}(" not in texts[file])
 
 
-def test_the_readmes_defaults_are_the_codes():
+def test_the_printed_defaults_are_the_codes():
     from ka_fairseq.criterions.presets import TopKKLConfig
     from ka_fairseq.criterions.transfer import TransferConfig
     from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherConfig

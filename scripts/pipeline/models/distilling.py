@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.engine import commands
 from pipeline.engine.errors import PipelineError
 from pipeline.models.hydra_configs import ONE_AT_A_TIME
-from pipeline.models.settings import USER_DIR, Pair
+from pipeline.models.settings import REPOSITORY, USER_DIR, Pair
 from pipeline.models.translate_settings import FAIRSEQ, Recipe
 
 if TYPE_CHECKING:
@@ -101,6 +101,21 @@ def command(
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     words += ["--sampling"] if sampled else []
     return [*commands.fairseq_module("ka_fairseq.distill"), str(data), *words, *more]
+
+
+def run(
+    pair: Pair,
+    words: list[str],
+    log: Path,
+    on_line: Callable[[str], None] = lambda line: None,
+    *,
+    append: bool = False,
+) -> None:
+    """Run a command line that `command` made; see `commands.run`.
+
+    It runs in the checkout's folder: there Python finds the package that ``--user-dir`` names.
+    """
+    commands.run(words, log, on_line, append=append, folder=REPOSITORY, slot=pair.slot)
 
 
 def _search(recipe: Recipe) -> dict[str, object]:

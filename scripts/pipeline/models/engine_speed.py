@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline import cli
-from pipeline.engine import commands, files
+from pipeline.engine import files
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import bar
 from pipeline.models import distilling, settings
@@ -123,8 +123,7 @@ def _measured(
         *(translations, (1, 1), "--dataset-impl", "raw"),
     )
     before = os.times()
-    # There Python finds the same package that --user-dir names, wherever this was started.
-    commands.run(command, folder / "log", folder=settings.REPOSITORY, slot=pair.slot)
+    distilling.run(pair, command, folder / "log")
     after = os.times()
     cpu = sum(getattr(after, k) - getattr(before, k) for k in ("children_user", "children_system"))
     rows = [row.split("\t") for row in files.read_lines(translations / TRAIN / "00000.tsv")]

@@ -278,7 +278,7 @@ def _variant(pair: Pair, content: Mapping[str, Any], name: str, path: Path) -> P
             replace(
                 model,
                 settings=_replaced(model.settings, settings),
-                layers=(model.layers and layers) or model.layers,
+                layers=layers if layers and model.layers else model.layers,
             )
             for model in pair.models
         ),

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.engine import commands, files, state
+from pipeline.engine import files, state
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import bar, say
 from pipeline.engine.stage import Stage, share_is_there
 from pipeline.models import distilling, external_translations
 from pipeline.models import training_text as spec
 from pipeline.models.external_translations import MONO, TRAIN
-from pipeline.models.settings import REPOSITORY, Pair
+from pipeline.models.settings import Pair
 from pipeline.models.translate_settings import Recipe
 from pipeline.text import clean, corpus, segmentation
 
@@ -257,6 +257,5 @@ class Translation:
                     say(f"{title}: {told}")
 
             log = pair.log(title.replace(" ", "."))
-            # There Python finds the same package that --user-dir names, wherever this was started.
-            commands.run(command, log, on_line, append=True, folder=REPOSITORY, slot=pair.slot)
+            distilling.run(pair, command, log, on_line, append=True)
         return facts

@@ -76,8 +76,10 @@ def _scores(path: Path, metric: str) -> pd.DataFrame:
         raise PipelineError(
             f"{path} has no column {missing[0]}; it has {', '.join(map(str, found))}"
         )
-    if set(found.get("size", pd.Series(dtype=str)).dropna()) - {"own"}:
-        raise PipelineError(f"{path} compares several student sizes: give one size's rows")
+    if "student" in found and (sizes := found["student"].fillna("").unique()).size > 1:
+        raise PipelineError(
+            f"{path} has several student sizes ({', '.join(sizes)}): give a file with one"
+        )
     return found[needed].rename(columns={metric: "value"})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from pipeline.engine import files
+from pipeline.engine import commands, files
 from pipeline.engine.errors import PipelineError
 from pipeline.models import engine_speed
 
@@ -35,7 +35,7 @@ def clock(monkeypatch):
 def timed(prepared, clock, monkeypatch):
     """The pair with a teacher; int8 has another translation for one sentence in four."""
 
-    def run(command, log, folder, slot):
+    def run(command, log, on_line, append, folder, slot):
         after = dict(itertools.pairwise(command))
         engine = after["--engine"], after["--quantization"]
         start, each = SECONDS[engine]
@@ -48,7 +48,7 @@ def timed(prepared, clock, monkeypatch):
             rows[0] = "1\t-1\tAnother"
         files.write_lines(Path(after["--translations"]) / "train" / "00000.tsv", rows)
 
-    monkeypatch.setattr(engine_speed.commands, "run", run)
+    monkeypatch.setattr(commands, "run", run)
     files.write_lines(prepared.model("teacher"), ["weights"])
     return prepared
 

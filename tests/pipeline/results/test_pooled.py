@@ -68,6 +68,15 @@ def test_a_mistake_in_a_file_is_one_line(texts, change, says):
         pooled.by_seed(pooled.read(texts, "bleu"), "kd", "control")
 
 
+def test_sizes_are_not_averaged(texts):
+    one = pd.read_csv(texts["a"]).assign(student="small")
+    one.to_csv(texts["a"], index=False)
+    assert pooled.by_seed(pooled.read(texts, "bleu"), "kd", "control")["a"].tolist() == [0.5, 1.5]
+    pd.concat([one, one.assign(student="large")]).to_csv(texts["a"], index=False)
+    with pytest.raises(PipelineError, match=r"several student sizes \(small, large\)"):
+        pooled.read(texts, "bleu")
+
+
 def test_a_mistake_in_what_is_asked_is_one_line(texts):
     found = pooled.read(texts, "bleu")
     with pytest.raises(PipelineError, match="no text has tvd: choose from control, kd"):

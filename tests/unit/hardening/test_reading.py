@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from fairseq import checkpoint_utils
+from omegaconf import OmegaConf
 
 from ka_fairseq.errors import UserError
-from ka_fairseq.hardening.reading import TRUSTED_FILE_SWITCH
+from ka_fairseq.hardening.reading import TRUSTED_FILE_SWITCH, shape_flags
 
 pytestmark = pytest.mark.older
 
@@ -67,6 +68,15 @@ def test_a_trusted_file_can_be_loaded_by_the_switch_that_the_error_names(
     assert "pathlib" in message and TRUSTED_FILE_SWITCH in message
     monkeypatch.setenv(*TRUSTED_FILE_SWITCH.split("="))
     assert load(path)["extra_state"]["own"] == Path("of my own")
+
+
+@pytest.mark.parametrize("kind", [lambda cfg: argparse.Namespace(**cfg), OmegaConf.create])
+def test_the_flags_that_give_a_model_anothers_shape(kind):
+    theirs = {"encoder_layers": 2, "share_all_embeddings": True, "dropout": 0.3, "lr": [1.0]}
+    ours = {"encoder_layers": 6, "share_all_embeddings": False, "dropout": 0.1, "lr": [2.0]}
+    assert shape_flags(kind(theirs), kind(ours)) == "--encoder-layers 2 --share-all-embeddings"
+    assert shape_flags(kind(ours), kind(theirs)) == "--encoder-layers 6"  # a switch has no opposite
+    assert shape_flags(kind(ours), kind(ours)) == ""
 
 
 def test_missing_empty_truncated_and_foreign_files(tmp_path, teacher_file):
