@@ -73,6 +73,12 @@ def is_done(run_dir: Path, stage: str) -> bool:
     return record is not None and record.done
 
 
+def facts(run_dir: Path, stage: str) -> dict[str, Any]:
+    """Return what `stage` found out; nothing where it is not done."""
+    record = read(run_dir, stage)
+    return dict(record.facts) if record is not None and record.done else {}
+
+
 def fingerprint(run_dir: Path, stage: str) -> str | None:
     """Return what identifies the result of `stage`, or None where there is none."""
     record = read(run_dir, stage)

@@ -9,7 +9,7 @@ from pipeline import compare
 from pipeline.engine import files
 from pipeline.engine.errors import PipelineError
 from pipeline.models import settings, students
-from pipeline.results import compared, comparison_tables
+from pipeline.results import compared, score_tables
 
 from tests.pipeline import own_configs
 
@@ -241,16 +241,16 @@ def test_tables_of_several_sizes_have_a_column_for_them():
             {"model": "kd", "trainings": [f"compare/{size}/1/kd" if size else "kd"]},
         ]
         test = {"name": "test", "rows": rows}
-        return {"size": size, "models": models, "tests": [test], "baselines": []}
+        return {"size": size, "models": models, "tests": [test], "baselines": [], "seeds": [1]}
 
     found = {**content("", 30.0), "other_sizes": [content("large", 35.0)]}
     names = {"teacher": "teacher", "kd": "KD"}
-    rows = comparison_tables.scores(found, found["tests"][0], names)
+    rows = score_tables.scores(found, found["tests"][0], names)
     assert [list(row.values()) for row in rows] == [
         ["teacher", "–", "30.0", "30.0"],
         ["KD", "own", "30.0", "30.0"],
         ["KD", "large", "35.0", "35.0"],
     ]
     assert list(rows[0]) == ["model", "size", "BLEU", "chrF"]
-    (alone,) = [comparison_tables.scores({**found, "other_sizes": []}, found["tests"][0], names)]
+    (alone,) = [score_tables.scores({**found, "other_sizes": []}, found["tests"][0], names)]
     assert "size" not in alone[0]
