@@ -328,7 +328,7 @@ def markdown(content: Content, names: Names, head: str, figures: Mapping[str, st
     decoding = content["decoding"]
     lines += [
         "",
-        "## Settings and time",
+        "## Settings, size and time",
         "",
         *_tables(trainings(content, names), model_sizes(content, names)),
     ]
