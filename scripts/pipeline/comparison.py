@@ -198,6 +198,7 @@ class Comparison:
             tuple(scores),
             name=POINTS,
             models=lambda pair: dataclasses.replace(self, pair=pair).exported,
+            timed=lambda pair: dataclasses.replace(self, pair=pair).timed,
             tests=self.tests,
         )
         last = Stage(
@@ -240,7 +241,20 @@ class Comparison:
     @property
     def exported(self) -> list[str]:
         """The trainings whose models have a folder, of all sizes, as they were chosen."""
-        names = [t.name for one in self.sizes for name in one.shown for t in one.trainings(name)]
+        return self._exported(None)
+
+    @property
+    def timed(self) -> list[str]:
+        """The same of the first seed: models of one shape translate at one speed."""
+        return self._exported(1)
+
+    def _exported(self, most: int | None) -> list[str]:
+        names = [
+            training.name
+            for one in self.sizes
+            for name in one.shown
+            for training in one.trainings(name)[:most]
+        ]
         return translators.exported(self.pair, dict.fromkeys(names))
 
     @functools.cached_property

@@ -8,7 +8,7 @@ import pytest
 from pipeline import compare
 from pipeline.engine import files
 from pipeline.engine.errors import PipelineError
-from pipeline.models import settings, students
+from pipeline.models import settings, students, translators
 from pipeline.results import compared, score_tables
 
 from tests.pipeline import own_configs
@@ -86,6 +86,14 @@ def test_operating_points_know_their_size_and_seed(pair):
     assert found["compare/2/kd"] == {"model": "kd", "size": "", "seed": 2}
     assert found["compare/small/1/kd"] == {"model": "kd", "size": "small", "seed": 1}
     assert len(found) == 1 + 2 * 2 * 2
+
+
+def test_each_shape_is_timed_once(pair, monkeypatch):
+    monkeypatch.setattr(translators, "exported", lambda pair, models: list(models))
+    found = plan(pair, "kd")
+    assert len(found.exported) == 1 + 2 * 2 * 2
+    small = [f"compare/small/1/{name}" for name in ("learner", "kd")]
+    assert found.timed == ["teacher", "learner", "kd", *small]
 
 
 def test_the_pairs_own_list_is_what_is_taken_without_an_option(pair):
