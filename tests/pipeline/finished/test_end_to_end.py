@@ -15,7 +15,7 @@ from pipeline.models import training_log
 from tests.databins import read_split
 from tests.pipeline.project import BEAMS, MODELS, environment, error_of, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.older]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
