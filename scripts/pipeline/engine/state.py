@@ -123,6 +123,27 @@ def locked(run_dir: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def stage_locked(run_dir: Path, stage: str) -> Iterator[None]:
+    """Keep other processes from making the result of `stage` for as long as the block runs.
+
+    Raises:
+        PipelineError: another process is making it.
+    """
+    path = run_dir / ".locks" / f"{stage}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        if fcntl is not None:
+            os.set_inheritable(file.fileno(), True)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise PipelineError(
+                    f"another process is at work on {stage} in {run_dir}: wait for its end"
+                ) from None
+        yield
+
+
+@contextlib.contextmanager
 def one_at_a_time(run_dir: Path) -> Iterator[None]:
     """Wait until no other process, on this machine or another, is in such a block."""
     run_dir.mkdir(parents=True, exist_ok=True)
