@@ -48,6 +48,7 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
     text = templates.get_template(TEMPLATE).render(
         content,
         names=names,
+        by_fairseq=score_tables.BY_FAIRSEQ,
         found=section(
             content,
             names,

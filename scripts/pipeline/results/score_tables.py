@@ -21,6 +21,8 @@ ONE_TRAINING = (
     "scripts/compare.sh trains with several seeds."
 )
 
+BY_FAIRSEQ = "Scores of what fairseq-generate translates"
+
 Content = Mapping[str, Any]
 Names = Mapping[str, str]
 
@@ -146,7 +148,7 @@ def _details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
             difference = row["differences"].get(baseline)
             chrf = difference and difference["chrf"]
             found[f"chrF {head}"] = tables.difference(chrf)
-            found[f"p {head}{by_seed}"] = (
+            found[f"p of BLEU {head}{by_seed}"] = (
                 "; ".join(map(tables.p_value, difference["p_values"])) if difference else NONE
             )
         return found
@@ -317,8 +319,9 @@ def markdown(content: Content, names: Names, head: str, figures: Mapping[str, st
         lines += _tables(points(content, test, names))
         if found := point_notes(content, test):
             lines += [*(f"- {note}" for note in found), ""]
+        lines += _tables(*rates(content, test, names))
+        lines += [f"{BY_FAIRSEQ}:", ""]
         lines += _tables(
-            *rates(content, test, names),
             scores(content, test, names),
             details(content, test, names),
             comet_scores(content, test, names),

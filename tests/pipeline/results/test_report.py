@@ -63,12 +63,12 @@ def test_the_tables_have_every_model(built):
         "train minutes": "1.5",
     }
     assert sizes["teacher"] == {"model": "teacher", "parameters": "1.23 M", "length penalty": "1"}
-    assert list(details["teacher"]) == ["model", "length", "chrF vs KD", "p vs KD"]
+    assert list(details["teacher"]) == ["model", "length", "chrF vs KD", "p of BLEU vs KD"]
     assert details["teacher"]["length"] == "1.000"
     teacher, kd = scores["teacher"], scores["KD (forward KL)"]
     assert teacher["BLEU"] == teacher["chrF"] == "100.0"
-    assert details["teacher"]["p vs KD"] == "<0.001"
-    assert kd["vs KD"] == details["KD (forward KL)"]["p vs KD"] == "–"
+    assert details["teacher"]["p of BLEU vs KD"] == "<0.001"
+    assert kd["vs KD"] == details["KD (forward KL)"]["p of BLEU vs KD"] == "–"
     assert "vs control" not in teacher  # there is none
     # The same translations as the learner's.
     assert kd["gap recovered"] == "0 %" and teacher["gap recovered"] == "–"
