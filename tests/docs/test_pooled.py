@@ -1,4 +1,4 @@
-"""The pooled rows of docs/results.md are what its own commands say of the committed scores."""
+"""The pooled rows of docs/results/five-texts.md are what its commands print."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline import pool
 from tests.doc_commands import lines
 from tests.support import ROOT
 
-PAGE = ROOT / "docs" / "results.md"
+PAGE = ROOT / "docs" / "results" / "five-texts.md"
 
 
 def cells(row: str) -> tuple[str, ...]:
