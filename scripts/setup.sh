@@ -27,8 +27,10 @@ elif [[ ! -x $python ]]; then
 fi
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 case $version in
-    3.10 | 3.11 | 3.12) ;;
-    *) fail "Python $version is not supported: set PYTHON to a Python 3.10, 3.11 or 3.12" ;;
+    3.11 | 3.12) ;;
+    3.10) [[ $extra == dev ]] ||
+        fail "the scripts need Python 3.11 or 3.12: set PYTHON to one. With Python 3.10 the plugin alone runs (docs/install.md)" ;;
+    *) fail "Python $version is not supported: set PYTHON to a Python 3.11 or 3.12" ;;
 esac
 
 constraints="constraints.txt"

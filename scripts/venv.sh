@@ -7,7 +7,7 @@ scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 suffix=
 if [[ -n ${PYTHON:-} ]]; then
     python=$("$scripts/find_python.sh" "$PYTHON") || {
-        echo "error: $PYTHON does not run: install it, or set PYTHON to a Python 3.10, 3.11 or 3.12" >&2
+        echo "error: $PYTHON does not run: install it, or set PYTHON to a Python 3.11 or 3.12" >&2
         exit 1
     }
     suffix=-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')

@@ -29,7 +29,6 @@ WITH_TORCH_1 = {
     r"torch \S+ has no float16 on this device: .*": "torch 1.13 has no float16 on a CPU",
     r"torch 1 has no compiler": "torch.compile came with torch 2",
     r"could not import 'triton': .*": "the row kernel needs torch 2",
-    r"this PyTorch marks nothing": "what is marked came with torch 2",
     r"this torch has no backends in Python": "the pretended GPU needs torch 2",
     r"could not import 'torch.utils.backend_registration': .*": "likewise",
 }

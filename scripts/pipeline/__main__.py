@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline import cli, compare, stages
+from pipeline import cli, compare, stages, submit
 from pipeline.engine import schedule, state
 from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
+from pipeline.engine.stage import Stage
 from pipeline.models import model_list, settings
 
 _USAGE = """\
@@ -49,6 +51,7 @@ examples:
   scripts/pipeline.sh demo seq_kd evaluate report
   scripts/pipeline.sh demo translate --shard 2/4
   scripts/pipeline.sh demo cache --shard 2/4
+  scripts/pipeline.sh wmt17_de_en --submit --shares 8 --sbatch-gpu=--gpus=1
   scripts/pipeline.sh --data ~/corpus --src de --tgt en --config configs/demo
 
 DIR holds train, valid and test, each as .LANG or .LANG.gz, a sentence a line."""
@@ -73,13 +76,39 @@ def _run(arguments: argparse.Namespace) -> None:
         # Its report comes after the comparison, and has it as a section.
         own = {stage.name: stage for stage in chosen}
         chosen = list((own | {stage.name: stage for stage in compared}).values())
+    if arguments.submit:
+        _submit(pair, chosen, arguments)
+        return
     names = {stage.name for stage in chosen}
     slots = [Slot()]
     if not names <= {"prepare", "binarize"}:  # what comes later reads torch in, for a second
         trainings = [training for training in stages.trainings(pair) if training.name in names]
         slots = cli.slots(arguments, pair, trainings)
-    with state.locked(pair.run_dir):
+    with state.locked(pair.run_dir, shared=arguments.beside):
         schedule.run(pair, chosen, slots, force=arguments.force)
+
+
+def _submit(pair: settings.Pair, chosen: Sequence[Stage], arguments: argparse.Namespace) -> None:
+    """Submit the stages as jobs of SLURM; each job is this command line with its own stages."""
+    for option in ("force", "seeds", "beside"):
+        if getattr(arguments, option):
+            raise PipelineError(f"--{option} does not go with --submit: leave one of them out")
+    schedule.check(pair, chosen)
+    values = ("archives", "data", "src", "tgt", "config", "name", "runs", "jobs", "threads")
+    flags = [f"--{arguments.variant}"] if arguments.variant else []
+    flags += ["--train-teacher"] if arguments.train_teacher else []
+    flags += ["--all"] if arguments.all else []
+    given = [] if arguments.data else [arguments.words[0]]
+    command = submit.command_line({f"--{v}": getattr(arguments, v) for v in values}, flags)
+    submission = submit.Submission(
+        pair.run_dir,
+        pair.name,
+        [command[0], *given, *command[1:]],
+        shares=arguments.shares,
+        options=shlex.split(arguments.sbatch),
+        with_gpu=shlex.split(arguments.sbatch_gpu),
+    )
+    submission.submit(chosen)
 
 
 def _run_share(pair: settings.Pair, words: list[str], arguments: argparse.Namespace) -> None:
@@ -137,8 +166,44 @@ def _parser() -> argparse.ArgumentParser:
         help="with the stages translate or cache: the I-th of N shares, for several jobs at the "
         "same time; without it, what is left",
     )
+    _add_slurm_options(parser)
     cli.add_text_options(parser)
     return parser
+
+
+def _add_slurm_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("on SLURM (docs/scale.md)")
+    group.add_argument(
+        "--submit",
+        action="store_true",
+        help="submit the stages as a chain of jobs, instead of running them here",
+    )
+    group.add_argument(
+        "--shares",
+        type=cli.from_one,
+        default=1,
+        metavar="N",
+        help="with --submit: an array of N jobs shares a teacher's translations, and its answers",
+    )
+    group.add_argument(
+        "--sbatch",
+        default="",
+        metavar="OPTIONS",
+        help="with --submit: sbatch's options for all jobs, as "
+        "--sbatch='--partition=long --time=24:00:00'",
+    )
+    group.add_argument(
+        "--sbatch-gpu",
+        default="",
+        metavar="OPTIONS",
+        help="with --submit: further options of the jobs in which a model runs, as "
+        "--sbatch-gpu=--gpus=1",
+    )
+    group.add_argument(
+        "--beside",
+        action="store_true",
+        help="run beside other jobs of the same run; --submit adds this to its jobs",
+    )
 
 
 def _pair_and_stages(arguments: argparse.Namespace) -> tuple[settings.Pair, list[str]]:

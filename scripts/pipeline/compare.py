@@ -126,7 +126,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     pair, stages = found.pair, found.stages(report)
     if arguments.force:
         stages = [replace(stage, cheap=True) for stage in stages]
-    trained = [Training(**vars(model)) for model in pair.models if model.name in found.shown]
+    trained = [Training.of(model) for model in pair.models if model.name in found.shown]
     slots = cli.slots(arguments, pair, trained)
     with state.locked(pair.run_dir):
         schedule.run(pair, stages, slots, title=NAME)
@@ -163,7 +163,7 @@ def _students(found: Comparison, names: Sequence[str]) -> tuple[str, ...]:
 def _check_layers_are_there(pair: Pair, methods: Iterable[Model], preset: str) -> None:
     for model in methods:
         try:
-            Training(**vars(students.resized(model, preset, pair.config_dir))).resolved(pair)
+            Training.of(students.resized(model, preset, pair.config_dir)).resolved(pair)
         except PipelineError as error:
             raise PipelineError(f"--students {preset}: {error}") from None
 

@@ -42,7 +42,7 @@ class Grid:
 
     def points(self, pair: Pair, model: Model) -> list[Point]:
         """Return the points for a method: λ is for those with a teacher, k for top-k ones."""
-        settings = Training(**vars(model)).resolved(pair)
+        settings = Training.of(model).resolved(pair)
         topk = settings["criterion._name"] == "topk_kl" or settings.get("criterion.top_k")
         weights = self.weights if model.teacher else ()
         sizes = self.sizes if model.teacher and topk else ()
@@ -101,7 +101,7 @@ class Comparison:
     @functools.cached_property
     def seeds(self) -> list[int]:
         """The seeds."""
-        own = (Training(**vars(self._models[name])) for name in self.methods)
+        own = (Training.of(self._models[name]) for name in self.methods)
         first = min(int(training.resolved(self.pair)[SEED]) for training in own)
         return list(range(first, first + self.count))
 
@@ -147,7 +147,7 @@ class Comparison:
         folder = f"{NAME}/{size}" if size else NAME
         if seed == self.seeds[0]:
             if point == Point(model) and not size:
-                return Training(**vars(model))
+                return Training.of(model)
             return point.training(f"{folder}/{seed}", start)
         alone = "" if self.seeds_from == FROM_LEARNER else f"{FROM_FINETUNE}/"
         return point.training(f"{folder}/{alone}{seed}", start, **{SEED: seed})
@@ -160,7 +160,7 @@ class Comparison:
             that is tuned, those with the settings that were chosen: its trainings are done.
         """
         if name in self.teachers:
-            return [Training(**vars(self._own[name]))]
+            return [Training.of(self._own[name])]
         if not self._seeded(name):
             return [self.training(Point(self._models[name]), self.seeds[0])]
         point = self.choose(name) if name in self.methods else Point(self._models[name])
@@ -198,6 +198,7 @@ class Comparison:
             tuple(scores),
             name=POINTS,
             models=lambda pair: dataclasses.replace(self, pair=pair).exported,
+            timed=lambda pair: dataclasses.replace(self, pair=pair).timed,
             tests=self.tests,
         )
         last = Stage(
@@ -240,7 +241,20 @@ class Comparison:
     @property
     def exported(self) -> list[str]:
         """The trainings whose models have a folder, of all sizes, as they were chosen."""
-        names = [t.name for one in self.sizes for name in one.shown for t in one.trainings(name)]
+        return self._exported(None)
+
+    @property
+    def timed(self) -> list[str]:
+        """The same of the first seed: models of one shape translate at one speed."""
+        return self._exported(1)
+
+    def _exported(self, most: int | None) -> list[str]:
+        names = [
+            training.name
+            for one in self.sizes
+            for name in one.shown
+            for training in one.trainings(name)[:most]
+        ]
         return translators.exported(self.pair, dict.fromkeys(names))
 
     @functools.cached_property

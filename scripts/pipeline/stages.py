@@ -36,7 +36,7 @@ def names(models: Iterable[Model]) -> list[str]:
 
 def trainings(pair: Pair) -> list[Training]:
     """Return what makes the models of a pair."""
-    return [Training(**vars(model)) for model in pair.models]
+    return [Training.of(model) for model in pair.models]
 
 
 def table(pair: Pair) -> dict[str, Stage]:

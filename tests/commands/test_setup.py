@@ -33,6 +33,7 @@ class Machine:
         self.command("python3", PYTHON.format(version="3.11"))
         self.command("python3.10", DOES_NOT_RUN)
         self.command("chromium", "#!/bin/sh\n")
+        self.command("slurmctld", "#!/bin/sh\n")
 
     def command(self, name: str, text: str) -> None:
         """Put a command into PATH."""
@@ -50,7 +51,8 @@ class Machine:
         shutil.copytree(ROOT / ".ci", folder / ".ci")
         for file in (ROOT / "pyproject.toml", *ROOT.glob("constraints*.txt")):
             shutil.copy(file, folder)
-        (folder / "scripts" / "test.sh").write_text('echo "tested $PYTHON $*"\n', encoding="utf-8")
+        for script, says in (("test.sh", "tested $PYTHON"), ("slurm_check.sh", "on SLURM")):
+            (folder / "scripts" / script).write_text(f'echo "{says} $*"\n', encoding="utf-8")
         return folder
 
     def run(self, *command: object) -> tuple[str, list[str]]:
@@ -96,6 +98,7 @@ def test_what_is_installed_is_not_installed_again(machine):
 def test_ci_installs_once_and_then_the_package_alone(machine):
     printed, asked = machine.run(machine.checkout("first") / ".ci" / "run")
     assert asked == EVERYTHING and "tested" in printed and "no python3.10 runs here" in printed
+    assert "on SLURM -k array or (two_tasks and True)" in printed
     second = machine.checkout("second")
     assert machine.run(second / ".ci" / "run")[1] == ["."]
     assert machine.run(second / "scripts" / "setup.sh", "dev")[1] == []

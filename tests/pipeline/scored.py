@@ -137,6 +137,7 @@ def widest(content, names):
     chosen = {"title": "lr 0.00025; λ 0.25; k 16", "valid_bleu": [10.04, 30.04]}
     model = {"tried": [chosen], "chosen": chosen, "parameters": 123_456_789}
     model |= {"train_minutes": [1234.5, 1000.5], "trained_before": True}
+    model |= {"valid_bleu": [10.04, 30.04], "lenpen": [1.25] * 5, "export": {"megabytes": 12345.6}}
     models = [{**model, "model": name} for name in names]
     return {**content, "tests": tests, "models": models}
 

@@ -18,10 +18,10 @@ from pipeline.models.grid import Point
 from pipeline.models.model_list import Model
 from pipeline.results import (
     comparison_report,
-    comparison_tables,
     evaluate,
     page,
     report,
+    score_tables,
 )
 from pipeline.results.evaluation_sets import MAIN
 
@@ -341,10 +341,11 @@ def test_the_widest_tables_of_a_comparison_fit(built):
     names = found.pair.titles
     content = scored.widest(content, names)
     test = content["tests"][0]
-    assert_fits(document, comparison_tables.scores(content, test, names))
-    assert_fits(document, comparison_tables.details(content, test, names))
-    assert_fits(document, comparison_tables.comet_scores(content, test, names))
-    assert_fits(document, comparison_tables.trainings(content, names))
+    assert_fits(document, score_tables.scores(content, test, names))
+    assert_fits(document, score_tables.details(content, test, names))
+    assert_fits(document, score_tables.comet_scores(content, test, names))
+    assert_fits(document, score_tables.trainings(content, names))
+    assert_fits(document, score_tables.model_sizes(content, names))
 
 
 def test_what_was_made_anew_since_is_not_shown(built):

@@ -169,7 +169,7 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 def _environment(slot: Slot) -> dict[str, str]:
     return {
-        # Hydra 1.0 on Python 3.10 stumbles over its own short form of errors, and hides them.
+        # Hydra's short form of an error ends with advice instead of the error.
         "HYDRA_FULL_ERROR": "1",
         **threads_and_memory(slot.threads),
         "PYTHONUNBUFFERED": "1",

@@ -45,10 +45,7 @@ def run(
         PipelineError: what a stage needs is neither done nor among them, or some failed: the text
             says which, and why.
     """
-    names = {stage.name for stage in stages}
-    for stage in stages:
-        if missing := [need for need in stage.missing(pair) if need not in names]:
-            raise PipelineError(f"{stage.name} needs {missing[0]}, which is not done")
+    check(pair, stages)
     new = {stage.name for stage in stages if not state.is_done(pair.run_dir, stage.name)}
     with bar(title=title, total=len(new), disable=title is None, unit=" stages") as progress:
 
@@ -57,6 +54,18 @@ def run(
             progress.update(name in new)
 
         _Schedule(pair, stages, slots, force, done).run()
+
+
+def check(pair: Pair, stages: Sequence[Stage]) -> None:
+    """Check that all stages can run.
+
+    Raises:
+        PipelineError: what a stage needs is neither done nor among them.
+    """
+    names = {stage.name for stage in stages}
+    for stage in stages:
+        if missing := [need for need in stage.missing(pair) if need not in names]:
+            raise PipelineError(f"{stage.name} needs {missing[0]}, which is not done")
 
 
 class _Schedule:

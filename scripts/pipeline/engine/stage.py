@@ -68,7 +68,10 @@ class Stage:
         if record is not None and record.done:
             say(f"{self.name}: done already")
             return
-        with _named(self.name, pair.log(self.name)):
+        with (
+            state.stage_locked(pair.run_dir, self.name),
+            _named(self.name, pair.log(self.name)),
+        ):
             state.write(pair.run_dir, self.name, state.Record(inputs))
             facts = self.run(pair)
             state.write(pair.run_dir, self.name, state.Record(inputs, done=True, facts=facts))

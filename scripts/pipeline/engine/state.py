@@ -73,6 +73,12 @@ def is_done(run_dir: Path, stage: str) -> bool:
     return record is not None and record.done
 
 
+def facts(run_dir: Path, stage: str) -> dict[str, Any]:
+    """Return what `stage` found out; nothing where it is not done."""
+    record = read(run_dir, stage)
+    return dict(record.facts) if record is not None and record.done else {}
+
+
 def fingerprint(run_dir: Path, stage: str) -> str | None:
     """Return what identifies the result of `stage`, or None where there is none."""
     record = read(run_dir, stage)
@@ -112,6 +118,27 @@ def locked(run_dir: Path, *, shared: bool = False) -> Iterator[None]:
             except OSError:
                 raise PipelineError(
                     f"another pipeline, or a training that it left behind, is at work in {run_dir}"
+                ) from None
+        yield
+
+
+@contextlib.contextmanager
+def stage_locked(run_dir: Path, stage: str) -> Iterator[None]:
+    """Keep other processes from making the result of `stage` for as long as the block runs.
+
+    Raises:
+        PipelineError: another process is making it.
+    """
+    path = run_dir / ".locks" / f"{stage}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        if fcntl is not None:
+            os.set_inheritable(file.fileno(), True)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise PipelineError(
+                    f"another process is at work on {stage} in {run_dir}: wait for its end"
                 ) from None
         yield
 

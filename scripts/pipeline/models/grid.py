@@ -69,7 +69,7 @@ class Point:
         if self.size is not None:
             varied["criterion.top_k"] = self.size
         return dataclasses.replace(
-            Training(**vars(self.model)),
+            Training.of(self.model),
             name=f"{folder}/{self.label}",
             start=start or self.model.start,
             settings={**self.model.settings, **varied, **settings},

@@ -16,18 +16,9 @@ from omegaconf import OmegaConf
 
 from pipeline.engine.errors import PipelineError
 
-HYDRA_1_0 = not hasattr(hydra, "compose")
-"""Whether this is the Hydra that fairseq 0.12.2 asks for, with OmegaConf 2.0."""
-
 ONE_AT_A_TIME = threading.Lock()
 """For what reads or changes what Hydra keeps in one place for all threads: the folder that configs
 come from, and the options that fairseq registers when it is imported."""
-
-DESCRIBED_BY_A_CLASS = (
-    *("task", "model", "criterion", "optimizer", "lr_scheduler"),
-    *("scoring", "bpe", "tokenizer", "ema"),
-)
-"""The sections of a config whose keys the class named in them gives."""
 
 
 def resolve(config_dir: Path, name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,16 +63,13 @@ def _resolved(files: _Files, name: str) -> dict[str, Any]:
 
 def compose(config_dir: Path, name: str, overrides: Sequence[str] = ()) -> Any:
     """Return a config as Hydra puts it together from its files, and from overrides if any."""
-    with ONE_AT_A_TIME:
-        if HYDRA_1_0:
-            from hydra import experimental
-
-            with experimental.initialize_config_dir(config_dir=str(config_dir)):
-                return experimental.compose(config_name=name, overrides=list(overrides))
-        # 1.1 is what fairseq is written for; the setting is the whole process's, and with a later
-        # one fairseq's own parser stops working in it.
-        with hydra.initialize_config_dir(config_dir=str(config_dir), version_base="1.1"):
-            return hydra.compose(config_name=name, overrides=list(overrides))
+    # 1.1 is what fairseq is written for; the setting is the whole process's, and with a later one
+    # fairseq's own parser stops working in it.
+    with (
+        ONE_AT_A_TIME,
+        hydra.initialize_config_dir(config_dir=str(config_dir), version_base="1.1"),
+    ):
+        return hydra.compose(config_name=name, overrides=list(overrides))
 
 
 def arguments(overrides: Mapping[str, Any]) -> list[str]:
@@ -96,16 +84,9 @@ def forced(overrides: Mapping[str, Any], known: Iterable[str]) -> list[str]:
         overrides: what to set.
         known: the dotted keys that the config itself sets, as :func:`resolve` returns them.
     """
-    # Hydra 1.0 has no ++: what is new is added by +, and + refuses what is there. In fairseq's own
-    # sections everything is; in those that a registered class describes, what the config sets.
-    present = {
-        key
-        for key in overrides
-        if key in set(known) or (HYDRA_1_0 and key.partition(".")[0] not in DESCRIBED_BY_A_CLASS)
-    }
-    sign = "+" if HYDRA_1_0 else "++"
+    present = set(known)
     return [
-        ("" if key in present else sign) + argument
+        ("" if key in present else "++") + argument
         for key, argument in zip(overrides, arguments(overrides), strict=True)
     ]
 
@@ -114,9 +95,6 @@ def literal(value: Any) -> str:
     """Write a value in Hydra's grammar for overrides.
 
     Strings are always quoted, as a path may hold spaces, commas, brackets or quotes.
-
-    Raises:
-        PipelineError: it is text that Hydra 1.0 cannot be given.
     """
     if value is None:
         return "null"
@@ -126,7 +104,7 @@ def literal(value: Any) -> str:
         return repr(value)
     if isinstance(value, list | tuple):
         return "[" + ",".join(literal(item) for item in value) + "]"
-    return f"'{_quoted_1_0(str(value)) if HYDRA_1_0 else _quoted(str(value))}'"
+    return f"'{_quoted(str(value))}'"
 
 
 def _quoted(text: str) -> str:
@@ -134,16 +112,6 @@ def _quoted(text: str) -> str:
     text = re.sub(r"(\\*)(\$\{)", r"\1\1\\\2", text)
     text = re.sub(r"(\\*)'", r"\1\1\\'", text)
     return re.sub(r"(\\+)$", r"\1\1", text)
-
-
-def _quoted_1_0(text: str) -> str:
-    # It has no way to escape a backslash, and its OmegaConf none to escape ${...}.
-    if re.search(r"\\'|\\$|\$\{", text):
-        raise PipelineError(
-            f"{text!r} holds ${{, or a backslash before a quote or at its end, which Hydra "
-            f"{hydra.__version__} cannot be given: choose another name, or Python 3.11 or 3.12"
-        )
-    return text.replace("'", r"\'")
 
 
 def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -66,8 +66,7 @@ def of(pair: Pair, model: str) -> float:
 
 def facts(pair: Pair, model: str) -> dict[str, Any]:
     """Return what `choose` found; nothing where it did not run."""
-    record = state.read(pair.run_dir, name(model))
-    return dict(record.facts) if record is not None and record.done else {}
+    return state.facts(pair.run_dir, name(model))
 
 
 def inputs(pair: Pair, model: str) -> dict[str, Any]:

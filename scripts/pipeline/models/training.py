@@ -38,6 +38,11 @@ _FP16 = ("common.fp16", "common.memory_efficient_fp16")
 class Training(Model):
     """A model, and how it is made."""
 
+    @classmethod
+    def of(cls, model: Model) -> Training:
+        """Return what makes a model."""
+        return cls(**vars(model))
+
     @property
     def needs(self) -> tuple[str, ...]:
         """The stages that must be done before."""
@@ -187,8 +192,8 @@ class Training(Model):
         if self.student not in (None, start.student):  # in a comparison of several sizes
             start = students.resized(start, self.student, pair.config_dir)
         if not self.layers:
-            return Training(**vars(start))._shape(pair)
-        given = Training(**vars(start)).resolved(pair)
+            return Training.of(start)._shape(pair)
+        given = Training.of(start).resolved(pair)
         shape = {
             key: value
             for key, value in given.items()

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from ka_fairseq.analysis import plotting
 from pipeline.models.model_list import Model
-from pipeline.results import comparison_tables, plots, tables
+from pipeline.results import plots, score_tables, tables
 
 _ROW = 0.36  # inches
 
@@ -34,7 +34,7 @@ def differences(content: Mapping[str, Any], models: Sequence[Model], path: Path)
     titles = {model.name: model.title for model in models}
     looks = {name: plots.styles(models)[titles[name]] for name in methods}
     tests = content["tests"]
-    rows = [(one, name) for name in methods for one in comparison_tables.sizes(content)]
+    rows = [(one, name) for name in methods for one in score_tables.sizes(content)]
     width = plotting.HALF_PAGE if len(tests) == 1 else plotting.FULL_PAGE
     with plotting.figure(path, width, 1.3 + _ROW * len(rows)) as drawing:
         columns = drawing.subplots(1, len(tests), sharey=True, squeeze=False)[0]

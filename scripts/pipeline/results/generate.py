@@ -57,7 +57,7 @@ def translate(
 def _command(model: Path, data: Path, subset: str, pair: Pair, lenpen: float) -> list[str]:
     decoding = pair.decoding
     command = commands.fairseq_module("fairseq_cli.generate")
-    # fairseq 0.12.2 needs the package to translate with torch 1.13 (ka_fairseq.compat).
+    # With the package fairseq says in one line what is wrong with a checkpoint.
     command += [str(data), "--path", str(model), "--user-dir", str(USER_DIR)]
     command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]
     command += ["--gen-subset", subset, "--batch-size", str(decoding.batch_size)]

@@ -28,6 +28,7 @@ class Job:
 
     Attributes:
         folders: of each model, in the order in which they take turns.
+        timed: the models whose times are taken; the others only translate.
         beams: each model is measured with each of them.
         texts: what is translated once: `model`, `beam`, `source` (a file of raw sentences, one a
             line) and `target`.
@@ -40,6 +41,7 @@ class Job:
     """
 
     folders: Mapping[str, str]
+    timed: Sequence[str]
     beams: Sequence[int]
     texts: Sequence[Mapping[str, Any]]
     source: str
@@ -52,7 +54,7 @@ class Job:
     def steps(self) -> int:
         """How many lines tell of a step."""
         rounds = [2 if how["threads"] == 1 else 1 for how in self.settings.values()]
-        return len(self.texts) + self.repeats * sum(rounds) * len(self.folders) * len(self.beams)
+        return len(self.texts) + self.repeats * sum(rounds) * len(self.timed) * len(self.beams)
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,9 @@ def measure(job: Job, step: Callable[[str], None]) -> list[dict[str, Any]]:
     """Measure each model with each beam on each setting.
 
     Returns:
-        For each point `model`, `beam`, and by the name of each setting sentences_per_second,
-        words_per_second, p50_ms, p95_ms. The last two are of single sentences, and only where there
-        is one thread.
+        For each point `model`, `beam`, and where the model is timed by the name of each setting
+        sentences_per_second, words_per_second, p50_ms, p95_ms. The last two are of single
+        sentences, and only where there is one thread.
 
     The points take turns in each repeat, so that what else the machine does meets all alike. Words
     are those of the translations, at spaces. A device that cannot be had (a GPU without its
@@ -96,11 +98,13 @@ def measure(job: Job, step: Callable[[str], None]) -> list[dict[str, Any]]:
     lines = Path(job.source).read_text(encoding="utf-8").split("\n")[:-1]
     timed = spread(lines, job.sentences)
     single = spread(timed, job.single)
-    places = [{"model": m, "beam": beam} for m in job.folders for beam in job.beams]
-    results: list[dict[str, Any]] = [dict(place) for place in places]
+    results = [{"model": m, "beam": beam} for m in job.folders for beam in job.beams]
+    timed_points = [found for found in results if found["model"] in job.timed]
+    places = [dict(found) for found in timed_points]
     for number, (setting, how) in enumerate(job.settings.items()):
         try:
-            loaded = {name: _load(folder, job, how) for name, folder in job.folders.items()}
+            wanted = job.folders if number == 0 else job.timed
+            loaded = {name: _load(job.folders[name], job, how) for name in wanted}
             if number == 0:
                 _translate_all(loaded, job, step)
             points = [Point(**place, translator=loaded[place["model"]]) for place in places]
@@ -110,12 +114,12 @@ def measure(job: Job, step: Callable[[str], None]) -> list[dict[str, Any]]:
             if how["threads"] == 1:
                 latencies = _one_by_one(points, single, job.repeats, done)
                 rates = [a | b for a, b in zip(rates, latencies, strict=True)]
-            for found, of_point in zip(results, rates, strict=True):
+            for found, of_point in zip(timed_points, rates, strict=True):
                 found[setting] = of_point
         except (RuntimeError, ValueError) as error:
             if "device" not in how:
                 raise
-            for found in results:
+            for found in timed_points:
                 found[setting] = {"error": " ".join(str(error).split())}
     return results
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,15 @@ from pipeline.engine import files, state
 from pipeline.models.settings import Pair
 from pipeline.results import (
     analyse,
-    comparison_tables,
     data_addresses,
     gap_recovered,
     interval_bars,
-    operating_points,
-    point_tables,
+    score_tables,
     sentences,
     tables,
 )
 from pipeline.results.analyse import Analysis
+from pipeline.results.data_addresses import Figure
 
 FOLDER = Path(__file__).parent
 TEMPLATE, STYLE, SCRIPT = "report.html.jinja", "report.css", "report.js"
@@ -48,17 +48,12 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
     text = templates.get_template(TEMPLATE).render(
         content,
         names=names,
-        best=_best(content["leader"], names),
-        scores=tables.scores(content, names, chrf_gap=True),
-        differences=tables.differences(content, names),
-        points=point_tables.points(content["operating_points"], names),
-        cheapest=operating_points.cheapest(content["operating_points"], names),
-        points_note=point_tables.NOTE,
-        **_rates(content, names),
-        sizes=tables.sizes(content, names),
-        notes=tables.notes(content, names),
+        found=section(
+            content,
+            names,
+            quality=data_addresses.figure(pair.run_dir / "quality_over_speed"),
+        ),
         curves=data_addresses.figure(pair.run_dir / "validation_bleu"),
-        quality=data_addresses.figure(pair.run_dir / "quality_over_speed"),
         transfer=data_addresses.figure(pair.run_dir / "transfer_loss"),
         analysis=analysis,
         agreement=_agreement(analysis) if analysis else [],
@@ -76,17 +71,6 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
     path = pair.run_dir / "report.html"
     files.write_text(path, text)
     return path
-
-
-def _rates(content: dict[str, Any], names: dict[str, str]) -> dict[str, tables.Table]:
-    """The tables of the rates of exported models."""
-    rows, measured = content["operating_points"], content["measured"]
-    if not rows:
-        return {"rates": [], "rates_on_gpu": []}
-    return {
-        "rates": point_tables.rates(rows, names, measured),
-        "rates_on_gpu": point_tables.rates_on_gpu(rows, names, measured),
-    }
 
 
 def _templates(apart: set[str]) -> Environment:
@@ -113,21 +97,46 @@ def _file(name: str) -> Markup:
 
 
 def comparison_of(pair: Pair) -> dict[str, Any] | None:
-    """What the section of a comparison shows, if there was one of the models that are here."""
+    """Return what the section of a comparison shows, if there was one of the models of today."""
     content = comparison.read(pair)
     if content is None:
         return None
-    names, folder = pair.titles, pair.run_dir / comparison.NAME
-    several = len(comparison_tables.sizes(content)) > 1  # each may have a best one
+    folder = pair.run_dir / comparison.NAME
+    return section(
+        content,
+        pair.titles,
+        figure=data_addresses.figure(folder / "differences", folder / f"{comparison.NAME}.csv"),
+        quality=data_addresses.figure(folder / "quality_over_speed"),
+    )
+
+
+def section(
+    content: Mapping[str, Any],
+    names: Mapping[str, str],
+    *,
+    quality: Figure | None,
+    figure: Figure | None = None,
+) -> dict[str, Any]:
+    """Return what a section of results shows.
+
+    Args:
+        content: what ``report.json`` or ``compare.json`` holds.
+        names: what the models are called.
+        quality: the picture of quality over speed.
+        figure: the picture of the differences to the first baseline.
+    """
+    several = len(score_tables.sizes(content)) > 1  # each may have a best one
     tests = [
         {
             "title": f"{test['name']} ({test['sentences']} sentences)",
-            "points": comparison_tables.points(content, test, names),
-            "point_notes": comparison_tables.point_notes(content, test),
-            "scores": comparison_tables.scores(content, test, names),
-            "details": comparison_tables.details(content, test, names),
-            "comet": comparison_tables.comet_scores(content, test, names),
-            "notes": comparison_tables.leader(content, test, names),
+            "points": score_tables.points(content, test, names),
+            "point_notes": score_tables.point_notes(content, test),
+            "rates": score_tables.rates(content, test, names),
+            "scores": score_tables.scores(content, test, names),
+            "details": score_tables.details(content, test, names),
+            "comet": score_tables.comet_scores(content, test, names),
+            "notes": score_tables.leader(content, test, names),
+            "signatures": test["signatures"],
             "best": None if several else _best(test["leader"], names),
         }
         for test in content["tests"]
@@ -136,16 +145,17 @@ def comparison_of(pair: Pair) -> dict[str, Any] | None:
         "baseline": names[content["baselines"][0]] if content["baselines"] else None,
         "seeds": len(content["seeds"]),
         "warnings": content["warnings"],
-        "figure": data_addresses.figure(folder / "differences", folder / f"{comparison.NAME}.csv"),
-        "quality": data_addresses.figure(folder / "quality_over_speed"),
+        "figure": figure,
+        "quality": quality,
         "tests": tests,
-        "trainings": comparison_tables.trainings(content, names),
-        "notes": comparison_tables.notes(content, names),
+        "trainings": score_tables.trainings(content, names),
+        "sizes": score_tables.model_sizes(content, names),
+        "notes": score_tables.notes(content, names),
     }
 
 
-def _best(leader: dict[str, Any] | None, names: dict[str, str]) -> str | None:
-    """What the one fine-tuning is called that is better than the second for certain."""
+def _best(leader: Mapping[str, Any] | None, names: Mapping[str, str]) -> str | None:
+    """Return the title of the fine-tuning that is better than the second for certain."""
     return names[leader["model"]] if leader and leader["best"] else None
 
 

@@ -39,12 +39,14 @@ class Measured:
         pair: whose models they are.
         name: of the stage.
         models: exported ones, by the names of their trainings.
+        timed: those whose times are taken.
         tests: what they translate to be scored; the times are of the first.
     """
 
     pair: Pair
     name: str
     models: tuple[str, ...]
+    timed: tuple[str, ...]
     tests: tuple[EvaluationSet, ...]
 
     @property
@@ -58,6 +60,7 @@ def stage(
     *,
     name: str = NAME,
     models: Models = translators.exported,
+    timed: Models | None = None,
     tests: Sequence[EvaluationSet] = (MAIN,),
 ) -> Stage:
     """Return the stage; it runs when the stages `after` are done, and nothing beside it.
@@ -66,11 +69,13 @@ def stage(
         after: stages that come before where they are asked for.
         name: of the stage.
         models: returns the exported models that are measured, by the names of their trainings.
+        timed: returns those whose times are taken; by default all.
         tests: what they translate to be scored; the times are of the first.
     """
 
     def measured(pair: Pair) -> Measured:
-        return Measured(pair, name, tuple(models(pair)), tuple(tests))
+        found = tuple(models(pair))
+        return Measured(pair, name, found, tuple(timed(pair)) if timed else found, tuple(tests))
 
     return Stage(
         name,
@@ -91,6 +96,7 @@ def inputs(measured: Measured) -> dict[str, Any]:
         "beams": list(pair.decoding.beams),
         "amounts": [SENTENCES, SINGLE, REPEATS],
         "settings": _settings(pair),
+        "timed": list(measured.timed),
         "tests": [which.title(pair) for which in measured.tests],
         **{f"from {name}": state.fingerprint(pair.run_dir, name) for name in upstream},
     }
@@ -108,6 +114,7 @@ def run(measured: Measured) -> dict[str, Any]:
     first = measured.tests[0].source(pair)
     job = measuring.Job(
         folders={model: str(translators.folder(pair, model)) for model in models},
+        timed=measured.timed,
         beams=pair.decoding.beams,
         texts=[_text(pair, *place) for place in measured.places],
         source=str(first),
@@ -206,8 +213,9 @@ def _measure(job: measuring.Job, path: Path, measured: Measured) -> list[dict[st
         folder = REPOSITORY / "scripts"
         commands.run(command, pair.log(measured.name), on_line, folder=folder, slot=pair.slot)
     for setting in job.settings:
-        if "error" in results[0][setting]:
-            say(f"{measured.name}: not measured on {setting}: {results[0][setting]['error']}")
+        errors = {point[setting]["error"] for point in results if "error" in point.get(setting, {})}
+        for error in errors:
+            say(f"{measured.name}: not measured on {setting}: {error}")
     return results
 
 

@@ -5,8 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
-from fairseq.criterions import sentence_prediction
 from pipeline.engine import commands
 
 SHOWN = """
@@ -15,12 +13,8 @@ logging.basicConfig(format="%(message)s as this command has it")
 import fairseq
 before = sorted(name for name in ("sklearn", "scipy.stats") if name in sys.modules)
 from fairseq.criterions import sentence_prediction
-put_off = getattr(sentence_prediction, "f1_score", None)
-score = put_off and put_off([0, 1, 1], [0, 1, 0])
-try:
-    from sklearn.metrics import f1_score
-except ImportError:  # fairseq 0.12.2 has no use for it
-    f1_score = lambda *classes: None
+score = sentence_prediction.f1_score([0, 1, 1], [0, 1, 0])
+from sklearn.metrics import f1_score
 print(json.dumps({
     "argv": sys.argv[1:], "name": __name__, "path": sys.path[0], "spec": __spec__.name,
     "logging": logging.getLogger().handlers[0].formatter._fmt,
@@ -67,8 +61,7 @@ def shown(tmp_path, start, program):
 def test_all_but_scikit_learn_is_there(tmp_path):
     quick = shown(tmp_path, commands.fairseq_module("shown"), SHOWN)
     usual = shown(tmp_path, [sys.executable, "-m"], SHOWN)
-    imports = hasattr(sentence_prediction, "f1_score")  # not in fairseq 0.12.2
-    assert (quick.pop("before"), usual.pop("before")) == ([], ["scipy.stats", "sklearn"] * imports)
+    assert (quick.pop("before"), usual.pop("before")) == ([], ["scipy.stats", "sklearn"])
     assert quick == usual
     assert quick["logging"] == "%(message)s as this command has it"
     assert quick["argv"] == ["--an", "option"] and quick["name"] == "__main__"
@@ -77,7 +70,6 @@ def test_all_but_scikit_learn_is_there(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.skipif(not hasattr(torch, "_disable_dynamo"), reason="this PyTorch marks nothing")
 def test_the_compiler_is_there_once_something_asks_for_it(tmp_path):
     quick = shown(tmp_path, commands.fairseq_module("shown"), COMPILED)
     usual = shown(tmp_path, [sys.executable, "-m"], COMPILED)

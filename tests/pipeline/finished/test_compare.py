@@ -43,11 +43,12 @@ def test_a_comparison_that_was_killed_goes_on(finished, comet_score, tmp_path):
 
     content = json.loads((compared.run_dir / "compare" / "compare.json").read_text("utf-8"))
     report = json.loads((compared.run_dir / "report.json").read_text("utf-8"))
-    of_pair = {row["model"]: row["bleu"] for row in report["models"]}
+    (of_pair,) = ({row["model"]: row["bleu"] for row in t["rows"]} for t in report["tests"])
     test, news = content["tests"]
     assert [row["model"] for row in test["rows"]] == ["teacher", "learner", "control", "ka"]
     for row in test["rows"]:
-        assert row["bleu"]["by_seed"][0] == of_pair[row["model"]]  # the first seed is the pair's
+        # The first seed is the pair's.
+        assert row["bleu"]["by_seed"][0] == of_pair[row["model"]]["mean"]
     assert (news["name"], news["sentences"]) == ("news", SENTENCES)
     translations = compared.run_dir / "tests" / "news" / "evaluate" / "compare" / "2" / "ka.en"
     assert translations.read_text("utf-8").count("\n") == SENTENCES

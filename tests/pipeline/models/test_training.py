@@ -25,7 +25,7 @@ def learners(pair):
 def training(pair, name: str, **changes: object) -> Training:
     """A model of the pair's list as a training, with other fields."""
     model: Model = next(model for model in pair.models if model.name == name)
-    return Training(**vars(replace(model, **changes)))
+    return Training.of(replace(model, **changes))
 
 
 def test_without_a_start_nothing_is_loaded(pair):

@@ -34,7 +34,6 @@ function sorting(document) {
   const tables = [...document.querySelectorAll("table.rows")];
   const headed = (text) => tables.find((table) => table.tHead.textContent.includes(text));
   const scores = headed("gap recovered");
-  const differences = headed("p vs control");
   const steps = (table, place) => {
     const button = table.tHead.rows[0].cells[place].querySelector("button");
     button.focus();
@@ -47,7 +46,7 @@ function sorting(document) {
   };
   const given = column(scores, 0);
   const names = steps(scores, 0);
-  return { given, names, numbers: steps(scores, 1), differences: steps(differences, 1) };
+  return { given, names, numbers: steps(scores, 1), differences: steps(scores, 4) };
 }
 
 function exploring(view) {

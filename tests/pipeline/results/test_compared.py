@@ -91,7 +91,7 @@ def test_what_kd_is_worth_is_said_and_stands_in_page_and_tables(built):
     page = html.parse(pair.run_dir / "report.html").getroot()
     assert said in page.text_content()
     drawn = [image.get("alt") for image in page.findall(".//img")]
-    assert "BLEU over sentences a second, of all sizes" in drawn
+    assert "BLEU over sentences a second of what was compared" in drawn
 
 
 def test_tables_have_the_size_as_a_column(built):
@@ -103,7 +103,7 @@ def test_tables_have_the_size_as_a_column(built):
     assert len(scores) == 2 * (1 + 3 * 2)
     text = (pair.run_dir / "compare" / "compare.md").read_text("utf-8")
     heads = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| model")]
-    assert len(heads) == 4 and all(head[1].strip() == "size" for head in heads)
+    assert len(heads) == 5 and all(head[1].strip() == "size" for head in heads)
 
 
 def test_another_report_takes_the_numbers_as_long_as_the_models_are_the_same(built):

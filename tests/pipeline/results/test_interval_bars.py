@@ -65,7 +65,7 @@ def test_nothing_is_drawn_beyond_the_ends(numbers):
 
 
 def test_a_difference_is_the_text_that_it_was():
-    found = tables.difference({"bleu": -0.04, "low": -0.26, "high": 1.1})
+    found = tables.difference({"mean": -0.04, "low": -0.26, "high": 1.1})
     assert found == "+0.0 [-0.3, 1.1]" and isinstance(found, str)
     assert (found.value, found.low, found.high) == (-0.04, -0.26, 1.1)
     assert tables.markdown([{"model": "KA", "vs KD": found}]).endswith("| +0.0 [-0.3, 1.1] |")

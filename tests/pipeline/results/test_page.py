@@ -10,7 +10,7 @@ import pytest
 from lxml import html
 from pipeline.engine import files, state
 from pipeline.models import settings
-from pipeline.results import analyse, page, point_tables, report, sentences, tables
+from pipeline.results import analyse, page, point_tables, report, score_tables, sentences, tables
 
 from tests.pipeline import scored
 from tests.pipeline.scored import REFERENCES, add
@@ -61,14 +61,16 @@ def test_what_the_page_shows(written):
     assert "nrefs:1|case:mixed|eff:no" in text
     # No model was trained, so there is nothing to analyse.
     assert "What the learners do" not in text
-    points = content["operating_points"]
+    (test,) = content["tests"]
     expected_tables = (
-        point_tables.points(points, NAMES),
-        point_tables.rates(points, NAMES, content["measured"]),
-        tables.scores(content, NAMES, chrf_gap=True),
-        tables.differences(content, NAMES),
-        tables.sizes(content, NAMES),
+        score_tables.points(content, test, NAMES),
+        *score_tables.rates(content, test, NAMES),
+        score_tables.scores(content, test, NAMES),
+        score_tables.details(content, test, NAMES),
+        score_tables.trainings(content, NAMES),
+        score_tables.model_sizes(content, NAMES),
     )
+    assert len(expected_tables) == 6
     for table, expected in zip(
         document.findall(".//table[@class='rows']"), expected_tables, strict=True
     ):
@@ -79,9 +81,11 @@ def test_what_the_page_shows(written):
 
 def test_each_difference_has_its_interval_as_a_bar(written):
     content, document = written
-    expected = tables.differences(content, NAMES)
-    count = sum(isinstance(cell, tables.Difference) for row in expected for cell in row.values())
-    bars = document.findall(".//td[@class='difference']/svg")
+    (test,) = content["tests"]
+    of = (score_tables.scores(content, test, NAMES), score_tables.details(content, test, NAMES))
+    expected = [cell for rows in of for row in rows for cell in row.values()]
+    count = sum(isinstance(cell, tables.Difference) for cell in expected)
+    bars = document.xpath(".//td[starts-with(@class, 'difference')]/svg")
     assert len(bars) == count > 0
     for drawing in bars:
         places = [float(line.get(end)) for line in drawing.iter("line") for end in ("x1", "x2")]
@@ -153,7 +157,7 @@ def test_each_figure_has_its_numbers(evaluated, monkeypatch):
 def test_the_first_is_not_marked_where_its_interval_holds_zero(written):
     """KD and KA are wrong in a line each, which is chance."""
     content, document = written
-    assert not content["leader"]["best"]
+    assert not content["tests"][0]["leader"]["best"]
     assert document.findall(".//tr[@class='best']") == []
 
 
@@ -182,17 +186,9 @@ def test_each_table_scrolls_in_a_box_that_the_keyboard_reaches(written):
         assert {head.get("scope") for head in table.findall("thead/tr/th")} == {"col"}
 
 
-def test_the_widest_tables_fit_without_scrolling(written):
+def test_the_widest_tables_of_rates_fit_without_scrolling(written):
+    """Those of scores: test_comparison.py."""
     content, document = written
-    difference = {"bleu": -10.04, "low": -12.34, "high": -10.02, "p_value": 0.123}
-    row = {
-        **content["models"][0],
-        "parameters": 123_456_789,
-        "train_minutes": 1234.5,
-        "gap_recovered": {"bleu": -1.234, "chrf": -1.234},
-        "differences": dict.fromkeys(tables.BASELINES, difference),
-        "export": {"quantization": "int8_float32", "megabytes": 12345.6},
-    }
     times = dict.fromkeys(("sentences_per_second", "words_per_second", "p50_ms", "p95_ms"), 12345.6)
     measured = dict.fromkeys(("one_thread", "all_threads", "gpu"), times)
     point = {"model": "ka", "size": "medium", "beam": 12, "lenpen": 1.25, "length_ratio": 1.234}
@@ -200,16 +196,10 @@ def test_the_widest_tables_fit_without_scrolling(written):
     point |= {f"{setting}.{unit}": rate for setting in measured for unit, rate in times.items()}
     points = [{**point, "model": model} for model in NAMES]
     content["measured"]["settings"] = {key: {"threads": 128} for key in measured}
-    content["measured"]["quantization"] = "int8_float32"
-    content["models"] = [{**row, "model": model} for model in NAMES]
-    content["baselines"] = list(tables.BASELINES)
     for table in (
         point_tables.points(points, NAMES),
         point_tables.rates(points, NAMES, content["measured"]),
         point_tables.rates_on_gpu(points, NAMES, content["measured"]),
-        tables.scores(content, NAMES, chrf_gap=True),
-        tables.differences(content, NAMES),
-        tables.sizes(content, NAMES),
     ):
         assert_fits(document, table)
 

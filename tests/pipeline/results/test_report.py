@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from pipeline.engine import files, state
 from pipeline.models import settings, training_log
-from pipeline.results import report
+from pipeline.results import report, tidy
 
 from tests.pipeline import scored
 from tests.pipeline.exported import add_speed, add_state
@@ -53,22 +53,23 @@ def add_result(pair, model, translations, bleus):
 
 def test_the_tables_have_every_model(built):
     folder, text, _ = built
-    scores, sizes, differences = (table(text, head) for head in ("gap recovered", "BP", "vs KD"))
+    heads = ("gap recovered", "length", "train minutes", "parameters")
+    scores, details, trainings, sizes = (table(text, head) for head in heads)
     names = ["teacher", "learner", "KD (forward KL)", "KA, top-8"]
-    assert list(scores) == names and list(sizes) == names
-    assert sizes["teacher"] == {
+    assert list(scores) == list(details) == list(trainings) == names
+    assert trainings["teacher"] == {
         "model": "teacher",
-        "BP": "1.000",
-        "length": "1.000",
-        "length penalty": "1",
-        "parameters": "1.23 M",
+        "BLEU, validation": "90.0",
         "train minutes": "1.5",
     }
+    assert sizes["teacher"] == {"model": "teacher", "parameters": "1.23 M", "length penalty": "1"}
+    assert list(details["teacher"]) == ["model", "length", "chrF vs KD", "p vs KD"]
+    assert details["teacher"]["length"] == "1.000"
     teacher, kd = scores["teacher"], scores["KD (forward KL)"]
     assert teacher["BLEU"] == teacher["chrF"] == "100.0"
-    assert differences["teacher"]["p vs KD"] == "<0.001"
-    assert set(differences["KD (forward KL)"].values()) == {"KD (forward KL)", "–"}
-    assert "vs control" not in differences["teacher"]  # there is none
+    assert details["teacher"]["p vs KD"] == "<0.001"
+    assert kd["vs KD"] == details["KD (forward KL)"]["p vs KD"] == "–"
+    assert "vs control" not in teacher  # there is none
     # The same translations as the learner's.
     assert kd["gap recovered"] == "0 %" and teacher["gap recovered"] == "–"
     assert "`nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:" in text
@@ -78,21 +79,24 @@ def test_the_tables_have_every_model(built):
 
 def test_json_holds_the_numbers(built):
     _, _, content = built
+    (test,) = content["tests"]
+    rows = {row["model"]: row for row in test["rows"]}
+    bleu = {model: row["bleu"]["mean"] for model, row in rows.items()}
+    assert bleu["teacher"] == pytest.approx(100)
+    assert rows["topk"]["length_ratio"]["mean"] == pytest.approx(3 / 10)
     models = {row["model"]: row for row in content["models"]}
-    assert models["teacher"]["bleu"] == pytest.approx(100)
-    assert models["topk"]["brevity_penalty"] < 0.1
-    assert models["topk"]["length_ratio"] == pytest.approx(3 / 10)
-    assert models["learner"]["train_minutes"] == 2
-    assert content["baselines"] == ["kd"] and models["kd"]["differences"] == {}
-    same, worse = (models[model]["differences"]["kd"] for model in ("learner", "topk"))
-    assert same == {"bleu": 0, "low": 0, "high": 0, "p_value": 1}
-    assert worse["low"] <= worse["bleu"] <= worse["high"] < 0
-    assert worse["p_value"] < 0.05
-    assert worse["bleu"] == models["topk"]["bleu"] - models["kd"]["bleu"]
-    assert models["kd"]["gap_recovered"] == {"bleu": 0, "chrf": 0}
-    assert models["topk"]["gap_recovered"]["bleu"] < 0
-    assert models["teacher"]["gap_recovered"] is None
-    assert content["leader"]["model"] == "kd" and content["leader"]["best"]
+    assert models["learner"]["train_minutes"] == [2] and models["topk"]["valid_bleu"] == [50]
+    assert content["baselines"] == ["kd"] and rows["kd"]["differences"] == {}
+    same, worse = (rows[model]["differences"]["kd"] for model in ("learner", "topk"))
+    assert same["bleu"] == {"mean": 0, "low": 0, "high": 0, "by_seed": [0]}
+    assert same["p_values"] == [1] and worse["p_values"][0] < 0.05
+    worse = worse["bleu"]
+    assert worse["low"] <= worse["mean"] <= worse["high"] < 0
+    assert worse["mean"] == pytest.approx(bleu["topk"] - bleu["kd"])
+    assert rows["kd"]["gap_recovered"] == {"bleu": 0, "chrf": 0}
+    assert rows["topk"]["gap_recovered"]["bleu"] < 0
+    assert rows["teacher"]["gap_recovered"] is None
+    assert test["leader"]["model"] == "kd" and test["leader"]["best"]
 
 
 def test_warnings_stand_in_all_three_files(built):
@@ -120,8 +124,7 @@ def test_tables_with_models_missing(evaluated, missing):
     text = report.build(evaluated)
     scores = table(text, "chrF")
     assert len(scores) == 4 and evaluated.titles[missing] not in scores
-    baseline = "vs KD" if missing == "control" else "vs control"
-    heads = {*next(iter(scores.values())), *next(iter(table(text, baseline).values()))}
+    heads = set(next(iter(scores.values())))
     assert ("vs control" in heads) == (missing != "control")
     assert ("vs KD" in heads) == (missing != "kd")
     assert ("gap recovered" in heads) == (missing not in ("teacher", "learner"))
@@ -154,12 +157,15 @@ def test_exported_models_have_size_and_speed(measured):
     ]
     assert points["learner"]["dominated by"] == "KA, top-8 at beam 6"
     assert table(text, "words/s")["learner"]["words/s"] == "800"
-    assert list(scores["teacher"]) == ["model", "BLEU", "chrF", "gap recovered", "MB"]
-    assert [scores[name]["MB"] for name in ("KA, top-8", "KD (forward KL)")] == ["8.2", "–"]
+    assert list(scores["teacher"]) == ["model", "BLEU", "chrF", "gap recovered", "vs KD"]
+    sizes = table(text, "MB")
+    assert [sizes[name]["MB"] for name in ("KA, top-8", "KD (forward KL)")] == ["8.2", "–"]
     assert "- Not exported: KD (forward KL): CTranslate2 has no adaptive softmax" in text
     learner = next(row for row in content["models"] if row["model"] == "learner")
     assert learner["export"]["megabytes"] == 8
-    point = next(row for row in content["operating_points"] if row["model"] == "learner")
+    point = next(
+        row for row in content["operating_points"]["test"]["rows"] if row["model"] == "learner"
+    )
     assert point["times_teacher"] == 4 and point["dominated_by"] == 2
     assert content["measured"]["settings"]["all_threads"] == {"threads": 8}
     assert "![BLEU over speed](quality_over_speed.png)" in text
@@ -201,7 +207,7 @@ def test_the_threads_of_the_trainings_are_told(evaluated):
             record = state.read(evaluated.run_dir, model)
             facts = {**record.facts, "threads": count}
             state.write(evaluated.run_dir, model, replace(record, facts=facts))
-        return report.collect(evaluated, {})["system"]["Hardware"]
+        return report.collect(evaluated, tidy.of_points([]))["system"]["Hardware"]
 
     assert "a training" not in hardware()
     assert "CPU cores, 1 thread a training" in hardware(kd=1, topk=1)

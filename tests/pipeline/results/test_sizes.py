@@ -8,8 +8,8 @@ import pytest
 from pipeline import compare
 from pipeline.engine import files
 from pipeline.engine.errors import PipelineError
-from pipeline.models import settings, students
-from pipeline.results import compared, comparison_tables
+from pipeline.models import settings, students, translators
+from pipeline.results import compared, score_tables
 
 from tests.pipeline import own_configs
 
@@ -86,6 +86,14 @@ def test_operating_points_know_their_size_and_seed(pair):
     assert found["compare/2/kd"] == {"model": "kd", "size": "", "seed": 2}
     assert found["compare/small/1/kd"] == {"model": "kd", "size": "small", "seed": 1}
     assert len(found) == 1 + 2 * 2 * 2
+
+
+def test_each_shape_is_timed_once(pair, monkeypatch):
+    monkeypatch.setattr(translators, "exported", lambda pair, models: list(models))
+    found = plan(pair, "kd")
+    assert len(found.exported) == 1 + 2 * 2 * 2
+    small = [f"compare/small/1/{name}" for name in ("learner", "kd")]
+    assert found.timed == ["teacher", "learner", "kd", *small]
 
 
 def test_the_pairs_own_list_is_what_is_taken_without_an_option(pair):
@@ -241,16 +249,16 @@ def test_tables_of_several_sizes_have_a_column_for_them():
             {"model": "kd", "trainings": [f"compare/{size}/1/kd" if size else "kd"]},
         ]
         test = {"name": "test", "rows": rows}
-        return {"size": size, "models": models, "tests": [test], "baselines": []}
+        return {"size": size, "models": models, "tests": [test], "baselines": [], "seeds": [1]}
 
     found = {**content("", 30.0), "other_sizes": [content("large", 35.0)]}
     names = {"teacher": "teacher", "kd": "KD"}
-    rows = comparison_tables.scores(found, found["tests"][0], names)
+    rows = score_tables.scores(found, found["tests"][0], names)
     assert [list(row.values()) for row in rows] == [
         ["teacher", "–", "30.0", "30.0"],
         ["KD", "own", "30.0", "30.0"],
         ["KD", "large", "35.0", "35.0"],
     ]
     assert list(rows[0]) == ["model", "size", "BLEU", "chrF"]
-    (alone,) = [comparison_tables.scores({**found, "other_sizes": []}, found["tests"][0], names)]
+    (alone,) = [score_tables.scores({**found, "other_sizes": []}, found["tests"][0], names)]
     assert "size" not in alone[0]

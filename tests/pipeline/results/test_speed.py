@@ -70,6 +70,15 @@ def test_models_are_scored_and_timed(measured):
     assert lines == [line.replace("Satz", "set") + " !" for line in SOURCES]
 
 
+def test_all_are_scored_and_those_that_are_named_are_timed(pair):
+    speed.stage(after=(), timed=lambda pair: ["kd"]).execute(pair)
+    points = speed.facts(pair)["points"]
+    assert len(points) == 6 and all(point["scores"]["test"]["bleu"] > 0 for point in points)
+    assert {point["model"] for point in points if speed.ONE in point or speed.ALL in point} == {
+        "kd"
+    }
+
+
 def test_a_second_run_measures_nothing_until_a_folder_is_another(measured, capsys):
     def models():
         return {point["model"] for point in speed.facts(measured)["points"]}

@@ -91,10 +91,12 @@ def project(request, tmp_path_factory):
 def test_the_table_has_every_model(project):
     content = json.loads((project.folder / "report.json").read_text(encoding="utf-8"))
     assert [row["model"] for row in content["models"]] == list(project.trainings)
-    assert "tok:13a" in content["signatures"]["BLEU"]
+    assert "tok:13a" in content["tests"][0]["signatures"]["BLEU"]
     for row in content["models"]:
-        assert row["export"]["megabytes"] > 0 and row["lenpen"] == 1.0  # the paper's
-    points = [(point["model"], point["beam"]) for point in content["operating_points"]]
+        assert row["export"]["megabytes"] > 0 and row["lenpen"] == [1.0]  # the paper's
+    points = [
+        (point["model"], point["beam"]) for point in content["operating_points"]["test"]["rows"]
+    ]
     assert points == [(name, beam) for name in project.trainings for beam in (6, 1)]
 
 

@@ -1,4 +1,7 @@
-"""The tables of a comparison as text, column by column: for Markdown and for the page."""
+"""The tables of a report and of a comparison as text, column by column.
+
+`content` is what ``report.json`` or ``compare.json`` holds; `names` is what the models are called.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,11 @@ from pipeline.results import comet, point_tables, tables
 from pipeline.results.hierarchical import small_sample_factor
 from pipeline.results.significance import CONFIDENCE, RESAMPLES, TRIALS
 from pipeline.results.tables import NONE, Table
+
+ONE_TRAINING = (
+    "Each model is one training, so no interval covers what another seed would change: "
+    "scripts/compare.sh trains with several seeds."
+)
 
 Content = Mapping[str, Any]
 Names = Mapping[str, str]
@@ -28,7 +36,7 @@ def scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
 
 
 def details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
-    """Return the rows of a test set's second table: chrF, length and tests, seed by seed."""
+    """Return the rows of a test set's second table: lengths, chrF and tests, seed by seed."""
     return _of_all_sizes(content, names, test, _details)
 
 
@@ -42,10 +50,25 @@ def trainings(content: Content, names: Names) -> Table:
     return _of_all_sizes(content, names, None, lambda one, _, names: _trainings(one, names))
 
 
+def model_sizes(content: Content, names: Names) -> Table:
+    """Return the rows of the table of sizes and length penalties, one penalty for each seed."""
+    return _of_all_sizes(content, names, None, lambda one, _, names: _sizes_of_models(one, names))
+
+
 def points(content: Content, test: Mapping[str, Any], names: Names) -> Table:
     """Return the rows of the table of operating points; none of a comparison before there were."""
     found = content.get("operating_points", {}).get(test["name"])
     return point_tables.points(found["rows"], names) if found else []
+
+
+def rates(content: Content, test: Mapping[str, Any], names: Names) -> list[Table]:
+    """Return the tables of all other rates; none of a comparison, which measures only speed."""
+    found = content.get("operating_points", {}).get(test["name"])
+    measured = content.get("measured")
+    if not measured or not found:
+        return []
+    tables_of = (point_tables.rates, point_tables.rates_on_gpu)
+    return [rows for table in tables_of if (rows := table(found["rows"], names, measured))]
 
 
 def point_notes(content: Content, test: Mapping[str, Any]) -> list[str]:
@@ -99,10 +122,10 @@ def _scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
             "chrF": _mean(row["chrf"], 1),
         }
         if has_gaps:
-            found["gap recovered"] = tables.shares(row["gap_recovered"], ("bleu",))
+            found["gap recovered"] = tables.share(row["gap_recovered"])
         for baseline in content["baselines"]:
             difference = row["differences"].get(baseline, {}).get("bleu")
-            found[tables.versus(baseline, names)] = tables.difference(difference, "mean")
+            found[tables.versus(baseline, names)] = tables.difference(difference)
         return found
 
     return [cells(row) for row in test["rows"]]
@@ -110,19 +133,20 @@ def _scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
 
 def _details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
     """The rows of `details`, of one size."""
+    several = len(content["seeds"]) > 1
+    by_seed = ", by seed" if several else ""
 
     def cells(row: Mapping[str, Any]) -> dict[str, str]:
-        found = {
-            "model": names[row["model"]],
-            "BLEU by seed": "; ".join(f"{value:.1f}" for value in row["bleu"]["by_seed"]),
-            "length": _mean(row["length_ratio"], 3),
-        }
+        found = {"model": names[row["model"]]}
+        if several:
+            found["BLEU by seed"] = "; ".join(f"{value:.1f}" for value in row["bleu"]["by_seed"])
+        found["length"] = _mean(row["length_ratio"], 3)
         for baseline in content["baselines"]:
             head = tables.versus(baseline, names)
             difference = row["differences"].get(baseline)
             chrf = difference and difference["chrf"]
-            found[f"chrF {head}"] = tables.difference(chrf, "mean")
-            found[f"p {head}, by seed"] = (
+            found[f"chrF {head}"] = tables.difference(chrf)
+            found[f"p {head}{by_seed}"] = (
                 "; ".join(map(tables.p_value, difference["p_values"])) if difference else NONE
             )
         return found
@@ -138,7 +162,7 @@ def _comet_scores(content: Content, test: Mapping[str, Any], names: Names) -> Ta
         for baseline in content["baselines"]:
             difference = row["differences"].get(baseline, {}).get(comet.METRIC)
             head = f"COMET {tables.versus(baseline, names)}"
-            found[head] = tables.difference(difference, "mean")
+            found[head] = tables.difference(difference)
         return found
 
     return [cells(row) for row in test["rows"] if comet.METRIC in row]
@@ -146,20 +170,37 @@ def _comet_scores(content: Content, test: Mapping[str, Any], names: Names) -> Ta
 
 def _trainings(content: Content, names: Names) -> Table:
     """The rows of `trainings`, of one size."""
-    varied = any(tried["title"] for model in content["models"] for tried in model["tried"])
+    models = content["models"]
+    varied = any(tried["title"] for model in models for tried in model.get("tried", ()))
 
     def cells(model: Mapping[str, Any]) -> dict[str, str]:
-        chosen = model["chosen"]
+        chosen = model.get("chosen")
         found = {"model": names[model["model"]]}
         if varied:
             found["settings tried"] = str(len(model["tried"])) if chosen else NONE
             found["chosen"] = (chosen["title"] or "as in the config") if chosen else NONE
-        valid = chosen["valid_bleu"] if chosen else []
+        valid = model["valid_bleu"]
         found["BLEU, validation"] = _mean_of(valid, 1) if valid else NONE
-        count = model["parameters"]
-        found["parameters"] = NONE if count is None else f"{count / 1e6:.2f} M"
         minutes = [value for value in model["train_minutes"] if value is not None]
         found["train minutes"] = _minutes(minutes, model["trained_before"])
+        return found
+
+    return [cells(model) for model in models]
+
+
+def _sizes_of_models(content: Content, names: Names) -> Table:
+    """The rows of `model_sizes`, of one size of the students."""
+    exported = any(model.get("export") for model in content["models"])
+
+    def cells(model: Mapping[str, Any]) -> dict[str, str]:
+        count = model["parameters"]
+        found = {
+            "model": names[model["model"]],
+            "parameters": NONE if count is None else f"{count / 1e6:.2f} M",
+        }
+        if exported:
+            found["MB"] = tables.number((model.get("export") or {}).get("megabytes"))
+        found["length penalty"] = "; ".join(f"{value:.3g}" for value in model["lenpen"])
         return found
 
     return [cells(model) for model in content["models"]]
@@ -167,21 +208,8 @@ def _trainings(content: Content, names: Names) -> Table:
 
 def notes(content: Content, names: Names) -> list[str]:
     """Say what the columns mean."""
-    seeds = content["seeds"]
-    count = len(seeds)
-    covered = (
-        "of the fine-tuning alone, from one learner"
-        if content["seeds_from"] == FROM_FINETUNE
-        else "of the learner's own training and of the fine-tuning"
-    )
-    found = []
-    if count > 1:
-        found.append(
-            f"Seeds {seeds[0]} to {seeds[-1]}, {covered}; there is one teacher. Mean over seeds ± "
-            "standard deviation."
-        )
-    else:
-        found.append(f"Seed {seeds[0]}, {covered}.")
+    count = len(content["seeds"])
+    found = [_of_seeds(content)]
     found += [f"{tables.meaning(name, names)}, within a seed." for name in content["baselines"]]
     if content["baselines"]:
         over = "over test sentences"
@@ -197,7 +225,7 @@ def notes(content: Content, names: Names) -> list[str]:
         )
     if any(row["gap_recovered"] is not None for test in content["tests"] for row in test["rows"]):
         found.append(tables.GAP)
-    if any(len(model["tried"]) > 1 for model in content["models"]):
+    if any(len(model.get("tried", ())) > 1 for model in content["models"]):
         found.append(
             "Tuned on validation alone, by the mean over seeds of the best epoch's BLEU (greedy), "
             "on the same grid for each method; λ and k only where a method has them, so the "
@@ -206,8 +234,58 @@ def notes(content: Content, names: Names) -> list[str]:
     if (model := content.get("comet")) is not None:
         found.append(f"COMET: by {comet.COMMAND} with {comet.signature(model)}.")
     found.append("Length: words in the translations to words in the references.")
-    found.append(f"{tables.MINUTES} Of those that were chosen: mean over seeds ± deviation.")
-    return found
+    found.append(tables.MINUTES)
+    return [*found, *_of_exports(content, names)]
+
+
+def _of_seeds(content: Content) -> str:
+    """Say which seeds the trainings had, and what these cover."""
+    seeds = content["seeds"]
+    covered = (
+        "of the fine-tuning alone, from one learner"
+        if content.get("seeds_from") == FROM_FINETUNE
+        else "of the learner's own training and of the fine-tuning"
+    )
+    if len(seeds) > 1:
+        return (
+            f"Seeds {seeds[0]} to {seeds[-1]}, {covered}; there is one teacher. Mean over seeds ± "
+            "standard deviation."
+        )
+    return ONE_TRAINING
+
+
+def _of_exports(content: Content, names: Names) -> list[str]:
+    """Say what the sizes and times of exported models are, and which models have none."""
+    found = [
+        f"Not exported: {names[model['model']]}: {model['export']['refused']}"
+        for model in content["models"]
+        if "refused" in (model.get("export") or {})
+    ]
+    if not (measured := content.get("measured")):
+        return found
+    losses = _losses(content)
+    low, high = (f"{min(losses):+.1f}", f"{max(losses):+.1f}") if losses else ("+0.0", "+0.0")
+    return [
+        f"MB (10⁶ bytes): of a model's folder in export/, by CTranslate2, "
+        f"{measured['quantization']}.",
+        f"Times: medians of {measured['repeats']} repeats over {measured['sentences']} test "
+        "sentences a thread, points in turns, nothing beside; words are those of the translations; "
+        "p50 and p95: of single sentences.",
+        f"As exported the models have {low} to {high} BLEU against those that fairseq translates "
+        "with.",
+        *found,
+    ]
+
+
+def _losses(content: Content) -> list[float]:
+    """Return what each model loses in BLEU as exported, with the beam that fairseq has."""
+    test, beam = content["tests"][0], content["decoding"]["beam"]
+    bleu = {row["model"]: row["bleu"]["mean"] for row in test["rows"]}
+    return [
+        round(row["bleu"] - bleu[row["model"]], 1) + 0.0  # without a minus before zero
+        for row in content["operating_points"][test["name"]]["rows"]
+        if row["beam"] == beam and row["model"] in bleu
+    ]
 
 
 def leader(content: Content, test: Mapping[str, Any], names: Names) -> list[str]:
@@ -222,35 +300,52 @@ def leader(content: Content, test: Mapping[str, Any], names: Names) -> list[str]
     return found
 
 
-def markdown(content: Content, names: Names) -> str:
-    """Return the tables with what one needs to read them; `names`: what the models are called."""
+def markdown(content: Content, names: Names, head: str, figures: Mapping[str, str | None]) -> str:
+    """Return the tables with what one needs to read them.
+
+    Args:
+        content: what was collected.
+        names: what the models are called.
+        head: what follows the languages in the first line.
+        figures: files of pictures, by what they show; None: there is none.
+    """
     source, target = content["languages"]
-    lines = [f"# {content['pair']}: {source} → {target}, methods compared", ""]
+    lines = [f"# {content['pair']}: {source} → {target}{head}", ""]
     lines += [f"- **Warning.** {warning['text']}" for warning in content["warnings"]]
     for test in content["tests"]:
         lines += ["", f"## {test['name']} ({test['sentences']} sentences)", ""]
-        if found := points(content, test, names):
-            lines += [tables.markdown(found), ""]
-            lines += [*(f"- {note}" for note in point_notes(content, test)), ""]
-        lines += [tables.markdown(scores(content, test, names)), ""]
-        lines += [tables.markdown(details(content, test, names)), ""]
-        if found := comet_scores(content, test, names):
-            lines += [tables.markdown(found), ""]
+        lines += _tables(points(content, test, names))
+        if found := point_notes(content, test):
+            lines += [*(f"- {note}" for note in found), ""]
+        lines += _tables(
+            *rates(content, test, names),
+            scores(content, test, names),
+            details(content, test, names),
+            comet_scores(content, test, names),
+        )
         lines += [f"- {note}" for note in leader(content, test, names)]
         lines += [f"- {metric}: `{value}`" for metric, value in test["signatures"].items()]
     decoding = content["decoding"]
-    lines += ["", "## Settings and time", "", tables.markdown(trainings(content, names)), ""]
+    lines += [
+        "",
+        "## Settings, size and time",
+        "",
+        *_tables(trainings(content, names), model_sizes(content, names)),
+    ]
     lines += [f"- {note}" for note in notes(content, names)]
     lines += [
         f"- Beam {decoding['beam']}, length penalty {decoding['lenpen']}; the checkpoint with the "
         "best BLEU on validation.",
         *(f"- {key}: {value}" for key, value in content["system"].items()),
     ]
-    if content["baselines"]:
-        lines += ["", "![differences with their intervals](differences.png)"]
-    if any(found["rows"] for found in content.get("operating_points", {}).values()):
-        lines += ["", "![BLEU over speed](quality_over_speed.png)"]
+    for shows, file in figures.items():
+        lines += ["", f"![{shows}]({file})"] if file else []
     return "\n".join([*lines, ""])
+
+
+def _tables(*found: Table) -> list[str]:
+    """Return the lines of those tables that have rows, each with an empty one after it."""
+    return [line for rows in found if rows for line in (tables.markdown(rows), "")]
 
 
 def _mean(found: Mapping[str, Any], digits: int) -> str:

@@ -1,0 +1,206 @@
+"""The stages of a pair as a chain of SLURM jobs: ``scripts/pipeline.sh PAIR … --submit``.
+
+``sbatch --dependency`` is the only scheduler. A job is the pipeline's own command line with the
+stages of that job. Jobs of one chain share the run folder, and each stage has a lock of its own.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.engine.errors import PipelineError
+from pipeline.engine.progress import say
+from pipeline.engine.stage import Stage
+from pipeline.models.settings import REPOSITORY
+
+FOLDER = "jobs"
+"""Where the jobs' output is, in the run folder."""
+
+FAILED = "failed"
+"""The file in `FOLDER` with a line for each job that failed."""
+
+TEXT = "text of the pair"
+_TEXT_STAGES = ("prepare", "binarize")
+_RESULTS = ("lenpen", "evaluate", "export")
+_IN_SHARES = ("translate", "cache")
+_LAST = "report"
+
+# SLURM sends USR1 to this script before the time limit. A requeued job starts the script anew, and
+# the pipeline goes on from the last checkpoint.
+_SCRIPT = """\
+#!/usr/bin/env bash
+set -uo pipefail
+name={name} log={log} failed={failed}
+trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
+{command} &
+child=$!
+wait "$child"
+code=$?
+while kill -0 "$child" 2>/dev/null; do  # the signal ended the wait
+    wait "$child"
+    code=$?
+done
+if ((code)); then
+    echo "$name: job $SLURM_JOB_ID failed, see $log" >>"$failed"
+fi
+exit "$code"
+"""
+_SCRIPT_OF_THE_LAST = """\
+#!/usr/bin/env bash
+set -uo pipefail
+name={name} log={log} failed={failed}
+code=0
+{command} || code=$?
+if [[ -s $failed ]]; then
+    cat "$failed" >&2
+    exit 1
+fi
+exit "$code"
+"""
+
+
+@dataclass
+class Job:
+    """A SLURM job.
+
+    Attributes:
+        name: of the job, and of its log.
+        stages: what the job runs, one after the other.
+        needs: names of the jobs that come before.
+    """
+
+    name: str
+    stages: list[str] = field(default_factory=list)
+    needs: set[str] = field(default_factory=set)
+
+    @property
+    def shareable(self) -> bool:
+        """Whether an array of jobs can share the work."""
+        return self.stages[0].partition(".")[0] in _IN_SHARES
+
+    @property
+    def on_cpus(self) -> bool:
+        """Whether a GPU would be idle."""
+        return self.name == TEXT
+
+
+def jobs(stages: Sequence[Stage]) -> list[Job]:
+    """Return the jobs for these stages, each after the jobs that it needs.
+
+    A stage is a job of its own. Two exceptions spare starts: the stages up to the binarized text
+    are one job, and so are the stages that score and export one model.
+    """
+    group = {stage.name: _group(stage.name) for stage in stages}
+    found: dict[str, Job] = {}
+    for stage in stages:
+        job = found.setdefault(group[stage.name], Job(group[stage.name]))
+        job.stages.append(stage.name)
+        needs = {group[name] for name in (*stage.needs, *stage.after) if name in group}
+        job.needs |= needs - {job.name}
+    return list(found.values())
+
+
+def _group(stage: str) -> str:
+    kind, _, model = stage.partition(".")
+    if stage in _TEXT_STAGES:
+        return TEXT
+    return f"results.{model}" if kind in _RESULTS else stage
+
+
+@dataclass(frozen=True)
+class Submission:
+    """How jobs are submitted.
+
+    Attributes:
+        run_dir: the run folder, on a disk that all nodes see.
+        name: of the run; the jobs' names begin with it.
+        command: the pipeline's command line without stages.
+        shares: jobs that share a teacher's translations, and its answers.
+        options: sbatch's, for all jobs.
+        with_gpu: sbatch's, for jobs that a model runs in.
+    """
+
+    run_dir: Path
+    name: str
+    command: Sequence[str]
+    shares: int = 1
+    options: Sequence[str] = ()
+    with_gpu: Sequence[str] = ()
+
+    def submit(self, stages: Sequence[Stage]) -> int:
+        """Submit the jobs; return the number of the last one.
+
+        Raises:
+            PipelineError: there is no sbatch, or sbatch refuses a job.
+        """
+        if shutil.which("sbatch") is None:
+            raise PipelineError("--submit needs SLURM's sbatch, which is not here")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / FAILED).unlink(missing_ok=True)
+        numbers: dict[str, int] = {}
+        for job in jobs(stages):
+            before = [numbers[name] for name in sorted(job.needs, key=list(numbers).index)]
+            if job.shareable and self.shares > 1:
+                share = f"$SLURM_ARRAY_TASK_ID/{self.shares}"
+                command = [*self.command, *job.stages, "--shard", share]
+                before = [self._sbatch(job, command, before, f"--array=1-{self.shares}")]
+            numbers[job.name] = self._sbatch(job, [*self.command, *job.stages, "--beside"], before)
+        say(f"submitted {len(numbers)} jobs; logs: {self._folder}")
+        return list(numbers.values())[-1]
+
+    @property
+    def _folder(self) -> Path:
+        return self.run_dir / FOLDER
+
+    def _sbatch(self, job: Job, command: Sequence[str], before: Sequence[int], *more: str) -> int:
+        last = job.name == _LAST
+        # The report is made of what is there, and says which jobs failed.
+        kind = "afterany" if last else "afterok"
+        dependencies = [f"{kind}:{number}" for number in before]
+        # Of two jobs of this name the second waits; an array's tasks would wait for each other.
+        dependencies += [] if more else ["singleton"]
+        log = self._folder / f"{job.name.replace('/', '-')}-%A{'_%a' if more else ''}.log"
+        words = ["sbatch", "--parsable", f"--job-name={self.name} {job.name}", f"--output={log}"]
+        words += ["--kill-on-invalid-dep=yes", f"--chdir={REPOSITORY}"]
+        words += [f"--dependency={','.join(dependencies)}"] if dependencies else []
+        words += ["--requeue", "--open-mode=append", "--signal=B:USR1@120", *more, *self.options]
+        words += [] if job.on_cpus else self.with_gpu
+        script = _SCRIPT_OF_THE_LAST if last else _SCRIPT
+        text = script.format(
+            command=_joined(command),
+            name=shlex.quote(job.name),
+            log=shlex.quote(str(log).replace("%A", "*").replace("_%a", "")),
+            failed=shlex.quote(str(self._folder / FAILED)),
+        )
+        result = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+        if result.returncode:
+            reason = " ".join(result.stderr.split()) or f"exit status {result.returncode}"
+            raise PipelineError(f"sbatch refused the job {job.name}: {reason}")
+        return int(result.stdout.strip().partition(";")[0])
+
+
+def _joined(words: Iterable[str]) -> str:
+    """Quote words for a shell, but for SLURM's number of an array's task."""
+    return " ".join(
+        f'"{word}"' if word.startswith("$SLURM_ARRAY_TASK_ID/") else shlex.quote(word)
+        for word in words
+    )
+
+
+def command_line(values: Mapping[str, object], flags: Iterable[str]) -> list[str]:
+    """Return the pipeline's command line without stages.
+
+    Args:
+        values: options with a value; those that are None are left out. Paths become absolute.
+        flags: options without one.
+    """
+    words = [str(REPOSITORY / "scripts" / "pipeline.sh")]
+    for option, value in values.items():
+        if value is not None:
+            words += [option, str(value.resolve() if isinstance(value, Path) else value)]
+    return [*words, *flags]
