@@ -1,4 +1,4 @@
-"""What a smaller teacher cache costs: 16 and 8 bits, and bases of fewer dimensions, by their KL.
+"""Measure the KL that a smaller teacher cache costs, for 16 and 8 bits and for low-rank bases.
 
 python examples/cache_precision.py data-bin teacher.pt [positions]
 """
@@ -21,7 +21,10 @@ CHUNK = 1000
 
 
 def states_of(corpus: Corpus, teacher: str, positions: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A teacher's decoder states at random sentences, and its projection: (N, d), (V, d), (V,)."""
+    """Return a teacher's decoder states at random sentences, and its output projection.
+
+    The shapes are (N, d), (V, d) and (V,).
+    """
     model, found = corpus.load(teacher), []
     sentences = torch.randperm(len(corpus.dataset), generator=torch.Generator().manual_seed(1))
     for part in sentences.split(64):
@@ -41,7 +44,7 @@ def states_of(corpus: Corpus, teacher: str, positions: int) -> tuple[Tensor, Ten
 
 
 def divergence(states: Tensor, kept: Tensor, weight: Tensor, bias: Tensor) -> float:
-    """KL(teacher ‖ kept), the mean over positions, in nats."""
+    """Return KL(teacher ‖ kept) as a mean over positions, in nats."""
     total = 0.0
     for exact, other in zip(states.split(CHUNK), kept.split(CHUNK), strict=True):
         q, r = (torch.log_softmax(part @ weight.T + bias, -1) for part in (exact, other))
@@ -50,7 +53,10 @@ def divergence(states: Tensor, kept: Tensor, weight: Tensor, bias: Tensor) -> fl
 
 
 def fisher(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The mean of Wᵀ (diag q − q qᵀ) W, (d, d): KL ≈ ½ δᵀ F δ for a small error δ of a state."""
+    """Return F, the mean of Wᵀ (diag q − q qᵀ) W, of shape (d, d).
+
+    For a small error δ of a state, KL ≈ ½ δᵀ F δ.
+    """
     total = torch.zeros(weight.size(1), weight.size(1), dtype=weight.dtype)
     for part in states.split(CHUNK):
         q = torch.softmax(part @ weight.T + bias, -1)
@@ -60,7 +66,10 @@ def fisher(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def basis(states: Tensor, metric: Tensor) -> Callable[[Tensor, int], Tensor]:
-    """Principal axes in a metric; returns what keeps the first `rank` coordinates of states."""
+    """Fit principal axes in a metric.
+
+    The returned function projects states to their first `rank` axes.
+    """
     root = torch.linalg.cholesky(
         metric + 1e-6 * metric.trace() / len(metric) * torch.eye(len(metric))
     )
@@ -72,7 +81,10 @@ def basis(states: Tensor, metric: Tensor) -> Callable[[Tensor, int], Tensor]:
 
 
 def main(data: str, teacher: str, positions: str = "16000") -> None:
-    """Print the table: fitted on three quarters of the positions, measured on the last one."""
+    """Print the table.
+
+    Bases are fitted on three quarters of the positions. All rows are measured on the last quarter.
+    """
     corpus = Corpus.open(Path(data), "train", like=Path(teacher))
     states, weight, bias = states_of(corpus, teacher, int(positions))
     fitted, measured = states.split([3 * len(states) // 4, len(states) - 3 * len(states) // 4])

@@ -1,4 +1,4 @@
-"""How fast the teacher cache's files are written and read on a disk, without teacher and training.
+"""Measure how fast a disk writes and reads the files of a teacher cache. No teacher is needed.
 
 python examples/cache_throughput.py FOLDER [width] [pairs]
 """
@@ -16,11 +16,11 @@ import numpy as np
 from ka_fairseq.teacher.cache.storage import STORAGES
 from ka_fairseq.teacher.cache.store import Layout, Record, Store
 
-LENGTH = 28  # target positions a pair, about WMT'17's
+LENGTH = 28  # target positions a pair, about as in WMT'17
 
 
 def timed(folder: Path, pairs: int, layout: Layout, record: Record) -> Iterator[float]:
-    """Seconds to write all pairs, and to read them back in random order."""
+    """Yield the seconds for writing all pairs, then those for reading them in random order."""
     store = Store(folder, np.full(pairs, LENGTH), layout)
     store.check_room()
     start = time.perf_counter()
@@ -28,8 +28,8 @@ def timed(folder: Path, pairs: int, layout: Layout, record: Record) -> Iterator[
         store.write(pair, pair, record)
     os.sync()
     yield time.perf_counter() - start
-    store = Store(folder, np.full(pairs, LENGTH), layout)  # the other one's maps are closed
-    for file in folder.iterdir():  # else memory would answer, and no disk
+    store = Store(folder, np.full(pairs, LENGTH), layout)  # closes the maps of the first store
+    for file in folder.iterdir():  # empty the page cache, so that the disk is read
         with file.open("rb") as opened:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     order = np.random.default_rng(1).permutation(pairs)
@@ -40,7 +40,7 @@ def timed(folder: Path, pairs: int, layout: Layout, record: Record) -> Iterator[
 
 
 def main(folder: str, width: str = "1024", pairs: str = "16384") -> None:
-    """Print positions and megabytes a second, for each way to keep states."""
+    """Print positions and megabytes a second for each storage format."""
     count = int(pairs)
     generator = np.random.default_rng(1)
     for name, storage in STORAGES.items():

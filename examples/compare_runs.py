@@ -1,4 +1,4 @@
-"""The functions behind the commands: what two runs have become, in one table of your own.
+"""Compare runs in one table, by calling the functions behind the analysis commands.
 
 python examples/compare_runs.py data-bin learner.pt KD=runs/kd KA=runs/ka
 """

@@ -1,10 +1,10 @@
-"""How much memory ``python -m ka_fairseq.distill`` takes for a text of 20,000 pairs and of 200,000.
+"""Measure the memory of ``python -m ka_fairseq.distill`` for a small and a large text.
 
     python examples/distill_memory.py DATA TEACHER 20000 200000 [-- OPTIONS OF THE COMMAND]
 
-DATA's training split is repeated until there are so many pairs. The largest resident set of the
-command's process is printed; files that are mapped into memory are part of it as far as they were
-read.
+For each number of pairs, the training split of DATA is repeated to that size and distilled. The
+script prints the largest resident set of the command's process. Mapped files count as far as the
+process read them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ka_fairseq.export.dictionaries import find_languages
 
 
 def repeated(data: databin.DataBin, folder: Path, pairs: int) -> None:
-    """Write a data-bin of so many pairs, those of another one again and again."""
+    """Write a data-bin with a given number of pairs by repeating those of another data-bin."""
     folder.mkdir()
     for path in data.dictionary_files:
         shutil.copy(path, folder)
@@ -40,7 +40,7 @@ def repeated(data: databin.DataBin, folder: Path, pairs: int) -> None:
 
 
 def main() -> None:
-    """Measure each size in turn, the smallest first: the largest process so far is what counts."""
+    """Measure each size, the smallest first: the system reports the largest process so far."""
     words, options = _split(sys.argv[1:])
     folder, teacher, *sizes = words
     data = databin.load(
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """The words before and behind ``--``."""
+    """Return the words before ``--`` and the words after it."""
     at = words.index("--") if "--" in words else len(words)
     return words[:at], words[at + 1 :]
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Every figure and table of the paper from your own checkpoints:
+# Draw every figure and table of the paper from your own checkpoints:
 #
 #   examples/figures.sh data-bin teacher.pt learner.pt runs/kd runs/ka figures [results.csv]
 #
-# data-bin     what fairseq-preprocess wrote
+# data-bin     the data-bin that fairseq-preprocess wrote
 # teacher.pt   the teacher
-# learner.pt   the pre-trained learner, which both runs were fine-tuned from
-# runs/kd, ka  their --save-dir, with checkpoint1.pt, checkpoint2.pt, …
+# learner.pt   the student from which both runs were fine-tuned
+# runs/kd, ka  the --save-dir of each run, with checkpoint1.pt, checkpoint2.pt, …
 # figures      the folder to write to
-# results.csv  the results of a sweep, for Fig. 4a: criterion,transfer_weight,top_k,bleu
+# results.csv  the results of a sweep, for Fig. 4a, with columns criterion,transfer_weight,top_k,bleu
 set -euo pipefail
 
 if (($# < 6 || $# > 7)); then
@@ -28,17 +28,17 @@ runs=(--run "KD=$kd" --run "KA=$ka" --start "$learner")
 draw derivatives
 draw toy
 
-# Fig. 5: how sure the learner is, epoch by epoch, beside the teacher.
+# Fig. 5: the entropy of the student after each epoch, compared with the teacher's.
 draw entropy --data "$data" "${runs[@]}" --teacher-path "$teacher"
 
 # Fig. 4b, on 2000 training pairs.
 draw novel-tokens --data "$data" "${runs[@]}"
 
-# Table 3, at the place where the two runs differ most. For a place of your own:
+# Table 3, at the positions where the two runs differ most. To choose a position yourself, give
 # --sentence 12 --position 3 instead of --find.
 draw top-tokens --data "$data" "${runs[@]}" --find 10
 
-# What the paper does not show: agreement, calibration, both KLs. A run is one checkpoint here.
+# Not in the paper: agreement, calibration and both KLs, of one checkpoint of each run.
 draw agreement --data "$data" --teacher-path "$teacher" --run "learner=$learner" \
     --run "KD=$kd" --run "KA=$ka"
 

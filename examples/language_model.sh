@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Raw text to a small language model, taught by a larger one, and the perplexity of both:
+# Train a small language model from raw text with a larger one as its teacher, and print perplexities:
 #
 #   examples/language_model.sh TEXT OUT --max-epoch 10 …
 #
-# TEXT holds train.txt and valid.txt, a sentence a line; OUT is made. What follows are fairseq-train's options,
-# for both models. TYPES: size of the vocabulary (default: 4000). TEACHER, STUDENT: their sizes.
+# TEXT  a folder with train.txt and valid.txt, one sentence a line
+# OUT   the folder for all results; the script makes it
+# …     options of fairseq-train, for all models
+#
+# Variables: TYPES is the size of the vocabulary (default: 4000). TEACHER and STUDENT are fairseq-train's
+# options for the sizes of the two models.
 set -euo pipefail
 text=$1 out=$2
 shift 2
@@ -30,7 +34,7 @@ common=("$out/bin" --arch transformer_lm --tokens-per-sample 128 --max-tokens 40
     --decoder-normalize-before --share-decoder-input-output-embed --no-epoch-checkpoints "$@")
 fairseq-train "${common[@]}" --task language_modeling "${teacher[@]}" --save-dir "$out/teacher"
 fairseq-train "${common[@]}" --task language_modeling "${student[@]}" --save-dir "$out/alone"
-# From scratch: the forward KL, as a learner that knows nothing yet has no modes to seek.
+# From scratch, forward KL is the right choice: backward KL seeks modes, and a new student has none.
 fairseq-train "${common[@]}" --user-dir "$(python -m ka_fairseq)" --task language_modeling_with_teacher \
     --teacher-path "$out/teacher/checkpoint_best.pt" --teacher-cache "$out/cache" --criterion forward_kl \
     --transfer-weight 0.5 "${student[@]}" --save-dir "$out/taught"

@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# Your parallel text to a small model that translates raw text: a teacher, a student that begins with the
-# teacher's first layers and is trained on the teacher's translations beside the teacher, a control that is
-# trained on your references alone, the table, an int8 folder for each.
+# Make a small translator of raw text from your parallel text:
 #
 #   examples/own_corpus.sh DATA SRC TGT [options of scripts/pipeline.sh, as --full, --runs, --jobs, --quick]
 #
-# DATA holds train, valid and test, each as .SRC and .TGT (or .gz), a sentence a line. CONFIGS names a folder
-# with configs; the default, the demo's, is for some ten thousand sentences and a laptop. It resumes.
+# DATA holds train, valid and test, each as .SRC and .TGT (or .gz), one sentence a line. The script trains
+#   - a teacher;
+#   - a student, which begins with the teacher's first layers and is trained on the teacher's
+#     translations, with word-level distillation;
+#   - a control, which is trained on your references alone.
+# It writes a table of results, and an int8 folder for each model. An interrupted run resumes.
+#
+# The variable CONFIGS names a folder with configs. The default, the demo's, is for some ten thousand
+# sentences and a laptop.
 set -euo pipefail
 data=$1 src=$2 tgt=$3
 shift 3

@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
-# A data-bin and a teacher in, a small int8 translator out; no other model is needed:
+# Make a small int8 translator from a data-bin and a teacher:
 #
 #   examples/own_models.sh DATA TEACHER OUT --sentencepiece MODEL [-- FAIRSEQ-TRAIN'S OPTIONS]
 #
-# DATA is what fairseq-preprocess wrote, TEACHER a checkpoint of fairseq-train's that reads it; OUT is
-# made. How raw text becomes DATA's subwords: --sentencepiece MODEL, --bpe-codes CODES, or
-# --no-segmentation where words are what the model reads (more of it: docs/deploy.md).
+# DATA     the data-bin that fairseq-preprocess wrote
+# TEACHER  a checkpoint of fairseq-train, trained on DATA's dictionaries
+# OUT      the folder for all results; the script makes it
 #
-# The student is trained from nothing on the teacher's translations, beside the teacher word by word.
-# Its size and the length of the training are fairseq-train's options, behind --:
+# Say how raw text becomes the subwords of DATA by one of these options (see docs/deploy.md):
+#   --sentencepiece MODEL    a sentencepiece model
+#   --bpe-codes CODES        codes of subword-nmt
+#   --no-segmentation        the model reads words
+#
+# The student is trained from scratch on the teacher's translations, with word-level distillation.
+# Set its size and the length of the training by options of fairseq-train, after --:
 #   … -- --arch transformer_iwslt_de_en --max-epoch 30
 set -euo pipefail
 
@@ -33,7 +38,7 @@ case ${segmentation[0]-} in
     *) usage ;;
 esac
 
-# All that is missing is told at once, and before hours of training.
+# Check all needs first, and report everything that is missing at once.
 missing=()
 while read -r name; do missing+=("$name"); done < <(
     python - ka_fairseq fairseq ctranslate2 fastchrf "${needs[@]}" <<'PYTHON'
@@ -43,7 +48,7 @@ import sys
 for name in sys.argv[1:]:
     try:
         there = importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # of the package that the module is in
+    except ModuleNotFoundError:  # the module's package is missing
         there = False
     if not there:
         print(f"Python's {name}: pip install 'ka-fairseq[export]'")

@@ -1,4 +1,4 @@
-"""The task of four classes (Fig. 3) from a start of your own, in a second.
+"""Solve the four-class task of Fig. 3 from your own starting point, in one second.
 
 python examples/toy_task.py .33 .20 .30 .17
 """
@@ -11,7 +11,7 @@ from ka_fairseq.analysis.toy import START, toy
 
 
 def main(*start: str) -> None:
-    """Print where both orders end, in each top-k form."""
+    """Print where forward and backward KL end, in each top-k form."""
     frame = toy([float(value) for value in start] or START, epochs=400)
     print(frame.groupby(["form", "order"], sort=False).tail(1).round(3).to_string(index=False))
 
