@@ -107,7 +107,7 @@ class TeacherCache:
         """
         folder = self.folder / name
         lengths, members = task_traits.lengths(dataset), len(self._widths)
-        # A position has a normalizer of each member, the entropy of their mean, scales of each member.
+        # A position has each member's normalizer, the entropy of their mean, each member's scales.
         normalizers = members + 1 + members * self.storage.scales
         layout = Layout(sum(self._widths), self.storage.numbers, normalizers)
         store = Store(folder, lengths[-1], layout, task_traits.sample_name(dataset))
