@@ -24,7 +24,7 @@ GPU_TENSORS = 4
 SOFTENED = 3
 
 # Elements of a block on a CPU: 1 MB in float32 per thread, so that a few blocks stay in the cache.
-# The limit is a block of two threads. glibc returns larger freed tensors to the system, and
+# LARGEST_BLOCK is the size for two threads. glibc returns larger freed tensors to the system, and
 # fetching their pages again takes longer than the computation.
 BLOCK_ELEMENTS = 2**18
 LARGEST_BLOCK = 2**19

@@ -40,7 +40,7 @@ def smoothing(epsilon: float, vocabulary: int) -> tuple[float, float]:
 def row_cross_entropies(
     logits: Tensor, targets: Tensor, epsilon: float, gradient: bool, accuracy: bool = False
 ) -> CrossEntropy:
-    """Return the loss of n rows and its parts; ``gradient`` overwrites the logits by its gradient.
+    """Return the loss of n rows and its parts; optionally write its gradient over the logits.
 
     The loss is fairseq's ``label_smoothed_nll_loss``: (1 − ε − e)·NLL + e·Σ_y −log p(y), with
     e = ε/(V−1). Since log p(y) = z(y) − log Σ_v exp z(v), the gradient is
