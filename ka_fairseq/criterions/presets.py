@@ -39,7 +39,7 @@ class MixtureConfig(TransferCriterionConfig, MixtureSchedule):
 class JsdMixtureCriterion(TransferCriterion):
     """The mixture of both KLs: (1 − λ)·NLL + λ·(½·KD + ½·KA).
 
-    The paper calls this mixture JSD. It is half of Jeffreys' divergence.
+    The paper calls this mixture JSD. The mixture is half of Jeffreys' divergence.
     """
 
     @classmethod

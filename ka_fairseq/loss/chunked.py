@@ -1,9 +1,9 @@
 """Compute the loss and its gradient in chunks, from hidden states and output projections.
 
 The loss walks the N target positions in chunks of rows. In each chunk, the gradient overwrites the
-logits, and its memory is freed before the next chunk. So memory does not grow with N·V. Only the
-gradients of the hidden states and of the output projection are kept for the backward pass. Nothing
-is computed twice.
+logits. The chunk's memory is freed before the next chunk. So memory does not grow with N·V. Only
+the gradients of the hidden states and of the output projection are kept for the backward pass.
+Nothing is computed twice.
 
 Inside a chunk, the softmaxes and the divergence work on blocks of rows that fit into a CPU's cache.
 Only the first pass over a block reads main memory.
@@ -147,8 +147,8 @@ def compiled_row_losses() -> Callable[..., TransferLoss]:
     """Return :func:`.objective.row_losses`, compiled by torch.compile.
 
     Importing the compiler alone takes seconds. Shapes are dynamic, because every batch has another
-    number of rows. With ``fullgraph``, a compiler that stops half-way raises an error. Otherwise it
-    would leave the rest uncompiled, silently.
+    number of rows. With ``fullgraph``, a compiler that stops half-way raises an error. Otherwise,
+    the compiler would leave the rest uncompiled, silently.
     """
     return torch.compile(row_losses, dynamic=True, fullgraph=True)
 

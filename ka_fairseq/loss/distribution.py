@@ -25,7 +25,7 @@ class Distribution:
         """Take log-probabilities, and the probabilities if they are known."""
         wide = torch.promote_types(lprobs.dtype, torch.float32)
         self.lprobs = lprobs.to(wide).clamp(min=LOG_ZERO)
-        # Not functools.cached_property: before Python 3.12 it takes a lock. At a lock,
+        # Not functools.cached_property, which takes a lock before Python 3.12. At a lock,
         # torch.compile stops and leaves the rest uncompiled.
         self._probs = probs
         self._entropy: Tensor | None = None

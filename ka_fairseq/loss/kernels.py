@@ -40,19 +40,20 @@ def check(kernel: str, name: str, divergence: Divergence, vocabulary: int) -> No
     if kernel not in KERNELS:
         raise UserError(f"unknown --loss-kernel {kernel!r}; choose from {', '.join(KERNELS)}")
     if kernel == COMPILED and not hasattr(torch, "compile"):
-        raise UserError("--loss-kernel compiled needs torch 2 or newer: leave it out")
+        raise UserError("--loss-kernel compiled needs torch 2 or newer: leave out --loss-kernel")
     if kernel == COMPILED and not divergence.compiles:
-        raise UserError(f"--loss-kernel compiled cannot compile {name}: leave it out")
+        raise UserError(f"--loss-kernel compiled cannot compile {name}: leave out --loss-kernel")
     if kernel != TRITON:
         return
     if importlib.util.find_spec("triton") is None:
         raise UserError(
-            "--loss-kernel triton needs Triton, which comes with a torch for CUDA: leave it out"
+            "--loss-kernel triton needs Triton, which comes with a torch for CUDA: install Triton, "
+            "or leave out --loss-kernel"
         )
     if not in_the_kernel(divergence, vocabulary):
         raise UserError(
             f"--loss-kernel triton computes forward_kl, backward_kl, jsd_mixture and js over the "
-            f"whole vocabulary, not {name} with these options: leave it out"
+            f"whole vocabulary, not {name} with these options: leave out --loss-kernel"
         )
 
 
@@ -91,7 +92,9 @@ def choose(
         key = (name, device, vocabulary, type(divergence), fuses)
         if not able[name](divergence, vocabulary, fuses):
             if kernel == name:
-                raise UserError(f"--loss-kernel {name} cannot compute this loss: leave it out")
+                raise UserError(
+                    f"--loss-kernel {name} cannot compute this loss: leave out --loss-kernel"
+                )
             continue
         if key not in _TRIED:
             _TRIED[key] = _works(name, trial, asked=kernel == name)
@@ -123,7 +126,7 @@ def _works(name: str, trial: Callable[[str], object], asked: bool) -> bool:
         reason = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
         if asked:
             raise UserError(
-                f"--loss-kernel {name} does not work here ({reason}): leave it out"
+                f"--loss-kernel {name} does not work here ({reason}): leave out --loss-kernel"
             ) from error
         logger.warning(f"the {name} loss kernel does not work here, the loss is slower: {reason}")
         return False

@@ -53,7 +53,8 @@ def with_decoder_input(sample: Mapping[str, Any], prev_output_tokens: Tensor) ->
 
     A language model has no encoder: its decoder reads what fairseq calls the source.
 
-    The new batch has no stored answers of the teacher. Those belong to the dataset's own samples.
+    The new batch has no stored answers of the teacher. Stored answers belong to the dataset's own
+    samples.
     """
     changed = {key: value for key, value in sample.items() if key != KEY}
     net_input = sample["net_input"]

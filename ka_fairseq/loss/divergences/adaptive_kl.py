@@ -83,7 +83,7 @@ def _head_gap(p: Distribution, q: Distribution, mass: float) -> Tensor:
         of_p, of_q = (p.probs, q.probs) if len(left) == len(gap) else (p.probs[left], q.probs[left])
         candidates = None if size is None else best_tokens(of_q, size)
         gap[left], held = _gap_among(of_p, of_q, candidates, mass)
-        left = left[held.le(mass)]  # on a CPU this indexing is no synchronisation
+        left = left[held.le(mass)]  # on a CPU, indexing waits for nothing
         if not len(left):
             break
     return gap

@@ -72,7 +72,7 @@ class AlphaBeta(Divergence):
 
 
 def _power(p: Distribution, exponent: float) -> Tensor:
-    """Return p^e, shape (n, V); the caller must not overwrite it."""
+    """Return p^e, shape (n, V); the caller must not overwrite the result."""
     return p.probs if exponent == 1 else (p.lprobs * exponent).exp_()
 
 
@@ -83,7 +83,7 @@ def _difference(
     of_p: Tensor | None = None,
     of_q: Tensor | None = None,
 ) -> Tensor:
-    """Return (p^e − q^e)/e, its limit for e = 0, shape (n, V); the caller may overwrite it."""
+    """Return (p^e − q^e)/e or its limit for e = 0, (n, V); the caller may overwrite the result."""
     if not exponent:
         return p.lprobs - q.lprobs
     of_p = _power(p, exponent) if of_p is None else of_p

@@ -95,7 +95,9 @@ class Divergence(ABC):
             ValueError: the divergence cannot be restricted.
         """
         if top_k:
-            raise ValueError("it sums over the whole vocabulary: leave out the top-k options")
+            raise ValueError(
+                "the divergence sums over the whole vocabulary: leave out the top-k options"
+            )
         return self
 
     def configured(self, **values: float) -> Divergence:

@@ -19,8 +19,8 @@ partial        Σ_S −q·d                                Σ_S p·d
 
 On S, ``generalized`` has the derivatives of Eq. 5 and 6 of Sun & Cross (2020), 1 − q/p and
 log(p/q). Its derivatives elsewhere are 0. ``generalized`` and ``tail`` are never negative.
-``partial`` is the sum as printed in §3.3 of the paper. It is not stationary at p = q, and it can be
-negative. For k = V, all three forms are the divergence itself.
+``partial`` is the sum as printed in §3.3 of the paper. This sum is not stationary at p = q, and can
+be negative. For k = V, all three forms are the divergence itself.
 """
 
 from __future__ import annotations

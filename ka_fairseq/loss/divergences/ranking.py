@@ -7,7 +7,7 @@ A + B:
     B = Σ_ij 1[q(t_i) > q(s_j)] · max(0, p(s_j) − p(t_i))
 
 A makes the student put the teacher's best token first. B makes the student put the teacher's best
-tokens above those of its own best tokens that the teacher finds less likely.
+tokens above each of its own best tokens that the teacher finds less likely.
 
 The loss uses probabilities, not logarithms, at temperature 1. It has no margin and no division by
 k. The gradient goes through both p of a difference, in closed form.

@@ -40,7 +40,7 @@ def parts(docstring: str) -> Iterator[tuple[str, str]]:
 def _docstring(name: str) -> str:
     """Return a divergence's docstring.
 
-    The KLs share a class. Their docstrings are those of the functions of their names.
+    The KLs share a class. Each KL has the docstring of the function of its name.
     """
     described_by = getattr(kl, name, None) or type(divergence_named(name))
     return inspect.getdoc(described_by) or ""

@@ -54,7 +54,7 @@ def check(file: Path, now: Fingerprint, folder: Path) -> None:
         folder: the cache's folder, for the error.
 
     Raises:
-        UserError: a part of the fingerprint differs; the message names it.
+        UserError: a part of the fingerprint differs; the message names the part.
     """
     try:
         then = json.loads(file.read_text(encoding="utf-8"))
