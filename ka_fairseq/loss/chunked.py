@@ -216,7 +216,7 @@ class _TransferWork(_Work):
     kernel: str = kernels.EAGER
 
     def try_kernel(self, kernel: str) -> None:
-        """Compute the first rows by a kernel, which compiles the kernel if necessary."""
+        """Compute the first rows by a kernel; this compiles a kernel that needs compiling."""
         dtype = torch.promote_types(self.learner.inputs[0].dtype, torch.float32)
         values = self.targets.new_empty(TRIAL_ROWS, len(self.parts._fields), dtype=dtype)
         with torch.no_grad(), torch.autocast(self.targets.device.type, enabled=False):

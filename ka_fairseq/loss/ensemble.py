@@ -19,7 +19,7 @@ class TeacherOutput:
 
     Attributes:
         members: each model's output for the same positions.
-        entropy: Σ_y −q(y)·log q(y) of each position, shape (N,), in nats; None if unknown so far.
+        entropy: Σ_y −q(y)·log q(y) of each position, shape (N,), in nats; None if not known yet.
     """
 
     members: Sequence[Output]
@@ -64,7 +64,7 @@ def _log_mean(lprobs: Sequence[Tensor]) -> Tensor:
 
 
 class GatheredDistribution:
-    """A teacher's distributions that compute single tokens only.
+    """A teacher's distributions, computed for single tokens only.
 
     The hidden states h and their log-normalizer log Z are known. So log q(y) = w_y·h + b_y − log Z
     needs k rows of the projection for k tokens, not all V.

@@ -141,8 +141,8 @@ def add_product(
 ) -> None:
     """Compute into = into + scale · a @ b, see :func:`product`; only float16 factors take a scale.
 
-    The scale is not an argument of torch's product, because that product would wait for a scale on
-    a GPU. With ``keep`` false, the old content of ``into`` is not read and may be anything.
+    The scale is not an argument of torch's product, which would wait for a scale on a GPU. With
+    ``keep`` false, the old content of ``into`` is not read and may be anything.
     """
     if a.dtype not in HALF:
         into.addmm_(a, b, beta=1 if keep else 0)
@@ -183,9 +183,9 @@ def gradient_factors(gradient: Tensor, hidden: Tensor) -> GradientFactors:
     row n of the hidden states a scale b_n. a_n·b_n is the same for all rows, so one number undoes
     the scale of the product over the rows. All scales are powers of two, which round nothing.
 
-    Take each row's product of its two largest elements, of gradient and hidden states. In the row
-    with the largest product, both elements are scaled to 2^14. In a row with a product that is 2^k
-    times smaller, each is 2^(k/2) times smaller. Up to k = 50, the largest elements keep all of
+    For each row, take the product of the gradient's and the hidden states' largest elements. In the
+    row with the largest product, both elements are scaled to 2^14. If a row's product is 2^k times
+    smaller, both elements are 2^(k/2) times smaller. Up to k = 50, the largest elements keep all of
     float16's digits.
 
     Args:

@@ -30,8 +30,8 @@ class Projection:
         hidden: shape (N, d).
         weight: shape (V, d).
         bias: shape (V,), or None.
-        log_normalizer: log Σ_y exp(logit of y) of each position, shape (N,); None if unknown so
-            far.
+        log_normalizer: log Σ_y exp(logit of y) of each position, shape (N,); None if not known
+            yet.
         widened: whether a GPU may multiply hidden and weight in TF32, see
             :func:`.matmul.tensor_cores`.
     """

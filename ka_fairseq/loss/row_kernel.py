@@ -55,7 +55,7 @@ def shares_of(divergence: Divergence, vocabulary: int) -> Shares | None:
 
     Args:
         divergence: D.
-        vocabulary: V. A sum over the V best tokens is a sum over all tokens.
+        vocabulary: V; a sum over the V best tokens is a sum over all tokens.
     """
     if isinstance(divergence, KLMixture):
         whole = divergence.top_k in (0, vocabulary)

@@ -103,8 +103,8 @@ class FrozenTeacherTask:
 
         Raises:
             UserError: an option of the views is out of range, or ``--ddp-backend fully_sharded``
-                was given. With fully_sharded, the student's output projection is scattered again
-                after the forward pass, when the loss reads the projection.
+                was given. fully_sharded scatters the student's output projection again after the
+                forward pass. The loss reads the projection later.
         """
         if cfg.ddp_backend == "fully_sharded":
             raise UserError(

@@ -133,7 +133,7 @@ def translate(
     """Translate each sentence by fairseq's generator, without dropout and gradient.
 
     No translation is empty. A translation ends at the length limit, or at the longest input that
-    the model can read. Random numbers elsewhere do not change.
+    the model can read. Random numbers drawn elsewhere do not change.
 
     Args:
         task: builds the generator.

@@ -10,7 +10,7 @@ A divergence can be restricted to a set S of k tokens, in three forms (``top_k_f
 d = log p − log q:
 
 =============  ======================================  =====================================
-form           forward, S = the teacher's k best       backward, S = the learner's k best
+form           forward, S = the teacher's k best       backward, S = the student's k best
 =============  ======================================  =====================================
 generalized    Σ_S [−q·d + p − q]                      Σ_S [p·d − p + q]
 tail           KL of the distributions over S and one more class for all other tokens

@@ -45,7 +45,7 @@ class WithRanking(Divergence):
 
     @property
     def more_tensors(self) -> int:
-        """Return the number for D."""
+        """Return D's number of further tensors."""
         return self.divergence.more_tensors
 
     def restricted(self, top_k: int, top_k_form: str) -> WithRanking:

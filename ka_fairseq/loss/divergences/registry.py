@@ -28,8 +28,8 @@ def register_divergence(name: str) -> Callable[[D], D]:
         def hellinger(learner_lprobs, teacher_lprobs):  # (n, V), (n, V) -> (n,)
             return 0.5 * ((learner_lprobs / 2).exp() - (teacher_lprobs / 2).exp()).pow(2).sum(-1)
 
-    The fields of a class that :func:`~ka_fairseq.loss.divergences.options.option` makes become
-    options of ``--criterion transfer``.
+    A class may have fields made by :func:`~ka_fairseq.loss.divergences.options.option`. These
+    fields become options of ``--criterion transfer``.
 
     Args:
         name: the value of ``--divergence``.

@@ -9,7 +9,7 @@ A shard holds a fixed number of pairs in three files:
 - for each pair, two checksums and the length, written last.
 
 A pair without checksums is not stored yet. A pair with a wrong checksum is damaged. Workers write
-different pairs. If two workers write the same pair at the same time, the checksums show damage.
+different pairs. If two workers write the same pair at once, the checksums show the damage.
 """
 
 from __future__ import annotations

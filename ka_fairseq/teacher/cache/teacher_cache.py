@@ -35,7 +35,7 @@ class TeacherCache:
     Attributes:
         folder: the cache's folder.
         teacher: computes missing answers. Its output projections are always copied to the
-            student's device, its encoder and decoder move there at the first missing answer.
+            student's device. Its encoder and decoder move there at the first missing answer.
         storage: the storage format of hidden states.
     """
 
