@@ -1,4 +1,4 @@
-"""How large the pieces are that a loss is made in."""
+"""The option for the size of the chunks in which a loss is computed."""
 
 from dataclasses import dataclass, field
 
@@ -7,13 +7,13 @@ from ka_fairseq.ranges import Range
 
 @dataclass
 class ChunkOptions:
-    """For each criterion whose loss goes by chunks, see :mod:`ka_fairseq.loss.chunks`."""
+    """Option of criterions that compute their loss in chunks, see :mod:`ka_fairseq.loss.chunks`."""
 
     loss_chunk_tokens: int = field(
         default=0,
         metadata={
-            "help": "target positions whose logits are held at a time; 0 chooses by the "
-            "number of types and the device; changes memory and speed, the loss to rounding only",
+            "help": "number of target positions whose logits are held at a time; 0 chooses by the "
+            "vocabulary size and the device; changes memory and speed, the loss by rounding only",
             "valid": Range(0),
         },
     )

@@ -20,19 +20,20 @@ from ka_fairseq.ranges import check_options
 
 @dataclass
 class ChunkedCrossEntropyConfig(LabelSmoothedCrossEntropyCriterionConfig, ChunkOptions):
-    """The options of fairseq's label_smoothed_cross_entropy, and how large a chunk is."""
+    """The options of fairseq's label_smoothed_cross_entropy, and the size of a chunk."""
 
 
 @register_criterion("chunked_cross_entropy", dataclass=ChunkedCrossEntropyConfig)
 class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
-    """fairseq's label_smoothed_cross_entropy, to rounding, without the (tokens × types) logits.
+    """Compute fairseq's label_smoothed_cross_entropy in chunks.
 
-    The same loss, gradient and logs, in less memory and time: what a learner is trained with before
-    there is a teacher, and on its translations (sequence-level distillation, Kim & Rush 2016).
+    Loss, gradient and logs equal fairseq's up to rounding. They take less memory and time, because
+    the (tokens × types) logits are never held at once. Use the criterion to train a student before
+    distillation, or on a teacher's translations (sequence-level distillation, Kim & Rush 2016).
     """
 
     def __init__(self, cfg: ChunkedCrossEntropyConfig, task: Any) -> None:
-        """Wire the options.
+        """Read the options.
 
         Raises:
             UserError: an option is out of its range.
@@ -47,9 +48,9 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
     def forward(
         self, model: nn.Module, sample: Mapping[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
-        """The loss of a batch: (loss, sample size, logging output), as fairseq has it.
+        """Return a batch's loss, sample size and logging output, in fairseq's format.
 
-        Without ``reduce``, which asks for each token's loss, fairseq's own.
+        With ``reduce=False``, fairseq's own criterion computes the loss of each token.
         """
         if not reduce:
             return super().forward(model, sample, reduce)

@@ -1,12 +1,12 @@
-"""The options that divergences have of their own, on the command line and in configurations.
+"""The options of divergences, on the command line and in configurations.
 
-fairseq makes a criterion's options from its dataclass, which is fixed when the criterion is
-registered; a divergence may be registered later, by a ``--user-dir``. So each criterion that takes
-any divergence is given a new dataclass then: before fairseq-train makes its parser, and before
-fairseq-hydra-train builds the criterion.
+fairseq derives a criterion's options from its dataclass when the criterion is registered. A
+``--user-dir`` may register a divergence later. So each registration of a divergence renews the
+dataclass of every criterion that takes any divergence. This happens before fairseq-train builds its
+parser, and before fairseq-hydra-train builds the criterion.
 """
 
-# fairseq makes command-line options from real types of the form Optional[...].
+# fairseq builds command-line options only from types that are written as Optional[...].
 # ruff: noqa: UP045
 
 from collections.abc import Callable
@@ -31,18 +31,18 @@ from ka_fairseq.loss.divergences import (
 )
 from ka_fairseq.loss.divergences.options import Option
 
-# By the criterion's name: its own options, without the divergences'.
+# Name of a criterion → its own options, without those of divergences.
 _OWN_OPTIONS: dict[str, type[FairseqDataclass]] = {}
 
 C = TypeVar("C", bound=type[FairseqCriterion])
 
 
 def register_for_any_divergence(name: str, dataclass: type[FairseqDataclass]) -> Callable[[C], C]:
-    """Register a criterion that has the options of all divergences, also of those to come.
+    """Register a criterion with the options of all divergences, present and future.
 
     Args:
-        name: what ``--criterion`` calls it.
-        dataclass: its own options.
+        name: the value of ``--criterion``.
+        dataclass: the criterion's own options.
     """
 
     def register(criterion: C) -> C:
@@ -53,15 +53,15 @@ def register_for_any_divergence(name: str, dataclass: type[FairseqDataclass]) ->
 
 
 def configured(name: str, divergence: Divergence, cfg: Any) -> Divergence:
-    """A divergence with those of its options that were given.
+    """Return a divergence with the options that were given.
 
     Args:
-        name: of the divergence.
-        divergence: to be configured.
-        cfg: a criterion's configuration, with the divergences' options or without.
+        name: the name of the divergence.
+        divergence: the divergence to configure.
+        cfg: a criterion's configuration; the divergences' options may be missing from it.
 
     Raises:
-        UserError: an option of another divergence was given, or a value is out of its range.
+        UserError: an option belongs to another divergence, or a value is out of range.
     """
     options = {option.name: (option, names) for option, names in divergence_options().items()}
     values = {option: getattr(cfg, option, None) for option in options}
@@ -69,7 +69,8 @@ def configured(name: str, divergence: Divergence, cfg: Any) -> Divergence:
     for option, names in (options[each] for each in given):
         if name not in names:
             raise UserError(
-                f"{option.flag} does not go with {name}: it is an option of {' and '.join(names)}"
+                f"{option.flag} is an option of {' and '.join(names)}, not of {name}: leave out "
+                f"{option.flag}, or choose another --divergence"
             )
     try:
         return divergence.configured(**given) if given else divergence
@@ -78,15 +79,18 @@ def configured(name: str, divergence: Divergence, cfg: Any) -> Divergence:
 
 
 def _with_divergence_options(config: type[FairseqDataclass]) -> type[FairseqDataclass]:
-    """A criterion's options, and those of all divergences; what is not given stays the default."""
+    """Return a criterion's dataclass with the options of all divergences added.
+
+    An option that is not given is None: the divergence then keeps its default.
+    """
     namespace = {"__module__": config.__module__, "__doc__": config.__doc__}
     taken = _names_of_fairseq() | {known.name for known in fields(config)}
     made = []
     for option, names in divergence_options().items():
         if option.name in taken:
             raise ValueError(
-                f"{option.flag} of the divergence {names[0]} is an option of fairseq's or of the "
-                f"criterion already: choose another name"
+                f"{option.flag} of the divergence {names[0]} is already an option of fairseq or of "
+                f"the criterion: choose another name"
             )
         made.append((option.name, Optional[option.number], _field(option, names)))
     return make_dataclass(config.__name__, made, bases=(config,), namespace=namespace)
@@ -98,7 +102,10 @@ def _field(option: Option, names: list[str]) -> Any:
 
 
 def _names_of_fairseq() -> set[str]:
-    """The options of every training, whose values another option of the same name would get."""
+    """Return the names of the options that every fairseq training has.
+
+    A divergence's option of the same name would receive their values.
+    """
     groups = (group.type for group in fields(FairseqConfig))
     classes = [each for each in groups if isinstance(each, type)]
     return {
@@ -110,14 +117,14 @@ def _names_of_fairseq() -> set[str]:
 
 
 def renew_criterions() -> None:
-    """Give the criterions that take any divergence the options of those that are registered now.
+    """Renew the dataclass of every criterion that takes any divergence.
 
     Raises:
-        ValueError: a divergence's option has the name of one that fairseq or a criterion has.
+        ValueError: a divergence's option has the name of an option of fairseq or of a criterion.
     """
     configs = {name: _with_divergence_options(own) for name, own in _OWN_OPTIONS.items()}
     for name, config in configs.items():
-        # The three places where fairseq keeps the dataclass that a criterion is registered with.
+        # fairseq keeps a criterion's dataclass in these three places.
         setattr(CRITERION_REGISTRY[name], "__dataclass", config)
         CRITERION_DATACLASS_REGISTRY[name] = config
         node = config()

@@ -1,4 +1,4 @@
-"""The paper's criterions by their own names: ``--criterion transfer`` with a divergence chosen."""
+"""The paper's criterions under their own names, each with a fixed divergence."""
 
 from dataclasses import dataclass, field
 
@@ -12,42 +12,45 @@ ORDERS = {"backward": "backward_kl", "forward": "forward_kl", "mixture": "jsd_mi
 
 @register_criterion("forward_kl", dataclass=TransferCriterionConfig)
 class ForwardKlCriterion(TransferCriterion):
-    """(1 − λ)·NLL + λ·KL(teacher‖learner): knowledge distillation, KD (Sun & Cross 2020, Eq. 1)."""
+    """Knowledge distillation, KD: (1 − λ)·NLL + λ·KL(teacher‖student) (Sun & Cross 2020, Eq. 1)."""
 
     @classmethod
     def choose_divergence(cls, cfg: TransferCriterionConfig) -> str:
-        """The forward KL."""
+        """Return ``forward_kl``."""
         return "forward_kl"
 
 
 @register_criterion("backward_kl", dataclass=TransferCriterionConfig)
 class BackwardKlCriterion(TransferCriterion):
-    """(1 − λ)·NLL + λ·KL(learner‖teacher): knowledge acquisition, KA (Sun & Cross 2020, Eq. 3)."""
+    """Knowledge acquisition, KA: (1 − λ)·NLL + λ·KL(student‖teacher) (Sun & Cross 2020, Eq. 3)."""
 
     @classmethod
     def choose_divergence(cls, cfg: TransferCriterionConfig) -> str:
-        """The backward KL."""
+        """Return ``backward_kl``."""
         return "backward_kl"
 
 
 @dataclass
 class MixtureConfig(TransferCriterionConfig, MixtureSchedule):
-    """The options of the other criterions, and the share of each KL."""
+    """The options of all distillation criterions, and the share of each KL."""
 
 
 @register_criterion("jsd_mixture", dataclass=MixtureConfig)
 class JsdMixtureCriterion(TransferCriterion):
-    """(1 − λ)·NLL + λ·(½·KD + ½·KA), which the paper calls JSD (half of Jeffreys' divergence)."""
+    """The mixture of both KLs: (1 − λ)·NLL + λ·(½·KD + ½·KA).
+
+    The paper calls this mixture JSD. The mixture is half of Jeffreys' divergence.
+    """
 
     @classmethod
     def choose_divergence(cls, cfg: MixtureConfig) -> str:
-        """The mixture of both KLs."""
+        """Return ``jsd_mixture``."""
         return "jsd_mixture"
 
 
 @dataclass
 class TopKKLConfig(MixtureConfig):
-    """The options of the other criterions, another default k, and the order of the KL."""
+    """The options of ``jsd_mixture`` with another default for k, and the order of the KL."""
 
     # The paper's best k for backward KL (Fig. 4a).
     top_k: int = field(
@@ -57,7 +60,7 @@ class TopKKLConfig(MixtureConfig):
     order: str = field(
         default="backward",
         metadata={
-            "help": f"which KL is restricted: {', '.join(ORDERS)}",
+            "help": f"which KL is restricted to the k best tokens: {', '.join(ORDERS)}",
             "valid": tuple(ORDERS),
         },
     )
@@ -65,12 +68,12 @@ class TopKKLConfig(MixtureConfig):
 
 @register_criterion("topk_kl", dataclass=TopKKLConfig)
 class TopKKLCriterion(TransferCriterion):
-    """(1 − λ)·NLL + λ·D with D a KL over the k best tokens (Sun & Cross 2020, §3.3).
+    """A KL over the k best tokens: (1 − λ)·NLL + λ·D (Sun & Cross 2020, §3.3).
 
-    The k best are the learner's for backward KL and the teacher's for forward KL.
+    Backward KL takes the student's k best tokens, forward KL the teacher's.
     """
 
     @classmethod
     def choose_divergence(cls, cfg: TopKKLConfig) -> str:
-        """The divergence of ``cfg.order``."""
+        """Return the name of the divergence that ``cfg.order`` chooses."""
         return ORDERS[cfg.order]

@@ -1,6 +1,6 @@
-"""λ and the mixture of both KLs over the updates of a training."""
+"""Schedules of λ, and of the mixture of both KLs, over the updates of a training run."""
 
-# fairseq makes command-line options from real types of the form Optional[...].
+# fairseq builds command-line options only from types that are written as Optional[...].
 # ruff: noqa: UP045
 
 from collections.abc import Callable
@@ -15,72 +15,76 @@ from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.schedule import SHAPES, Schedule
 from ka_fairseq.ranges import Range
 
-# λ, and the share of one KL in the mixture of both.
+# The range of λ, and of one KL's share in the mixture of both.
 SHARE = Range(0, 1)
 
 
 @dataclass
 class TransferWeightSchedule(FairseqDataclass):
-    """λ from ``transfer_weight`` to another."""
+    """Options for a schedule of λ that starts at ``transfer_weight``."""
 
     transfer_weight_schedule: str = field(
         default="constant",
         metadata={
-            "help": f"how λ goes from --transfer-weight to --transfer-weight-to: "
-            f"{', '.join(SHAPES)} (--transfer-weight throughout)",
+            "help": f"schedule of λ from --transfer-weight to --transfer-weight-to: "
+            f"{', '.join(SHAPES)}; constant keeps --transfer-weight throughout",
             "valid": tuple(SHAPES),
         },
     )
     transfer_weight_to: Optional[float] = field(
         default=None,
-        metadata={"help": "λ at the end of its schedule, and from then on", "valid": SHARE},
+        metadata={"help": "λ at the end of the schedule and afterwards", "valid": SHARE},
     )
     transfer_weight_updates: Optional[int] = field(
-        default=None, metadata={"help": "over how many updates λ goes there", "valid": Range(1)}
+        default=None, metadata={"help": "number of updates in the schedule of λ", "valid": Range(1)}
     )
 
 
 @dataclass
 class MixtureSchedule(FairseqDataclass):
-    """The share of the backward KL in ½ forward + ½ backward."""
+    """Options for the backward KL's share in the mixture of both KLs, and for its schedule."""
 
     mixture_from: Optional[float] = field(
         default=None,
         metadata={
-            "help": "the mixture of both KLs alone: the share of the backward one (default: 0.5), "
-            "or where its schedule begins",
+            "help": "share of the backward KL (default: 0.5), at the start if the share has a "
+            "schedule; only for the mixture of both KLs",
             "valid": SHARE,
         },
     )
     mixture_schedule: str = field(
         default="constant",
         metadata={
-            "help": f"how that share goes from --mixture-from to --mixture-to: "
-            f"{', '.join(SHAPES)} (--mixture-from throughout)",
+            "help": f"schedule of the backward KL's share from --mixture-from to --mixture-to: "
+            f"{', '.join(SHAPES)}; constant keeps --mixture-from throughout",
             "valid": tuple(SHAPES),
         },
     )
     mixture_to: Optional[float] = field(
         default=None,
-        metadata={"help": "the share at the end of its schedule, and from then on", "valid": SHARE},
+        metadata={
+            "help": "share of the backward KL at the end of the schedule and afterwards",
+            "valid": SHARE,
+        },
     )
     mixture_updates: Optional[int] = field(
         default=None,
-        metadata={"help": "over how many updates the share goes there", "valid": Range(1)},
+        metadata={"help": "number of updates in the schedule of the share", "valid": Range(1)},
     )
 
 
 def scheduled(objective: Objective, cfg: Any) -> Callable[[int | None], Objective] | None:
-    """From an update's number, the first is 0, to its objective; None where it stays as it is.
+    """Return a function from an update's number to its objective; None if there is no schedule.
 
-    No number at all, as in fairseq-validate, gives what the schedules come to.
+    The first update has the number 0. For None instead of a number, as in fairseq-validate, the
+    function returns the objective at the end of the schedules.
 
     Args:
-        objective: with the λ and the divergence that the options name.
-        cfg: a criterion's configuration, with a :class:`MixtureSchedule` or without.
+        objective: has the λ and the divergence that the options name.
+        cfg: a criterion's configuration; the fields of :class:`MixtureSchedule` may be missing.
 
     Raises:
-        UserError: an option is missing, or does not go with the others.
+        UserError: an option is missing, or contradicts another option.
     """
     weight = _schedule(cfg, "transfer_weight", objective.transfer_weight)
     share = _mixture(objective.divergence, cfg)
@@ -100,7 +104,7 @@ def scheduled(objective: Objective, cfg: Any) -> Callable[[int | None], Objectiv
 
 
 def _mixture(divergence: Divergence, cfg: Any) -> Schedule | None:
-    """The schedule of the backward KL's share, where one of its options was given."""
+    """Return the schedule of the backward KL's share; None unless one of its options was given."""
     start = getattr(cfg, "mixture_from", None)
     share = _schedule(cfg, "mixture", 0.5 if start is None else start)
     if share is None and start is not None:

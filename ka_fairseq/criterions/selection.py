@@ -1,4 +1,4 @@
-"""``--select``: the divergence applies to high-loss tokens only; past losses are kept for that."""
+"""``--select``: apply the divergence to high-loss tokens only, and keep a window of past losses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,86 +14,87 @@ from ka_fairseq.ranges import Range
 
 SELECTIONS = ("all", "hard-batch", "hard-global")
 
-# In the task's state, which checkpoints keep.
+# The window's key in the task's state. Checkpoints save this state.
 KEY = "nll_window"
 
 
 @dataclass
 class SelectionOptions(FairseqDataclass):
-    """Which positions D is taken at in training; validation takes it at all."""
+    """Options for the positions of D in training; validation computes D at all positions."""
 
     select: str = field(
         default="all",
         metadata={
-            "help": f"where D counts in training: {', '.join(SELECTIONS)}; hard is where the "
-            f"learner's NLL is at or above the quantile, of the batch or of the last positions",
+            "help": f"target positions where D counts in training: {', '.join(SELECTIONS)}; a hard "
+            f"position has a student NLL at or above the quantile, which is taken over the batch "
+            f"(hard-batch) or over the last positions (hard-global)",
             "valid": SELECTIONS,
         },
     )
     select_quantile: float = field(
         default=0.5,
         metadata={
-            "help": "r in [0, 1): that quantile; 0.5 leaves D half of the positions",
+            "help": "r in [0, 1): the quantile of --select; 0.5 applies D to half of the positions",
             "valid": Range(0, 1, without_most=True),
         },
     )
     select_window: int = field(
         default=30000,
         metadata={
-            "help": "hard-global: how many of the last positions the quantile is of",
+            "help": "hard-global: number of last positions that the quantile is taken over",
             "valid": Range(1),
         },
     )
 
 
 class Selection:
-    """Makes a :class:`HardPositions` for each batch; with a window, remembers NLLs between updates.
+    """Make a :class:`HardPositions` for each batch; keep past NLLs for ``hard-global``.
 
-    The threshold is that of the updates before, so that several workers, or several batches an
-    update, see the same one, and nothing is computed twice. All workers keep the same window: what
-    each has met in an update is gathered at its end.
+    The window's threshold comes from earlier updates. So all workers and all batches of an update
+    have the same threshold, and nothing is computed twice. All workers keep the same window: after
+    each update, the NLLs of all workers are gathered.
     """
 
     def __init__(self, cfg: SelectionOptions, task: Any) -> None:
-        """Take the options.
+        """Read the options.
 
         Args:
-            cfg: with :class:`SelectionOptions`.
-            task: whose state holds the window.
+            cfg: has the fields of :class:`SelectionOptions`.
+            task: its state holds the window.
         """
-        # By its key: OmegaConf 2.0, which the official fairseq has, has a method of this name.
+        # Read by key: OmegaConf 2.0, which the official fairseq needs, has a method ``select``.
         self.kind = cfg["select"] if isinstance(cfg, Mapping) else cfg.select
         self.share, self.length = cfg.select_quantile, cfg.select_window
         self.task = task
         self.met: list[Tensor] = []
 
     def hard_positions(self, device: torch.device) -> HardPositions | None:
-        """For a batch on a device; None where D counts everywhere."""
+        """Return an object for a batch on this device; None if D counts everywhere."""
         if self.kind == "all":
             return None
         window = self._window(device) if self.kind == "hard-global" else None
         return HardPositions(self.share, window)
 
     def begin_update(self) -> None:
-        """Forget what was met in an attempt at an update that came to nothing.
+        """Forget the NLLs of an attempted update that failed.
 
-        Where half precision overflows, fairseq leaves the batches out, or tries them once more.
+        When half precision overflows, fairseq skips the batches or tries them again.
         """
         self.met = []
 
     def meet(self, hard: HardPositions) -> None:
-        """Remember what a batch's loss has found."""
+        """Remember the NLLs that a batch's loss computed."""
         if self.kind == "hard-global":
             self.met.append(hard.nll.float())
 
     def end_update(self, device: torch.device) -> None:
-        """Move the window on. All workers call this together."""
+        """Add the update's NLLs to the window. All workers must call this together."""
         if self.kind != "hard-global":
             return
         found = torch.cat(self.met) if self.met else torch.empty(0, device=device)
         self.met = []
         window = torch.cat([self._window(device), _of_all_workers(found)])
-        # A copy: a checkpoint would keep all that a slice is a part of.
+        # Copy the slice: a checkpoint would save the whole tensor that the slice belongs to.
         self.task.state.merge_state_dict({KEY: window[-self.length :].clone()})
 
     def _window(self, device: torch.device) -> Tensor:
@@ -102,7 +103,7 @@ class Selection:
 
 
 def _of_all_workers(found: Tensor) -> Tensor:
-    """What all workers have found, one worker's behind the other's."""
+    """Return the NLLs of all workers, concatenated in the order of the workers."""
     group = distributed_utils.get_data_parallel_group()
     if distributed_utils.get_world_size(group) == 1:
         return found

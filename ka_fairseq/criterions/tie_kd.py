@@ -11,48 +11,48 @@ from ka_fairseq.loss.divergences.ranking import WithRanking, check_ranking_k
 
 @dataclass
 class TieKDConfig(TransferConfig):
-    """The options of the other criterions, and of the ranking loss."""
+    """The options of ``transfer``, and of the ranking loss."""
 
     divergence: str = field(
         default="forward_kl",
         metadata={
-            "help": f"what the ranking loss is added to: {', '.join(divergence_names())}, or one "
-            f"that a --user-dir registers with @ka_fairseq.register_divergence"
+            "help": f"divergence beside the ranking loss: {', '.join(divergence_names())}, or a "
+            f"name that a --user-dir registers with @ka_fairseq.register_divergence"
         },
     )
     ranking_k: int = field(
         default=5,
-        metadata={"help": "how many of the teacher's and of the learner's best tokens are ranked"},
+        metadata={"help": "number of best tokens of each model in the ranking loss"},
     )
     no_ranking: bool = field(
-        default=False, metadata={"help": "leave the ranking loss out: the divergence alone"}
+        default=False, metadata={"help": "leave out the ranking loss, keep the divergence alone"}
     )
 
 
 @register_for_any_divergence("tie_kd", dataclass=TieKDConfig)
 class TieKDCriterion(AnyTransferCriterion):
-    """(1 − λ)·NLL + λ·D, D the mean over the passes of forward KL plus the ranking loss.
+    """TIE-KD: (1 − λ)·NLL + λ·D, where D is a mean over decoder passes.
 
-    The passes are the task's: :mod:`ka_fairseq.tasks.argmax_views`, unless ``--views`` names
-    another way.
+    In each pass, D is a divergence (by default forward KL) plus the ranking loss. The task makes
+    the passes: see :mod:`ka_fairseq.tasks.argmax_views`. ``--views`` can choose other input.
     """
 
     default_views = "argmax"
 
     @classmethod
     def make_divergence(cls, cfg: TieKDConfig, vocabulary: int) -> Divergence:
-        """The divergence and the ranking loss.
+        """Return the sum of the divergence and the ranking loss.
 
         Raises:
-            UserError: an option does not go with it.
+            UserError: an option does not go with the ranking loss.
         """
         divergence = super().make_divergence(cfg, vocabulary)
         if cfg.no_ranking:
             return divergence
         if cfg.temperature != 1:
             raise UserError(
-                f"--temperature {cfg.temperature} does not go with the ranking loss, which is over "
-                f"probabilities as they are: leave it out, or give --no-ranking"
+                f"--temperature {cfg.temperature} does not go with the ranking loss, which needs "
+                f"temperature 1: leave out --temperature, or give --no-ranking"
             )
         try:
             check_ranking_k(cfg.ranking_k, vocabulary)

@@ -1,4 +1,4 @@
-"""``--criterion transfer --divergence NAME``: any divergence that is registered."""
+"""``--criterion transfer --divergence NAME``: the criterion for any registered divergence."""
 
 from dataclasses import dataclass, field
 
@@ -10,23 +10,23 @@ from ka_fairseq.loss.divergences import divergence_names
 
 @dataclass
 class TransferConfig(TransferCriterionConfig, MixtureSchedule):
-    """The options of the other criterions, and the divergence."""
+    """The options of all distillation criterions, and the divergence."""
 
     divergence: str = field(
         default="backward_kl",
         metadata={
             "help": f"D: {', '.join(divergence_names())} (jsd_mixture is half of Jeffreys' "
-            f"divergence; Jensen–Shannon's is js), or one that a --user-dir registers with "
-            f"@ka_fairseq.register_divergence"
+            f"divergence; js is the Jensen–Shannon divergence), or a name that a --user-dir "
+            f"registers with @ka_fairseq.register_divergence"
         },
     )
 
 
 @register_for_any_divergence("transfer", dataclass=TransferConfig)
 class AnyTransferCriterion(TransferCriterion):
-    """(1 − λ)·NLL + λ·D with the D that ``--divergence`` names."""
+    """Distillation with any divergence: (1 − λ)·NLL + λ·D, where ``--divergence`` names D."""
 
     @classmethod
     def choose_divergence(cls, cfg: TransferConfig) -> str:
-        """What was asked for."""
+        """Return the value of ``--divergence``."""
         return cfg.divergence

@@ -1,4 +1,7 @@
-"""The base of all criterions here: wiring and logging; the loss is in ``ka_fairseq.loss``."""
+"""The base class of all distillation criterions; ``ka_fairseq.loss`` computes the loss.
+
+This class reads the options, asks the task for views of a batch, and logs.
+"""
 
 import contextlib
 import functools
@@ -37,7 +40,8 @@ from ka_fairseq.ranges import Range, check_options
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherTask
 from ka_fairseq.tasks.views import Predictions, View
 
-# What of a view is logged by its share of the NLL, and what by its share of D.
+# Logged values of a view: the first group counts by the view's share of the NLL, the second by its
+# share of D.
 _OF_NLL = ("nll_loss", "n_correct", "total")
 _OF_TRANSFER = ("transfer_loss", "entropy", "teacher_entropy")
 
@@ -49,19 +53,19 @@ class TransferCriterionConfig(
     SelectionOptions,
     ChunkOptions,
 ):
-    """The options of every criterion here, beside fairseq's of label_smoothed_cross_entropy."""
+    """The options of every distillation criterion, beside those of label_smoothed_cross_entropy."""
 
     transfer_weight: float = field(
         default=0.5,
         metadata={
-            "help": "λ in (1 − λ)·NLL + λ·D, from 0 (no teacher at all) to 1 (the teacher alone)",
+            "help": "λ in (1 − λ)·NLL + λ·D, from 0 (no teacher) to 1 (the teacher alone)",
             "valid": SHARE,
         },
     )
     temperature: float = field(
         default=1.0,
         metadata={
-            "help": "τ > 0: D compares both distributions at this temperature, and counts τ² times",
+            "help": "temperature τ > 0 of both distributions in D; D is multiplied by τ²",
             "valid": Range(0, without_least=True),
         },
     )
@@ -71,41 +75,41 @@ class TransferCriterionConfig(
     )
     top_k_form: str = field(
         default="generalized",
-        metadata={"help": f"what becomes of the other tokens: {', '.join(TOP_K_FORMS)}"},
+        metadata={"help": f"how D treats the other tokens: {', '.join(TOP_K_FORMS)}"},
     )
     loss_kernel: str = field(
         default="auto",
         metadata={
-            "help": f"what makes the loss from the logits: {', '.join(KERNELS)}; auto takes the "
-            f"first of triton (one kernel), compiled (torch.compile) and eager (op by op) that "
-            f"can on a GPU, and eager on a CPU"
+            "help": f"code that computes the loss from the logits: {', '.join(KERNELS)}; auto "
+            f"takes eager on a CPU; on a GPU, auto takes the first that works of triton (one "
+            f"kernel), compiled (torch.compile) and eager (op by op)"
         },
     )
 
 
 class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
-    """(1 − λ)·NLL + λ·D (Sun & Cross 2020, Eq. 12), summed over target tokens, in nats.
+    """Compute (1 − λ)·NLL + λ·D (Sun & Cross 2020, Eq. 12), summed over target tokens, in nats.
 
-    λ = 0 is fairseq's own label_smoothed_cross_entropy, to the last digit, and needs no teacher.
+    With λ = 0, the loss is fairseq's label_smoothed_cross_entropy to the last digit. No teacher is
+    needed then.
 
     Attributes:
-        default_views: how it sees a batch where ``--views`` does not say, see
-            :mod:`ka_fairseq.tasks.decoder_input`.
+        default_views: the default of ``--views``, see :mod:`ka_fairseq.tasks.decoder_input`.
     """
 
     default_views = "reference"
 
     def __init__(self, cfg: TransferCriterionConfig, task: Any) -> None:
-        """Wire the options.
+        """Read the options.
 
         Raises:
-            UserError: an option is out of its range, the task has no teacher that fits, or what
-                the batches are trained with does not go together.
+            UserError: an option is out of range, the task has no teacher that fits, or options of
+                the training contradict each other.
         """
         super().__init__(
             task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy
         )
-        # The dataclass that fairseq keeps of a criterion: a preset has more options than the base.
+        # fairseq keeps the criterion's dataclass here. A preset has more options than the base.
         config = getattr(type(self), "__dataclass", None) or TransferCriterionConfig
         check_options(cfg, config, label_smoothing=Range(0, 1, without_most=True))
         self.objective = Objective(
@@ -130,35 +134,37 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
 
     @classmethod
     def choose_divergence(cls, cfg: TransferCriterionConfig) -> str:
-        """The name of the divergence D that the criterion stands for."""
+        """Return the name of the divergence D."""
         raise NotImplementedError
 
     @classmethod
     def make_divergence(cls, cfg: TransferCriterionConfig, vocabulary: int) -> Divergence:
-        """The divergence D with the options for it.
+        """Return the divergence D with its options set.
 
         Raises:
-            UserError: there is none of that name, or an option does not go with it.
+            UserError: the name is unknown, or an option does not go with the divergence.
         """
         return _divergence(cls.choose_divergence(cfg), cfg, vocabulary)
 
     def train(self, mode: bool = True) -> "TransferCriterion":
-        """As torch has it; fairseq calls it at the start of each attempt at an update."""
+        """Set the mode as torch does; fairseq calls this at the start of each attempted update."""
         self.selection.begin_update()
         return super().train(mode)
 
     def forward(
         self, model: nn.Module, sample: Mapping[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
-        """The loss of a batch: (loss, sample size, logging output), as fairseq has it.
+        """Return a batch's loss, sample size and logging output, in fairseq's format.
 
         Raises:
-            NotImplementedError: ``reduce`` is False; the chunked loss only ever has sums.
+            NotImplementedError: ``reduce`` is False; the chunked loss computes sums only.
         """
         if self.without_teacher:
             return super().forward(model, sample, reduce)
         if not reduce:
-            raise NotImplementedError("the transfer loss is a sum over tokens: reduce=True only")
+            raise NotImplementedError(
+                "the transfer loss is a sum: call the criterion with reduce=True"
+            )
         if self.schedule is not None:
             self.objective = self.schedule(self.task.update_num)
         log: dict[str, Any] = {}
@@ -175,7 +181,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         return loss, log["sample_size"], log
 
     def _views(self, sample: Mapping[str, Any], model: nn.Module) -> Iterator[View]:
-        """The task's; a generator, so that what the task holds open meanwhile can be closed."""
+        """Yield the task's views; closing this generator closes what the task holds open."""
         yield from self.task.views(sample, model)
 
     def _loss_of_view(
@@ -185,7 +191,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         log: dict[str, Any],
         rows_of: Callable[[Tensor, int], Tensor],
     ) -> Tensor:
-        """A view's part of the loss; what is logged of it is added to ``log``."""
+        """Return a view's part of the loss, and add the view's logged values to ``log``."""
         objective = self.objective
         weight = objective.transfer_weight
         if not view.transfer_share:
@@ -231,10 +237,11 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Log what fairseq logs, and D and both entropies: bits per position that they are of.
+        """Log fairseq's values, D and both entropies, in bits.
 
-        fairseq's own losses are per target token, those of an ignored prefix included; the NLL per
-        token of the references that it was taken of.
+        D and the entropies are per position where D was computed. With ``--select``, D is per hard
+        position. fairseq's own losses are per target token, including an ignored prefix. The NLL
+        is per token of the references on which the NLL was computed.
         """
         of_nll = [log.get("nll_tokens", log.get("ntokens", 0)) for log in logging_outputs]
         if sum(of_nll):
@@ -261,17 +268,17 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
 
 
 def _add(log: dict[str, Any], share: float, parts: Mapping[str, Any]) -> None:
-    """Add a view's share of some sums to the log."""
+    """Add some sums to the log, multiplied by a view's share."""
     for name, value in parts.items():
         part = value if share == 1 else share * value
         log[name] = log[name] + part if name in log else part
 
 
 def _divergence(name: str, cfg: TransferCriterionConfig, vocabulary: int) -> Divergence:
-    """The divergence of a name with the options for it.
+    """Return the divergence of a name with its options set.
 
     Raises:
-        UserError: there is none, or an option does not go with it.
+        UserError: the name is unknown, or an option does not go with the divergence.
     """
     try:
         check_top_k(cfg.top_k, cfg.top_k_form, vocabulary)
@@ -288,10 +295,10 @@ def _divergence(name: str, cfg: TransferCriterionConfig, vocabulary: int) -> Div
 
 
 def require_teacher(task: Any) -> None:
-    """Have the task load its teacher.
+    """Make the task load its teacher.
 
     Raises:
-        UserError: the task cannot have one, or its teacher does not fit.
+        UserError: the task cannot have a teacher, or its teacher does not fit.
     """
     if not isinstance(task, FrozenTeacherTask):
         name = getattr(getattr(task, "args", task.cfg), "_name", type(task).__name__)
@@ -300,7 +307,7 @@ def require_teacher(task: Any) -> None:
             for task_name, task_class in TASK_REGISTRY.items()
             if issubclass(task_class, FrozenTeacherTask)
         )
-        # The one that is this task with a teacher, where there is one.
+        # The same task with a teacher, if there is such a task.
         fitting = [other for other in with_teacher if other == f"{name}_with_teacher"]
         raise UserError(
             f"the task {name} has no teacher: use --task {' or '.join(fitting or with_teacher)} "

@@ -1,1 +1,4 @@
-"""The loss, from tensors alone: nothing here knows fairseq."""
+"""Compute the loss from tensors; no module here depends on fairseq.
+
+Names in code say *learner*, the paper's word for the student.
+"""

@@ -1,10 +1,12 @@
-"""From hidden states and output projections to the loss, with its gradient, in chunks.
+"""Compute the loss and its gradient in chunks, from hidden states and output projections.
 
-The loss walks the N target positions in chunks of rows. A chunk's logits become their own gradient
-and are gone before the next chunk begins, so memory does not grow with N·V; what is kept for the
-backward pass is the gradient of the hidden states and of the output projection. Nothing is computed
-a second time. Inside a chunk the softmaxes and the divergence go over blocks of rows that fit into
-a CPU's cache: all passes but the first find them there.
+The loss walks the N target positions in chunks of rows. In each chunk, the gradient overwrites the
+logits. The chunk's memory is freed before the next chunk. So memory does not grow with N·V. Only
+the gradients of the hidden states and of the output projection are kept for the backward pass.
+Nothing is computed twice.
+
+Inside a chunk, the softmaxes and the divergence work on blocks of rows that fit into a CPU's cache.
+Only the first pass over a block reads main memory.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from ka_fairseq.loss.matmul import autocast_dtype
 from ka_fairseq.loss.objective import Objective, TransferLoss, label_smoothed_nll, row_losses
 from ka_fairseq.loss.projection import Output
 
-# With how many rows a kernel is tried: torch.compile makes something else of a single one.
+# Number of rows for trying a kernel. torch.compile treats a single row as a special case.
 TRIAL_ROWS = 2
 
 
@@ -43,23 +45,24 @@ def transfer_loss(
     predictions: Tensor | None = None,
     hard: HardPositions | None = None,
 ) -> TransferLoss:
-    """(1 − λ)·NLL + λ·D, summed over all positions, and its parts.
+    """Return (1 − λ)·NLL + λ·D, summed over all positions, and its parts.
 
     Args:
-        learner: N positions.
-        teacher: the same N positions of the teacher.
-        targets: the reference tokens, shape (N,). No padding: drop it before.
+        learner: the student's output at N positions.
+        teacher: the teacher's output at the same N positions.
+        targets: the reference tokens, shape (N,), without padding.
         objective: divergence, λ, label smoothing and temperature.
-        rows_per_chunk: how many positions are worked on at a time; 0 chooses by the vocabulary
-            and the device, see :mod:`ka_fairseq.loss.chunks`. It changes memory and speed, and the
-            result to rounding only.
-        kernel: what computes a block's losses from its logits, one of :data:`.kernels.KERNELS`.
-        predictions: where to write the learner's best token of each position, shape (N,), int64.
-        hard: at which positions D counts; all of them by default.
+        rows_per_chunk: number of positions in a chunk; 0 chooses by the vocabulary and the device,
+            see :mod:`ka_fairseq.loss.chunks`. Changes memory and speed, and the result by rounding
+            only.
+        kernel: the code that computes a block's losses from its logits, one of
+            :data:`.kernels.KERNELS`.
+        predictions: receives the student's best token of each position, shape (N,), int64.
+        hard: chooses the positions where D counts; None chooses all positions.
 
     Returns:
         Sums in nats; only ``loss`` has a gradient. With N = 0 the loss is 0 and still belongs to
-        the learner's graph.
+        the student's graph.
     """
     vocabulary, divergence = learner.vocabulary, objective.divergence
     if not rows_per_chunk:
@@ -81,7 +84,7 @@ def transfer_loss(
     )
     if hard is not None:
         hard.begin(functools.partial(position_nll, work.learner, targets, rows_per_chunk))
-    if len(targets) >= TRIAL_ROWS:  # there is something to try it with
+    if len(targets) >= TRIAL_ROWS:  # enough rows to try a kernel
         fuses = len(teacher.members) == 1 and _as_float32(learner) and _as_float32(*teacher.members)
         chosen = kernels.choose(
             *(kernel, divergence, vocabulary, targets.device, fuses), work.try_kernel
@@ -97,13 +100,13 @@ def cross_entropy(
     rows_per_chunk: int = 0,
     accuracy: bool = False,
 ) -> CrossEntropy:
-    """fairseq's label-smoothed NLL, summed over all positions, and its parts; without a teacher.
+    """Return fairseq's label-smoothed NLL, summed over all positions, and its parts.
 
     Args:
-        learner: N positions.
-        targets: the reference tokens, shape (N,). No padding: drop it before.
+        learner: the student's output at N positions.
+        targets: the reference tokens, shape (N,), without padding.
         epsilon: ε, the label smoothing.
-        rows_per_chunk: as :func:`transfer_loss` takes it.
+        rows_per_chunk: see :func:`transfer_loss`.
         accuracy: whether to count the positions whose best token is the target.
 
     Returns:
@@ -123,7 +126,7 @@ def cross_entropy(
 
 
 def position_nll(learner: Output, targets: Tensor, rows_per_chunk: int) -> Tensor:
-    """−log p(target) of each position, shape (N,), in nats, without a gradient; chunk by chunk."""
+    """Return −log p(target) of each position, (N,), in nats, in chunks and without a gradient."""
     parts = []
     with torch.no_grad(), torch.autocast(targets.device.type, enabled=False):
         for rows in slices(len(targets), rows_per_chunk):
@@ -135,32 +138,33 @@ def position_nll(learner: Output, targets: Tensor, rows_per_chunk: int) -> Tenso
 
 
 def _as_float32(output: Output) -> bool:
-    """Whether its logits are float32: all but those of a model in float64."""
+    """Return whether the logits are float32; only a float64 model has other logits."""
     return torch.promote_types(output.inputs[0].dtype, torch.float32) == torch.float32
 
 
 @functools.cache
 def compiled_row_losses() -> Callable[..., TransferLoss]:
-    """:func:`.objective.row_losses` by torch.compile, which takes seconds to import alone.
+    """Return :func:`.objective.row_losses`, compiled by torch.compile.
 
-    Shapes are dynamic, as every batch has another number of rows. As one graph or not at all: where
-    the compiler stops half-way it would leave the rest uncompiled, silently.
+    Importing the compiler alone takes seconds. Shapes are dynamic, because every batch has another
+    number of rows. With ``fullgraph``, a compiler that stops half-way raises an error. Otherwise,
+    the compiler would leave the rest uncompiled, silently.
     """
     return torch.compile(row_losses, dynamic=True, fullgraph=True)
 
 
 def _blocks(logits: Tensor, rows: slice) -> Iterator[tuple[slice, slice]]:
-    """The blocks of a chunk: which rows of its logits, and which of all positions, these are."""
+    """Yield a chunk's blocks: their rows in the chunk's logits, and their rows of all positions."""
     for block in slices(len(logits), block_rows(logits)):
         yield block, slice(rows.start + block.start, rows.start + block.stop)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Work(abc.ABC):
-    """What the loop over the chunks needs; outside of any graph."""
+    """Input of the loop over the chunks; no tensor has a graph."""
 
     parts: ClassVar[type[tuple]]
-    """What a row's loss is made of: a named tuple, whose first is the loss."""
+    """Named tuple of a row's values. Its first field is the loss."""
 
     learner: Output
     targets: Tensor
@@ -169,15 +173,15 @@ class _Work(abc.ABC):
 
     @abc.abstractmethod
     def losses_of_chunk(self, rows: slice, values: Tensor) -> Tensor:
-        """Write the losses of some rows to ``values``, shape (N, parts); block by block.
+        """Write the losses of some rows to ``values``, shape (N, parts), block by block.
 
         Returns:
-            Their logits, shape (n, V), or what was written over them: their gradient.
+            The gradient of these rows' logits, shape (n, V); the logits if ``gradient`` is false.
         """
 
     @abc.abstractmethod
     def end(self, values: Tensor) -> None:
-        """Be told the losses of all rows, shape (N, parts)."""
+        """Receive the losses of all rows, shape (N, parts)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +201,7 @@ class _CrossEntropyWork(_Work):
         return logits
 
     def end(self, values: Tensor) -> None:
-        pass  # nobody asks for them
+        pass  # not needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,13 +216,13 @@ class _TransferWork(_Work):
     kernel: str = kernels.EAGER
 
     def try_kernel(self, kernel: str) -> None:
-        """Compute the first rows by a kernel; what it has to compile, it compiles."""
+        """Compute the first rows by a kernel; this compiles a kernel that needs compiling."""
         dtype = torch.promote_types(self.learner.inputs[0].dtype, torch.float32)
         values = self.targets.new_empty(TRIAL_ROWS, len(self.parts._fields), dtype=dtype)
         with torch.no_grad(), torch.autocast(self.targets.device.type, enabled=False):
             replace(self, kernel=kernel).losses_of_chunk(slice(0, TRIAL_ROWS), values)
         if values.is_cuda:
-            torch.cuda.synchronize(values.device)  # where a kernel that fails says so
+            torch.cuda.synchronize(values.device)  # a failing kernel raises its error here
 
     def losses_of_chunk(self, rows: slice, values: Tensor) -> Tensor:
         if self.kernel == kernels.TRITON:
@@ -244,7 +248,7 @@ class _TransferWork(_Work):
         return logits
 
     def _fused_losses(self, rows: slice, values: Tensor) -> Tensor:
-        """The same by one kernel, for all rows at once."""
+        """Write the losses of all these rows by one kernel, see :meth:`losses_of_chunk`."""
         from ka_fairseq.loss.row_kernel import fused_row_losses
 
         entropy, hard, predictions = self.teacher.entropy, self.hard, self.predictions
@@ -269,8 +273,8 @@ class _TransferWork(_Work):
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, work: _Work, *inputs: Tensor | None) -> tuple[Tensor, ...]:
-        # In float32 or better, whatever the model's precision: this gradient has not been through
-        # the loss scaler yet, and small values would be lost in half precision.
+        # float32 or better, for any model: the loss scaler has not scaled this gradient yet, and
+        # half precision would lose small values.
         dtype = torch.promote_types(inputs[0].dtype, torch.float32)
         make = torch.empty_like if len(work.targets) else torch.zeros_like
         gradients = [
@@ -285,7 +289,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 of_logits = work.losses_of_chunk(rows, values)
                 if work.gradient:
                     work.learner.add_gradients(rows, of_logits, gradients)
-                del of_logits  # or it would be there beside the next chunk
+                del of_logits  # frees the memory before the next chunk
         work.end(values)
         ctx.gradients = gradients
         ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in inputs]
@@ -297,7 +301,9 @@ class _ChunkedLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
-            raise RuntimeError("the loss's gradients were handed out by an earlier backward pass")
+            raise RuntimeError(
+                "an earlier backward pass used up the loss's gradients: compute the loss again"
+            )
         gradients, ctx.gradients = ctx.gradients, None
         return None, *(
             None if gradient is None else _scaled(gradient, of_loss).to(dtype)
@@ -306,8 +312,8 @@ class _ChunkedLoss(torch.autograd.Function):
 
 
 def _scaled(gradient: Tensor, scale: Tensor) -> Tensor:
-    """gradient · scale, in place; nothing to do in the usual case on a CPU, where scale is 1.
+    """Multiply a gradient by a scale, in place; on a CPU, skip the usual scale of 1.
 
-    On a GPU the comparison would have to wait for it.
+    On a GPU, comparing the scale with 1 would wait for the GPU.
     """
     return gradient if scale.device.type == "cpu" and scale == 1 else gradient.mul_(scale)

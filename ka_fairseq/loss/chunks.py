@@ -1,4 +1,4 @@
-"""How many rows of a (tokens × types) matrix are worked on at a time."""
+"""Choose how many rows of a (tokens × types) matrix are computed at a time."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# Bytes that a chunk's (rows × types) tensors may take. Constants, not a share of what is free: the
-# last digits depend on the size of chunks, and a run must repeat on a machine with less memory to
-# spare. The product for the projection's gradient reads and writes that gradient, V × d, once a
-# chunk, so few large chunks are faster than many small ones.
+# Bytes for a chunk's (rows × types) tensors. The budgets are constants, not a share of the free
+# memory: the last digits depend on the chunk size, and a run must repeat on a machine with less
+# free memory. The product for the projection's gradient (V × d) reads and writes this gradient once
+# a chunk. So few large chunks are faster than many small chunks.
 CPU_BUDGET = 2**28
 GPU_BUDGET = 2**30
 
-# How many of them are alive at a time for each distribution. On a CPU the logits alone: the others
-# go by blocks. On a GPU the logits, the logarithms, the probabilities and what becomes a term.
+# Number of these tensors alive at a time, for each distribution. On a CPU only the logits: other
+# tensors are made block by block. On a GPU logits, log-probabilities, probabilities, a term of D.
 CPU_TENSORS = 1
 GPU_TENSORS = 4
 
-# How many more there are at a temperature: the logarithms and probabilities of D beside those of
-# the NLL and the entropies. For two models, as some are gone before others are made.
+# Number of further tensors with a temperature: D's own log-probabilities and probabilities. This is
+# the number for two models together, as some tensors are freed before others are made.
 SOFTENED = 3
 
-# Elements of a block on a CPU: 1 MB in float32 for a thread, so that a handful of them stay in its
-# cache. No more than for two: glibc hands larger tensors back to the system when they are freed,
-# and fetching their pages anew takes longer than the work.
+# Elements of a block on a CPU: 1 MB in float32 per thread, so that a few blocks stay in the cache.
+# LARGEST_BLOCK is the size for two threads. glibc returns larger freed tensors to the system, and
+# fetching their pages again takes longer than the computation.
 BLOCK_ELEMENTS = 2**18
 LARGEST_BLOCK = 2**19
 
@@ -33,13 +33,13 @@ LARGEST_BLOCK = 2**19
 def chunk_rows(
     vocabulary: int, distributions: int, device: torch.device, more_tensors: int = 0
 ) -> int:
-    """Rows of a chunk: as many as fit into the device's budget, in float32.
+    """Return the number of rows of a chunk: as many as fit into the device's budget, in float32.
 
     Args:
         vocabulary: V.
-        distributions: how many models' distributions are worked on at a time.
-        device: where they are.
-        more_tensors: how many more are alive at a time on a GPU.
+        distributions: number of models whose distributions are computed at a time.
+        device: the device of the distributions.
+        more_tensors: number of further (rows × types) tensors alive at a time on a GPU.
     """
     if device.type == "cpu":
         budget, tensors = CPU_BUDGET, CPU_TENSORS * distributions
@@ -49,7 +49,7 @@ def chunk_rows(
 
 
 def block_rows(chunk: Tensor) -> int:
-    """Rows of a block of a chunk: what a CPU's cache holds; the whole chunk elsewhere."""
+    """Return the number of rows of a block: what fits into a CPU's cache; on a GPU all rows."""
     if chunk.device.type != "cpu":
         return max(1, len(chunk))
     elements = min(BLOCK_ELEMENTS * torch.get_num_threads(), LARGEST_BLOCK)
@@ -57,6 +57,6 @@ def block_rows(chunk: Tensor) -> int:
 
 
 def slices(length: int, step: int) -> Iterator[slice]:
-    """Consecutive slices of at most ``step``, up to ``length``."""
+    """Yield consecutive slices of at most ``step`` elements, up to ``length``."""
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))

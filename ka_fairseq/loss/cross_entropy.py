@@ -1,4 +1,4 @@
-"""fairseq's label-smoothed cross-entropy of n rows, and its gradient by their logits."""
+"""fairseq's label-smoothed cross-entropy of n rows, and its gradient with respect to logits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ka_fairseq.loss.distribution import best_token
 
 
 class CrossEntropy(NamedTuple):
-    """A loss and its parts, in nats: of each of n rows, shape (n,), or summed, scalars.
+    """The loss and its parts, in nats: one value per row, shape (n,), or a sum over rows, a scalar.
 
     Attributes:
         loss: the label-smoothed NLL.
@@ -25,10 +25,13 @@ class CrossEntropy(NamedTuple):
 
 
 def smoothing(epsilon: float, vocabulary: int) -> tuple[float, float]:
-    """What the smoothed target distribution gives to the target beside ``each``, and to each.
+    """Return the two weights of the smoothed target distribution.
 
-    As fairseq has it, ε is shared by the V − 1 tokens that are not the target: e = ε/(V−1) each,
-    and 1 − ε − e for the target beside its own e.
+    As in fairseq, the V − 1 tokens other than the target share ε. Every token, including the
+    target, gets e = ε/(V−1). The target gets 1 − ε − e in addition.
+
+    Returns:
+        1 − ε − e, and e.
     """
     each = epsilon / (vocabulary - 1)
     return 1.0 - epsilon - each, each
@@ -37,18 +40,19 @@ def smoothing(epsilon: float, vocabulary: int) -> tuple[float, float]:
 def row_cross_entropies(
     logits: Tensor, targets: Tensor, epsilon: float, gradient: bool, accuracy: bool = False
 ) -> CrossEntropy:
-    """The loss of n rows and its parts; with ``gradient``, its gradient is written over the logits.
+    """Return the loss of n rows and its parts; optionally write its gradient over the logits.
 
-    As fairseq's ``label_smoothed_nll_loss``: (1 − ε − e)·NLL + e·Σ_y −log p(y), e = ε/(V−1). With
-    log p(y) = z(y) − log Σ_v exp z(v), the gradient is p(y) − (1 − ε − e)·1(y = target) − e.
+    The loss is fairseq's ``label_smoothed_nll_loss``: (1 − ε − e)·NLL + e·Σ_y −log p(y), with
+    e = ε/(V−1). Since log p(y) = z(y) − log Σ_v exp z(v), the gradient is
+    p(y) − (1 − ε − e)·1(y = target) − e.
 
-    One exponential a logit: where max z and max p are known, log Σ_v exp z(v) = max z − log max p.
+    This takes one exponential per logit, because log Σ_v exp z(v) = max z − log max p.
 
     Args:
         logits: z, shape (n, V), float32 or better.
         targets: the reference tokens, shape (n,).
         epsilon: ε, the label smoothing.
-        gradient: whether it is wanted.
+        gradient: whether to write the gradient.
         accuracy: whether to find each row's best token.
     """
     vocabulary = logits.size(-1)

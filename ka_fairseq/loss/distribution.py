@@ -1,43 +1,43 @@
-"""Next-token distributions of n rows over V types, as the divergences read them."""
+"""Next-token distributions of n rows over V types, the input of the divergences."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# A log-probability below this counts as this. It keeps the divergence from a distribution that
-# gives probability 0 to a token finite, and 0·log 0 at 0; log-softmax of logits within ±4e4 never
-# comes near it.
+# Log-probabilities below this value are raised to this value. So a divergence stays finite if a
+# distribution gives a token the probability 0, and 0·log 0 is 0. A log-softmax of logits within
+# ±4e4 never comes near this value.
 LOG_ZERO = -1e5
 
-# How many types share a maximum when the best of a row are sought, see `best_tokens`.
+# Number of types in a group with one maximum, see `best_tokens`.
 GROUP = 128
 
 
 class Distribution:
-    """n distributions over the whole vocabulary; what is asked for is made once.
+    """n distributions over the whole vocabulary; derived values are computed once, on demand.
 
     Attributes:
         lprobs: log-probabilities, shape (n, V), float32 or better, never below :data:`LOG_ZERO`.
     """
 
     def __init__(self, lprobs: Tensor, probs: Tensor | None = None) -> None:
-        """Take log-probabilities, and the probabilities where they are at hand."""
+        """Take log-probabilities, and the probabilities if they are known."""
         wide = torch.promote_types(lprobs.dtype, torch.float32)
         self.lprobs = lprobs.to(wide).clamp(min=LOG_ZERO)
-        # Not functools.cached_property: before Python 3.12 it takes a lock, at which torch.compile
-        # stops and leaves all that follows as it is.
+        # Not functools.cached_property, which takes a lock before Python 3.12. At a lock,
+        # torch.compile stops and leaves the rest uncompiled.
         self._probs = probs
         self._entropy: Tensor | None = None
 
     @classmethod
     def of_logits(cls, logits: Tensor) -> Distribution:
-        """The softmax of logits, shape (n, V), float32 or better, and its logarithm.
+        """Return the softmax of logits, shape (n, V), float32 or better, and its logarithm.
 
-        On a GPU, where passes over memory are what takes time, a fused log-softmax and one
-        exponential. On a CPU, where exponentials are, one exponential a logit:
-        log p(y) = (z(y) − max z) + log max p, and max p is at least 1/V, so its logarithm has all
-        digits where that of p(y) would be −∞.
+        On a GPU, passes over memory take the time. So a GPU computes a fused log-softmax and one
+        exponential. On a CPU, exponentials take the time. So a CPU computes one exponential per
+        logit, and log p(y) = (z(y) − max z) + log max p. max p is at least 1/V, so log max p has
+        all digits, even if p(y) underflows to 0.
         """
         if logits.device.type != "cpu":
             return cls(torch.log_softmax(logits, dim=-1))
@@ -47,50 +47,50 @@ class Distribution:
 
     @property
     def probs(self) -> Tensor:
-        """Probabilities, shape (n, V)."""
+        """Return the probabilities, shape (n, V)."""
         if self._probs is None:
             self._probs = self.lprobs.exp()
         return self._probs
 
     @property
     def entropy(self) -> Tensor:
-        """H = −Σ_y p(y)·log p(y), shape (n,), in nats."""
+        """Return H = −Σ_y p(y)·log p(y), shape (n,), in nats."""
         if self._entropy is None:
             self._entropy = -(self.probs * self.lprobs).sum(-1)
         return self._entropy
 
     def at(self, tokens: Tensor) -> Tensor:
-        """Log-probabilities of some tokens of each row, shape (n, k)."""
+        """Return the log-probabilities of some tokens of each row, shape (n, k)."""
         return self.lprobs.gather(-1, tokens)
 
     def best(self, k: int) -> Tensor:
-        """The k most probable tokens of each row, shape (n, k), in no order."""
+        """Return the k most probable tokens of each row, shape (n, k), unordered."""
         return best_tokens(self.lprobs, k)
 
     def at_temperature(self, temperature: float) -> Distribution:
-        """p(y)^(1/τ), normalised: flatter for τ > 1. Itself for τ = 1."""
+        """Return p(y)^(1/τ), normalised, which is flatter for τ > 1; itself for τ = 1."""
         return self if temperature == 1 else Distribution.of_logits(self.lprobs / temperature)
 
     def log_rest(self, tokens: Tensor) -> Tensor:
-        """The log of the probability outside ``tokens``, shape (n, 1).
+        """Return the log of the probability outside ``tokens``, shape (n, 1).
 
-        A logsumexp over the rest, not log(1 − Σ): that difference has no correct digit once the
-        tokens hold nearly all of the mass, which is the usual case for the k best.
+        The value is a logsumexp over the other tokens. log(1 − Σ) would have no correct digit when
+        the tokens hold nearly all of the mass, as the k best tokens usually do.
         """
         return self.lprobs.scatter(-1, tokens, -torch.inf).logsumexp(-1, keepdim=True)
 
 
 def entropy(lprobs: Tensor) -> Tensor:
-    """H = −Σ_y p(y)·log p(y), shape (n, V) → (n,), in nats."""
+    """Return H = −Σ_y p(y)·log p(y), shape (n, V) → (n,), in nats."""
     return Distribution(lprobs).entropy
 
 
 def best_tokens(values: Tensor, k: int) -> Tensor:
-    """The k largest of each row, shape (n, V) → indices (n, k), in no order.
+    """Return the indices of the k largest values of each row, (n, V) → (n, k), unordered.
 
     On a CPU, ``topk`` over a wide row takes several times as long as its softmax. The k best lie in
-    the k groups of types with the largest maxima, so only those are searched, and the few types
-    that fill no group.
+    the k groups of types with the largest maxima. So only these groups are searched, and the few
+    types outside any group.
     """
     n, vocabulary = values.shape
     groups = vocabulary // GROUP
@@ -107,7 +107,7 @@ def best_tokens(values: Tensor, k: int) -> Tensor:
 
 
 def best_token(values: Tensor) -> Tensor:
-    """The largest of each row, shape (n, V) → its index, (n,)."""
+    """Return the index of the largest value of each row, (n, V) → (n,)."""
     if values.device.type != "cpu":
         return values.argmax(-1)
     return best_tokens(values, 1).squeeze(-1)

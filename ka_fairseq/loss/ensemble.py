@@ -1,4 +1,4 @@
-"""What a frozen teacher answers: its members' outputs, averaged as probabilities."""
+"""The answer of a frozen teacher: its members' outputs, averaged as probabilities."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ka_fairseq.loss.projection import Output, Projection
 
 @dataclass(frozen=True)
 class TeacherOutput:
-    """N positions of one or several models.
+    """The output of one or several models at N positions.
 
     Attributes:
         members: each model's output for the same positions.
-        entropy: Σ_y −q(y)·log q(y) of each position where it is known beforehand, shape (N,), nats.
+        entropy: Σ_y −q(y)·log q(y) of each position, shape (N,), in nats; None if not known yet.
     """
 
     members: Sequence[Output]
     entropy: Tensor | None = None
 
     def can_be_gathered(self, k: int) -> bool:
-        """Whether k tokens' log-probabilities are had, and cheaper, without all the others'.
+        """Return whether k tokens' log-probabilities can be computed alone, at lower cost.
 
-        Normalizers must be known. And their rows of the projection, (k, d) a position, must be no
-        more than the V logits that they spare, so that chunks keep to their memory.
+        The normalizers must be known. The k rows of the projection, (k, d) a position, must not
+        exceed the V logits that they replace. So a chunk stays within its memory.
         """
         return self.entropy is not None and all(
             isinstance(member, Projection)
@@ -39,20 +39,20 @@ class TeacherOutput:
         )
 
     def prepare(self) -> TeacherOutput:
-        """The same outside of any graph, as matrix products take it."""
+        """Return the output without its graph, ready for matrix products."""
         return TeacherOutput([member.prepare() for member in self.members], self.entropy)
 
     def logits(self, rows: slice) -> list[Tensor]:
-        """Each member's logits of some rows, shape (n, V)."""
+        """Return each member's logits of some rows, shape (n, V)."""
         return [member.logits(rows) for member in self.members]
 
     def distribution(self, rows: slice) -> Distribution:
-        """The distributions of some rows."""
+        """Return the distributions of some rows."""
         return averaged_softmax(self.logits(rows))
 
 
 def averaged_softmax(logits: Sequence[Tensor]) -> Distribution:
-    """The mean of the softmaxes of each member's logits, (n, V); its logarithm by logsumexp."""
+    """Return the mean of the members' softmaxes, (n, V); a logsumexp computes its logarithm."""
     members = [Distribution.of_logits(of_member) for of_member in logits]
     if len(members) == 1:
         return members[0]
@@ -64,33 +64,33 @@ def _log_mean(lprobs: Sequence[Tensor]) -> Tensor:
 
 
 class GatheredDistribution:
-    """A teacher's distributions of which only single tokens are asked for.
+    """A teacher's distributions, computed for single tokens only.
 
-    With hidden states h and their log-normalizer log Z at hand, log q(y) = w_y·h + b_y − log Z
-    needs the k rows of the projection that are asked for, not all V.
+    The hidden states h and their log-normalizer log Z are known. So log q(y) = w_y·h + b_y − log Z
+    needs k rows of the projection for k tokens, not all V.
     """
 
     def __init__(self, teacher: TeacherOutput, rows: slice) -> None:
-        """Take some rows of a teacher that has its normalizers."""
+        """Take some rows of a teacher with known normalizers."""
         self._teacher = teacher
         self._rows = rows
 
     @property
     def entropy(self) -> Tensor:
-        """Shape (n,), in nats."""
+        """Return the entropies, shape (n,), in nats."""
         return self._teacher.entropy[self._rows]
 
     def at_temperature(self, temperature: float) -> GatheredDistribution:
-        """Itself, for τ = 1; at any other the normalizers are others.
+        """Return itself for τ = 1; the known normalizers hold for no other temperature.
 
         Raises:
-            ValueError: another temperature.
+            ValueError: the temperature is not 1.
         """
         if temperature != 1:
-            raise ValueError("normalizers that are known are those of temperature 1")
+            raise ValueError("the known normalizers hold for temperature 1 only")
         return self
 
     def at(self, tokens: Tensor) -> Tensor:
-        """Log-probabilities of some tokens of each row, shape (n, k)."""
+        """Return the log-probabilities of some tokens of each row, shape (n, k)."""
         lprobs = [member.log_probs_at(self._rows, tokens) for member in self._teacher.members]
         return (lprobs[0] if len(lprobs) == 1 else _log_mean(lprobs)).clamp(min=LOG_ZERO)

@@ -1,7 +1,7 @@
-"""The divergence applies to high-loss tokens only (Wang et al. 2021, arXiv 2105.12967).
+"""Apply the divergence to high-loss tokens only (Wang et al. 2021, arXiv 2105.12967).
 
-A position is hard where the learner's NLL is at or above a quantile: of the batch's own NLLs, or of
-those of the last positions that were trained on.
+A position is hard if the student's NLL there is at or above a quantile. The quantile is taken over
+the batch's own NLLs, or over the NLLs of the last training positions.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch import Tensor
 
 
 def quantile(values: Tensor, share: float) -> Tensor:
-    """The least value that at least this share of the values is below or at, as a scalar.
+    """Return a quantile: the least value with at least this share of the values at or below it.
 
-    No value in between: it is one of them, so that "at or above" keeps one at the least, and all
-    for a share of 0. Nothing here waits for a GPU.
+    The quantile is one of the values, never between two values. So "at or above" keeps at least one
+    value, and keeps all values for a share of 0. The function does not wait for a GPU.
 
     Args:
         values: shape (N,), N > 0.
@@ -29,14 +29,14 @@ def quantile(values: Tensor, share: float) -> Tensor:
 
 @dataclass
 class HardPositions:
-    """Which positions of one batch are hard.
+    """The hard positions of one batch.
 
     Attributes:
         share: r in [0, 1): the quantile.
-        window: NLLs of the positions before, shape (M,); None takes the batch's own. With an empty
-            one, all are hard.
-        threshold: the NLL from which on a position is hard, a scalar.
-        nll: the learner's NLL of each position, shape (N,), once the loss was computed.
+        window: NLLs of earlier positions, shape (M,); None takes the batch's own NLLs. With an
+            empty window, all positions are hard.
+        threshold: a scalar; positions with an NLL at or above the threshold are hard.
+        nll: the student's NLL of each position, shape (N,), after the loss was computed.
     """
 
     share: float
@@ -48,8 +48,8 @@ class HardPositions:
         """Find the threshold.
 
         Args:
-            position_nll: computes the batch's NLLs, which takes a projection of its own: asked only
-                where there is no window.
+            position_nll: computes the batch's NLLs by a further projection; called only if there
+                is no window.
         """
         values = position_nll() if self.window is None else self.window
         if len(values):
@@ -58,10 +58,10 @@ class HardPositions:
             self.threshold = torch.full((), -torch.inf, device=values.device)
 
     def end(self, nll: Tensor) -> None:
-        """Take the NLLs, shape (N,), that the loss has found on its way."""
+        """Store the NLLs, shape (N,), that the loss has computed."""
         self.nll = nll.clone()
 
     @property
     def count(self) -> Tensor:
-        """How many positions were hard, a scalar on their device."""
+        """Return the number of hard positions, a scalar on their device."""
         return self.nll.ge(self.threshold).sum()

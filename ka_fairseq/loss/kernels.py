@@ -1,7 +1,7 @@
-"""What computes the losses of a chunk from its logits: one kernel, compiled code, or op by op.
+"""Choose the code that computes a chunk's losses from its logits: one kernel, compiled, op by op.
 
-On a GPU, passes over memory are what takes time. What has to be compiled is tried once, on two rows
-of the first batch, before a training relies on it.
+On a GPU, passes over memory take the time. A kernel that needs compiling is tried once, on two rows
+of the first batch, before a training relies on the kernel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 TRITON, COMPILED, EAGER = "triton", "compiled", "eager"
 KERNELS = ("auto", TRITON, COMPILED, EAGER)
 
-# By kernel and what it was tried for: whether it works.
+# Kernel and the circumstances of its trial → whether the kernel works.
 _TRIED: dict[Hashable, bool] = {}
 
 
@@ -29,35 +29,36 @@ def check(kernel: str, name: str, divergence: Divergence, vocabulary: int) -> No
     """Check that a kernel exists and computes a divergence.
 
     Args:
-        kernel: what ``--loss-kernel`` says.
-        name: of the divergence.
+        kernel: the value of ``--loss-kernel``.
+        name: the name of the divergence.
         divergence: D.
         vocabulary: V.
 
     Raises:
-        UserError: it does not; the message says what does.
+        UserError: the kernel is unknown, needs other software, or cannot compute the divergence.
     """
     if kernel not in KERNELS:
         raise UserError(f"unknown --loss-kernel {kernel!r}; choose from {', '.join(KERNELS)}")
     if kernel == COMPILED and not hasattr(torch, "compile"):
-        raise UserError("--loss-kernel compiled needs torch 2 or newer: leave it out")
+        raise UserError("--loss-kernel compiled needs torch 2 or newer: leave out --loss-kernel")
     if kernel == COMPILED and not divergence.compiles:
-        raise UserError(f"--loss-kernel compiled cannot compile {name}: leave it out")
+        raise UserError(f"--loss-kernel compiled cannot compile {name}: leave out --loss-kernel")
     if kernel != TRITON:
         return
     if importlib.util.find_spec("triton") is None:
         raise UserError(
-            "--loss-kernel triton needs Triton, which comes with a torch for CUDA: leave it out"
+            "--loss-kernel triton needs Triton, which comes with a torch for CUDA: install Triton, "
+            "or leave out --loss-kernel"
         )
     if not in_the_kernel(divergence, vocabulary):
         raise UserError(
             f"--loss-kernel triton computes forward_kl, backward_kl, jsd_mixture and js over the "
-            f"whole vocabulary, not {name} with these options: leave it out"
+            f"whole vocabulary, not {name} with these options: leave out --loss-kernel"
         )
 
 
 def in_the_kernel(divergence: Divergence, vocabulary: int) -> bool:
-    """Whether :mod:`.row_kernel`, which has to be there, computes a divergence."""
+    """Return whether :mod:`.row_kernel` computes a divergence; needs Triton."""
     from ka_fairseq.loss.row_kernel import shares_of
 
     return shares_of(divergence, vocabulary) is not None
@@ -71,18 +72,18 @@ def choose(
     fuses: bool,
     trial: Callable[[str], object],
 ) -> str:
-    """The kernel to use: the first that can compute it and works here.
+    """Return the kernel to use: the first kernel that can compute the loss and works here.
 
     Args:
         kernel: one of :data:`KERNELS`.
         divergence: D.
         vocabulary: V.
-        device: where the logits are.
-        fuses: whether they are what :mod:`.row_kernel` takes: float32, of one teacher.
-        trial: computes a few rows by the kernel it is told.
+        device: the device of the logits.
+        fuses: whether :mod:`.row_kernel` takes the logits: float32, and one teacher.
+        trial: computes a few rows by the kernel of a given name.
 
     Raises:
-        UserError: the kernel that was asked for cannot compute it, or does not work here.
+        UserError: the kernel was asked for, and cannot compute the loss or does not work here.
     """
     if kernel == EAGER or (kernel == "auto" and device.type != "cuda"):
         return EAGER
@@ -91,7 +92,9 @@ def choose(
         key = (name, device, vocabulary, type(divergence), fuses)
         if not able[name](divergence, vocabulary, fuses):
             if kernel == name:
-                raise UserError(f"--loss-kernel {name} cannot compute this loss: leave it out")
+                raise UserError(
+                    f"--loss-kernel {name} cannot compute this loss: leave out --loss-kernel"
+                )
             continue
         if key not in _TRIED:
             _TRIED[key] = _works(name, trial, asked=kernel == name)
@@ -111,21 +114,21 @@ def _can_compile(divergence: Divergence, vocabulary: int, fuses: bool) -> bool:
 
 
 def _works(name: str, trial: Callable[[str], object], asked: bool) -> bool:
-    """Try a kernel; say how long it took to compile, or why it cannot be had.
+    """Try a kernel; log how long it took to compile, or why it does not work.
 
     Raises:
-        UserError: it was asked for by its name, and does not work.
+        UserError: the kernel was asked for by its name, and does not work.
     """
     start = time.perf_counter()
     try:
         trial(name)
-    except Exception as error:  # of Triton, of the C compiler, of the driver
+    except Exception as error:  # from Triton, the C compiler or the driver
         reason = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
         if asked:
             raise UserError(
-                f"--loss-kernel {name} does not work here ({reason}): leave it out"
+                f"--loss-kernel {name} does not work here ({reason}): leave out --loss-kernel"
             ) from error
-        logger.warning(f"the loss goes without its {name} kernel, more slowly: {reason}")
+        logger.warning(f"the {name} loss kernel does not work here, the loss is slower: {reason}")
         return False
     logger.info(f"loss kernel: {name}, ready after {time.perf_counter() - start:.1f} s")
     return True

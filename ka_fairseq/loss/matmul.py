@@ -1,8 +1,8 @@
-"""Matrix products that add up and answer in float32 or better, whatever the factors' precision.
+"""Matrix products that accumulate and return float32 or better, for factors of any precision.
 
-Logits rounded to half precision and widened afterwards have a gradient that is off by several per
-cent. Where the device can multiply half-precision matrices into float32 it does; elsewhere the
-factors are widened first.
+If logits are rounded to half precision and widened afterwards, their gradient is wrong by several
+per cent. So the product of half-precision factors is computed into float32. If the device cannot do
+this, the factors are widened first.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ logger = logging.getLogger(__name__)
 
 HALF = (torch.float16, torch.bfloat16)
 
-# The exponent of the largest element of a float16 factor: float16 ends at 65,504.
+# The exponent of the largest element of a scaled float16 factor. float16 ends at 65,504.
 TOP = 14
-# Rows whose largest element is below 2 to this count as if it were: 0 has no exponent.
+# The least exponent of a row's largest element. Rows with smaller elements get this exponent too,
+# because 0 has no exponent.
 LEAST = -60
 
 
 @functools.cache
 def multiplies_into_float32(device: torch.device) -> bool:
-    """Whether the device takes half-precision factors and gives float32 (CUDA, newer torch)."""
+    """Return whether the device multiplies half precision into float32 (CUDA, newer torch)."""
     if device.type != "cuda":
         return False
     probe = torch.ones(16, 16, dtype=torch.float16, device=device)
@@ -40,14 +41,14 @@ def multiplies_into_float32(device: torch.device) -> bool:
     except (TypeError, RuntimeError, NotImplementedError):
         logger.warning(
             f"torch {torch.__version__} cannot multiply half-precision matrices into float32 on "
-            f"this GPU: the loss widens them and multiplies in TF32, or in float32 where the GPU "
-            f"has no TF32, which takes longer; torch 2.8 or newer can"
+            f"this GPU: the loss widens the matrices and multiplies in TF32 (in float32 if the GPU "
+            f"has no TF32), which takes longer; use torch 2.8 or newer"
         )
         return False
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """The precision that autocast gives to matrix products on a GPU now; None where it is off."""
+    """Return autocast's precision of matrix products on a GPU; None if autocast is off."""
     if device.type != "cuda" or not torch.is_autocast_enabled():
         return None
     if hasattr(torch, "get_autocast_dtype"):
@@ -56,12 +57,12 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 
 
 class Factors(NamedTuple):
-    """Two tensors as factors of one product.
+    """Two tensors, ready as factors of one product.
 
     Attributes:
-        hidden: the one.
-        weight: the other, of the same precision.
-        widened: whether both were of a half precision on a GPU, and were widened for it: see
+        hidden: the first factor.
+        weight: the second factor, of the same precision.
+        widened: whether both factors were widened from half precision on a GPU, see
             :func:`tensor_cores`.
     """
 
@@ -71,14 +72,14 @@ class Factors(NamedTuple):
 
 
 def factors(hidden: Tensor, weight: Tensor, rounded: torch.dtype | None) -> Factors:
-    """Two tensors as factors of one :func:`product`, of one precision.
+    """Return two tensors as factors of one :func:`product`, in one precision.
 
     Args:
-        hidden: one tensor.
-        weight: the other, maybe of another precision, as autocast leaves them.
-        rounded: a half precision that both are to be rounded to, as autocast has it for a layer.
-            None leaves both as they are. Where they differ, a GPU then takes the narrower one, for
-            its tensor cores; a CPU, which has none, the wider one.
+        hidden: the first tensor.
+        weight: the second tensor; autocast may leave it in another precision.
+        rounded: a half precision for both, as autocast rounds a layer's factors. None keeps the
+            precision. If the precisions differ, a GPU takes the narrower precision, for its tensor
+            cores. A CPU has no tensor cores and takes the wider precision.
     """
     if rounded is None and hidden.dtype != weight.dtype:
         both = (hidden.dtype, weight.dtype)
@@ -93,7 +94,7 @@ def factors(hidden: Tensor, weight: Tensor, rounded: torch.dtype | None) -> Fact
 
 
 def factor(tensor: Tensor | None) -> Tensor | None:
-    """A tensor as :func:`product` takes it, outside of any graph; None stays None."""
+    """Return a tensor without its graph, as :func:`product` takes it; None stays None."""
     if tensor is None:
         return None
     if tensor.dtype in HALF and not multiplies_into_float32(tensor.device):
@@ -103,14 +104,14 @@ def factor(tensor: Tensor | None) -> Tensor | None:
 
 @contextlib.contextmanager
 def tensor_cores(widened: bool) -> Iterator[None]:
-    """Have a GPU make the products inside in TF32, if their factors were widened.
+    """Make a GPU multiply in TF32 inside this context, if the factors were widened.
 
-    TF32 has float32's exponents and 10 bits behind the point, and adds up in float32. float16 has
-    10 bits and bfloat16 7: what was widened is not rounded. A float32 gradient beside it is rounded
-    to 10 bits, as it would be to float16.
+    TF32 has float32's exponents and 10 fraction bits, and accumulates in float32. float16 has 10
+    fraction bits and bfloat16 has 7, so widened factors are not rounded. A float32 gradient as the
+    other factor is rounded to 10 bits, as it would be in float16.
 
     Args:
-        widened: what :func:`factors` says. False changes nothing.
+        widened: see :class:`Factors`. False changes nothing.
     """
     before = torch.backends.cuda.matmul.allow_tf32 if widened else None
     try:
@@ -123,12 +124,12 @@ def tensor_cores(widened: bool) -> Iterator[None]:
 
 
 def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-    """a @ b in float32 or better.
+    """Return a @ b in float32 or better.
 
     Args:
         a: shape (n, m), from :func:`factor`.
         b: shape (m, v), of the same dtype.
-        out: shape (n, v), where to write.
+        out: shape (n, v), receives the result.
     """
     if a.dtype in HALF:
         return torch.mm(a, b, out_dtype=torch.float32, out=out)
@@ -138,11 +139,10 @@ def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 def add_product(
     into: Tensor, a: Tensor, b: Tensor, scale: Tensor | None = None, *, keep: bool = True
 ) -> None:
-    """into = into + scale · a @ b, see :func:`product`; a scale beside float16 only.
+    """Compute into = into + scale · a @ b, see :func:`product`; only float16 factors take a scale.
 
-    A scale on a GPU cannot be the product's own, which would have to wait for it.
-
-    With ``keep`` false, what was in ``into`` is not read, and may be anything.
+    The scale is not an argument of torch's product, which would wait for a scale on a GPU. With
+    ``keep`` false, the old content of ``into`` is not read and may be anything.
     """
     if a.dtype not in HALF:
         into.addmm_(a, b, beta=1 if keep else 0)
@@ -155,18 +155,18 @@ def add_product(
 
 
 def scaled(result: Tensor, scale: Tensor | None) -> Tensor:
-    """result · scale, in place; None is 1."""
+    """Multiply a result by a scale, in place; None is 1."""
     return result if scale is None else result.mul_(scale)
 
 
 class GradientFactors(NamedTuple):
-    """The gradient of n rows' logits, as a factor beside a weight and beside the hidden states.
+    """The gradient of n rows' logits, as a factor for the weight and for the hidden states.
 
     Attributes:
         of_logits: the gradient, shape (n, V).
-        hidden: the hidden states, shape (n, d), for the product with it.
-        unscale_rows: what to multiply ``of_logits @ weight`` by, shape (n, 1); None is 1.
-        unscale: what to multiply ``of_logits.T @ hidden`` by, a scalar; None is 1.
+        hidden: the hidden states, shape (n, d), for the product with the gradient.
+        unscale_rows: multiply ``of_logits @ weight`` by this, shape (n, 1); None is 1.
+        unscale: multiply ``of_logits.T @ hidden`` by this scalar; None is 1.
     """
 
     of_logits: Tensor
@@ -176,16 +176,17 @@ class GradientFactors(NamedTuple):
 
 
 def gradient_factors(gradient: Tensor, hidden: Tensor) -> GradientFactors:
-    """A float32 gradient of logits in the precision of the hidden states that it is multiplied by.
+    """Return a float32 gradient of logits, rounded to the precision of the hidden states.
 
-    bfloat16 has float32's range, and needs no scale. float16 has not, and the gradient has not been
-    through the loss scaler yet. So each row n gets a scale a_n, and its hidden states a scale b_n,
-    with a_n·b_n the same for all rows: the product over the rows is undone by one number. All
-    scales are powers of two, which round nothing.
+    bfloat16 has float32's range and needs no scale. float16 has a smaller range, and the loss
+    scaler has not scaled the gradient yet. So each row n of the gradient gets a scale a_n, and each
+    row n of the hidden states a scale b_n. a_n·b_n is the same for all rows, so one number undoes
+    the scale of the product over the rows. All scales are powers of two, which round nothing.
 
-    The row with the largest product of both largest elements has these at 2^14. In a row whose
-    product is 2^k times smaller, each is 2^(k/2) times smaller: up to k = 50, the largest elements
-    keep all of float16's digits.
+    For each row, take the product of the gradient's and the hidden states' largest elements. In the
+    row with the largest product, both elements are scaled to 2^14. If a row's product is 2^k times
+    smaller, both elements are 2^(k/2) times smaller. Up to k = 50, the largest elements keep all of
+    float16's digits.
 
     Args:
         gradient: shape (n, V).
@@ -208,20 +209,21 @@ def gradient_factors(gradient: Tensor, hidden: Tensor) -> GradientFactors:
 
 
 def _largest_exponents(values: Tensor) -> Tensor:
-    """⌊log₂ of each row's largest absolute value⌋, shape (n, m) → (n, 1), int32; float32 only."""
+    """Return ⌊log₂ of each row's largest absolute value⌋, (n, m) → (n, 1), int32; float32 only."""
     largest = torch.linalg.vector_norm(values, torch.inf, dim=-1, keepdim=True)
     return ((largest.view(torch.int32) >> 23) - 127).clamp(min=LEAST)
 
 
 def _scaled_to_float16(values: Tensor, exponents: Tensor) -> Tensor:
-    """Rows times powers of two, in one pass over memory."""
+    """Return rows times powers of two in float16, in one pass over memory."""
     out = torch.empty_like(values, dtype=torch.float16)
     return torch.mul(values, power_of_two(exponents), out=out)
 
 
 def power_of_two(exponents: Tensor) -> Tensor:
-    """2 to int32 exponents, in float32, to the last bit; those beyond its normal range at its ends.
+    """Return 2 to the power of int32 exponents, exact in float32.
 
-    By its bits: a GPU's ``pow`` may round.
+    Exponents outside float32's normal range are moved to its ends. The numbers are made from their
+    bits, because a GPU's ``pow`` may round.
     """
     return ((exponents.clamp(-126, 127) + 127) << 23).view(torch.float32)

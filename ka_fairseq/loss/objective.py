@@ -1,4 +1,4 @@
-"""(1 − λ)·NLL + λ·D of n rows, and its gradient by their logits."""
+"""Compute (1 − λ)·NLL + λ·D of n rows, and its gradient with respect to their logits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ka_fairseq.loss.ensemble import GatheredDistribution, averaged_softmax
 
 
 class TransferLoss(NamedTuple):
-    """A loss and its parts, in nats: of each of n rows, shape (n,), or summed, scalars.
+    """The loss and its parts, in nats: one value per row, shape (n,), or a sum over rows, a scalar.
 
     Attributes:
         loss: (1 − λ)·(label-smoothed) NLL + λ·D.
         nll_loss: −log p(target), without smoothing.
         transfer_loss: D, the divergence alone.
-        entropy: H(p), the learner's.
-        teacher_entropy: H(q).
-        n_correct: whether the learner's best token is the target; 0 unless asked for.
+        entropy: H(p), the student's entropy.
+        teacher_entropy: H(q), the teacher's entropy.
+        n_correct: whether the student's best token is the target; 0 unless asked for.
     """
 
     loss: Tensor
@@ -37,16 +37,16 @@ class TransferLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised (Sun & Cross 2020, Eq. 12).
+    """The training objective (Sun & Cross 2020, Eq. 12).
 
     Attributes:
         divergence: D, see :mod:`ka_fairseq.loss.divergences`.
         transfer_weight: λ in [0, 1].
         label_smoothing: ε of the NLL part, as in fairseq's label_smoothed_cross_entropy.
         accuracy: whether to find each row's best token.
-        temperature: τ: D is τ² times the divergence of p^(1/τ) and q^(1/τ), normalised (Hinton
-            et al. 2015, arXiv 1503.02531); the NLL and the entropies are those of p and q.
-        nll_weight: in place of 1 − λ.
+        temperature: τ. D is τ² times the divergence of p^(1/τ) and q^(1/τ), normalised (Hinton
+            et al. 2015, arXiv 1503.02531). The NLL and the entropies use p and q themselves.
+        nll_weight: the weight of the NLL; None is 1 − λ.
     """
 
     divergence: Divergence
@@ -58,7 +58,7 @@ class Objective:
 
     @property
     def weight_of_nll(self) -> float:
-        """1 − λ, unless another was given."""
+        """Return the weight of the NLL: ``nll_weight``, or 1 − λ."""
         return 1 - self.transfer_weight if self.nll_weight is None else self.nll_weight
 
 
@@ -71,16 +71,16 @@ def row_losses(
     gradient: bool,
     threshold: Tensor | None = None,
 ) -> TransferLoss:
-    """The loss of n rows and its parts; with ``gradient``, its gradient is written over the logits.
+    """Return the loss of n rows and its parts; optionally write its gradient over the logits.
 
     Args:
-        logits: the learner's, shape (n, V), float32 or better.
-        teacher: each member's logits, shape (n, V), or what single tokens can be asked of.
-        teacher_entropy: H(q), shape (n,), where it is known.
+        logits: the student's logits, shape (n, V), float32 or better.
+        teacher: each member's logits, shape (n, V), or a distribution that gives single tokens.
+        teacher_entropy: H(q), shape (n,); None computes it.
         targets: the reference tokens, shape (n,).
         objective: weights, divergence, smoothing and temperature.
-        gradient: whether it is wanted.
-        threshold: where the NLL is below it, D is 0; a scalar, or None for D everywhere.
+        gradient: whether to write the gradient.
+        threshold: a scalar: D is 0 at positions with a smaller NLL. None keeps D everywhere.
     """
     p = Distribution.of_logits(logits)
     q = teacher if isinstance(teacher, GatheredDistribution) else averaged_softmax(teacher)
@@ -104,9 +104,10 @@ def row_losses(
 
 
 def label_smoothed_nll(p: Distribution, targets: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """The smoothed and the plain −log p(target), each of shape (n,), in nats.
+    """Return the smoothed and the plain −log p(target), each of shape (n,), in nats.
 
-    As fairseq's ``label_smoothed_nll_loss``: (1 − ε − ε/(V−1))·NLL + ε/(V−1)·Σ_y −log p(y).
+    The smoothed value is fairseq's ``label_smoothed_nll_loss``:
+    (1 − ε − ε/(V−1))·NLL + ε/(V−1)·Σ_y −log p(y).
     """
     nll = -p.at(targets.unsqueeze(-1)).squeeze(-1)
     if not epsilon:
@@ -123,9 +124,10 @@ def write_gradient(
     targets: Tensor,
     objective: Objective,
 ) -> None:
-    """Write the gradient of the rows' losses by the learner's logits, shape (n, V), to ``out``.
+    """Write the gradient of the losses with respect to the student's logits, (n, V), to ``out``.
 
-    For s = ∂D/∂log p_τ, target t and smoothing ε with e = ε/(V−1), where w is the NLL's weight:
+    Let s = ∂D/∂log p_τ, t the target, ε the smoothing, e = ε/(V−1), and w the NLL's weight. The
+    gradient is
 
         w·[p(y) − (1 − ε − e)·1(y = t) − e] + λ·τ·[s(y) − p_τ(y)·Σ_v s(v)].
     """

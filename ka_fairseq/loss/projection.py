@@ -1,6 +1,6 @@
-"""What stands before the softmax: hidden states and a projection, or finished logits.
+"""A model's output before the softmax: hidden states and a projection, or finished logits.
 
-A plain projection is kept apart from its hidden states, so that the loss can make the
+A plain projection is kept apart from its hidden states, so that the loss can compute the
 (tokens × types) logits in chunks.
 """
 
@@ -30,8 +30,8 @@ class Projection:
         hidden: shape (N, d).
         weight: shape (V, d).
         bias: shape (V,), or None.
-        log_normalizer: log Σ_y exp(logit of y) of each position where it is known beforehand,
-            shape (N,).
+        log_normalizer: log Σ_y exp(logit of y) of each position, shape (N,); None if not known
+            yet.
         widened: whether a GPU may multiply hidden and weight in TF32, see
             :func:`.matmul.tensor_cores`.
     """
@@ -44,24 +44,25 @@ class Projection:
 
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:
-        """The tensors that logits are made from."""
+        """Return the tensors that the logits are computed from."""
         return self.hidden, self.weight, self.bias
 
     @property
     def vocabulary(self) -> int:
-        """V, the number of types."""
+        """Return V, the number of types."""
         return self.weight.size(0)
 
     @property
     def gradient_dtype(self) -> torch.dtype:
-        """The precision in which the gradient of float32 logits may come.
+        """Return the precision that the gradient of float32 logits may have.
 
-        That of its factors; beside float16, in which it would have to be scaled, float32.
+        bfloat16 factors allow a bfloat16 gradient. Other factors need float32: a float16 gradient
+        would need a scale.
         """
         return torch.bfloat16 if self.weight.dtype == torch.bfloat16 else torch.float32
 
     def prepare(self, rounded: torch.dtype | None = None) -> Projection:
-        """The same outside of any graph, as :mod:`ka_fairseq.loss.matmul` takes it.
+        """Return the output without its graph, as :mod:`ka_fairseq.loss.matmul` takes it.
 
         Args:
             rounded: a half precision to round to, see :func:`.matmul.factors`.
@@ -70,13 +71,13 @@ class Projection:
         return Projection(hidden, weight, wide(self.bias), self.log_normalizer, widened)
 
     def logits(self, rows: slice) -> Tensor:
-        """Logits of some rows, shape (n, V), in float32 or better, the caller's to write over."""
+        """Return logits of some rows, (n, V), float32 or better; the caller may overwrite them."""
         with tensor_cores(self.widened):
             logits = product(self.hidden[rows], self.weight.T)
         return logits if self.bias is None else logits.add_(self.bias)
 
     def log_probs_at(self, rows: slice, tokens: Tensor) -> Tensor:
-        """Log-probabilities of some tokens of each row, (n, k) → (n, k), by the normalizer."""
+        """Return log-probabilities of some tokens of each row, (n, k) → (n, k)."""
         hidden = wide(self.hidden[rows])
         weight = wide(nn.functional.embedding(tokens, self.weight))
         logits = torch.bmm(weight, hidden.unsqueeze(-1)).squeeze(-1)
@@ -85,12 +86,12 @@ class Projection:
         return logits - self.log_normalizer[rows].to(logits.dtype).unsqueeze(-1)
 
     def add_gradients(self, rows: slice, of_logits: Tensor, into: Sequence[Tensor | None]) -> None:
-        """Carry the gradient of some rows' logits on to :attr:`inputs`.
+        """Propagate the gradient of some rows' logits to :attr:`inputs`.
 
         Args:
-            rows: from first to last; the first rows find nothing in ``into`` that counts.
-            of_logits: shape (n, V), in float32 or better or in :attr:`gradient_dtype`.
-            into: for each of :attr:`inputs` its gradient, or None where none is wanted.
+            rows: called from the first rows to the last; the first rows overwrite ``into``.
+            of_logits: shape (n, V), in float32 or better, or in :attr:`gradient_dtype`.
+            into: the gradient of each of :attr:`inputs`; None for an input without a gradient.
         """
         of_hidden, of_weight, of_bias = into
         keep = rows.start > 0
@@ -115,30 +116,30 @@ class Logits:
 
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:
-        """The tensors that logits are made from: themselves."""
+        """Return the logits themselves."""
         return (self.values,)
 
     @property
     def vocabulary(self) -> int:
-        """V, the number of types."""
+        """Return V, the number of types."""
         return self.values.size(-1)
 
     @property
     def gradient_dtype(self) -> torch.dtype:
-        """The precision in which the gradient of float32 logits may come."""
+        """Return the precision that the gradient of float32 logits may have."""
         return torch.float32
 
     def prepare(self, rounded: torch.dtype | None = None) -> Logits:
-        """Itself, outside of any graph: all of it widened would be the memory that chunks save."""
-        del rounded  # there is no product to be made
+        """Return the logits without their graph, not widened, which would cost too much memory."""
+        del rounded  # there is no product
         return Logits(self.values.detach())
 
     def logits(self, rows: slice) -> Tensor:
-        """A copy of some rows, shape (n, V), in float32 or better."""
+        """Return a copy of some rows, shape (n, V), in float32 or better."""
         return wide(self.values[rows]).clone()
 
     def add_gradients(self, rows: slice, of_logits: Tensor, into: Sequence[Tensor | None]) -> None:
-        """Carry the gradient of some rows' logits on to :attr:`inputs`."""
+        """Propagate the gradient of some rows' logits to :attr:`inputs`."""
         into[0][rows] = of_logits
 
 
@@ -146,7 +147,7 @@ Output = Projection | Logits
 
 
 def wide(tensor: Tensor | None) -> Tensor | None:
-    """A tensor in float32 or better, outside of any graph."""
+    """Return a tensor in float32 or better, without its graph; None stays None."""
     if tensor is None:
         return None
     return tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))

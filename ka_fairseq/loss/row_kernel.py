@@ -1,15 +1,15 @@
 """One kernel for a chunk on a GPU: smoothed NLL, a divergence, both entropies, the best token.
 
-Op by op, a chunk's (n × V) logits go through a GPU's memory 40 to 60 times. Here a program takes a
-row and goes over it three times: the normalizers of both models, the sums, the gradient. Nothing of
-size n × V is made but the gradient. The formulas are those of :mod:`.objective` and of
-:mod:`.divergences`; the tests hold both against each other.
+Op by op, a chunk's (n × V) logits go through a GPU's memory 40 to 60 times. In this kernel, a
+program takes one row and reads the row three times: for the normalizers of both models, for the
+sums, and for the gradient. The gradient is the only new tensor of size n × V. The formulas are
+those of :mod:`.objective` and :mod:`.divergences`; tests compare the results.
 
-It is written in Triton, which comes with a torch for CUDA; importing this module needs it. With
-TRITON_INTERPRET=1 it runs on a CPU, for the tests.
+The kernel is written in Triton, which comes with a torch for CUDA. Importing this module needs
+Triton. With TRITON_INTERPRET=1 the kernel runs on a CPU, for the tests.
 """
 
-# Of a kernel's parameters Triton knows but one annotation.
+# Triton accepts only one annotation of a kernel's parameters.
 # ruff: noqa: ANN001, ANN202
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ _STORED = tl.constexpr(len(_VALUES))
 
 
 class Shares(NamedTuple):
-    """Which divergence the kernel is to compute.
+    """The divergence that the kernel computes.
 
     Attributes:
         forward: the share of KL(q‖p).
         backward: the share of KL(p‖q).
-        js_beta: β of the generalized Jensen–Shannon divergence in place of both; None for the KLs.
+        js_beta: β of the generalized Jensen–Shannon divergence, which replaces the KLs; None keeps
+            the KLs.
     """
 
     forward: float
@@ -50,11 +51,11 @@ class Shares(NamedTuple):
 
 
 def shares_of(divergence: Divergence, vocabulary: int) -> Shares | None:
-    """What of the kernel's family a divergence is; None where it is none of it.
+    """Return a divergence's shares for the kernel; None if the kernel cannot compute it.
 
     Args:
         divergence: D.
-        vocabulary: V; the sum over the V best is the sum over all.
+        vocabulary: V; a sum over the V best tokens is a sum over all tokens.
     """
     if isinstance(divergence, KLMixture):
         whole = divergence.top_k in (0, vocabulary)
@@ -76,22 +77,22 @@ def fused_row_losses(
     threshold: Tensor | None = None,
     best: Tensor | None = None,
 ) -> tuple[TransferLoss, Tensor]:
-    """What :func:`.objective.row_losses` computes, for n rows, and the gradient.
+    """Return the losses of n rows, as :func:`.objective.row_losses` does, and their gradient.
 
     Args:
-        logits: the learner's, shape (n, V), float32, contiguous; a float32 gradient is written over
-            them.
-        teacher_logits: of the one teacher, likewise; not changed.
-        teacher_entropy: H(q), shape (n,), where it is known.
+        logits: the student's logits, shape (n, V), float32, contiguous. A float32 gradient
+            overwrites them.
+        teacher_logits: the logits of a single teacher, of the same form; not changed.
+        teacher_entropy: H(q), shape (n,); None computes it.
         targets: the reference tokens, shape (n,).
-        objective: with a divergence for which :func:`shares_of` is not None.
-        gradient: float32, or a half precision to write it in; None makes none.
-        threshold: where the NLL is below it, D is 0; a scalar, or None for D everywhere.
-        best: where to write the learner's best token of each row, shape (n,), int64.
+        objective: the kernel must be able to compute its divergence, see :func:`shares_of`.
+        gradient: precision of the gradient: float32 or a half precision; None for no gradient.
+        threshold: a scalar: D is 0 at positions with a smaller NLL. None keeps D everywhere.
+        best: receives the student's best token of each row, shape (n,), int64.
 
     Returns:
-        The losses, each of shape (n,), in nats; and the gradient by the logits, shape (n, V), or
-        the logits where none was asked for.
+        The losses, each of shape (n,), in nats; and the gradient with respect to the logits, shape
+        (n, V), or the logits if ``gradient`` is None.
     """
     n, vocabulary = logits.shape
     shares = shares_of(objective.divergence, vocabulary)
@@ -128,7 +129,7 @@ def fused_row_losses(
 
 @triton.jit
 def _log_of_mixture(x, log_share):
-    """log m − log own: log(own share) + softplus(x), x the log-odds of the other part."""
+    """Return log m − log own = log(own share) + softplus(x), x the log-odds of the other part."""
     return log_share + tl.maximum(x, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(x)))
 
 
@@ -162,16 +163,16 @@ def _row_kernel(
     NLL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    # p, lp: the learner's probabilities and their logarithms; q, lq: the teacher's. Those of D are
-    # at the temperature and have an s before their name.
+    # p, lp: the student's probabilities and log-probabilities; q, lq: the teacher's. Names with the
+    # prefix s are at the temperature of D.
     row = tl.program_id(0).to(tl.int64)
     logits_ptr += row * logits_stride
     teacher_ptr += row * teacher_stride
     gradient_ptr += row * gradient_stride
     inside = tl.arange(0, BLOCK)
     zero = tl.full((), 0.0, tl.float32)
-    # Before the first sums, at which all threads wait for each other: the gradient may be written
-    # over it.
+    # Read before the first sums, where all threads wait for each other: later, the gradient may
+    # overwrite this logit.
     target = tl.load(targets_ptr + row)
     at = tl.load(logits_ptr + target).to(tl.float32)
 
@@ -186,7 +187,7 @@ def _row_kernel(
         there = k < vocabulary
         z = tl.load(logits_ptr + k, mask=there, other=-float("inf")).to(tl.float32)
         u = tl.load(teacher_ptr + k, mask=there, other=-float("inf")).to(tl.float32)
-        # A maximum of −inf, as of a block of tokens ruled out, would make −inf − (−inf).
+        # A block of tokens that are ruled out has the maximum −inf, and −inf − (−inf) is NaN.
         larger = tl.maximum(tl.maximum(p_max, tl.max(z, 0)), -3.0e38)
         p_sum = p_sum * tl.exp(p_max - larger) + tl.sum(tl.exp(z - larger), 0)
         if SOFTENED:
@@ -201,7 +202,7 @@ def _row_kernel(
         q_max = larger
     log_p_sum = tl.log(p_sum)
     log_q_sum = tl.log(q_sum)
-    # log p_τ = log p / τ − (log Σ exp(z/τ) − log Σ exp(z) / τ); the maxima fall out.
+    # log p_τ = log p / τ − (log Σ exp(z/τ) − log Σ exp(z) / τ); the maxima cancel.
     sp_shift = tl.log(sp_sum) - log_p_sum / temperature if SOFTENED else zero
     sq_shift = tl.log(sq_sum) - log_q_sum / temperature if SOFTENED else zero
     nll = -tl.maximum(at - p_max - log_p_sum, _LOG_ZERO)
@@ -222,7 +223,7 @@ def _row_kernel(
         u = tl.load(teacher_ptr + k, mask=there, other=-float("inf")).to(tl.float32)
         if BEST:
             best = tl.minimum(best, tl.min(tl.where(there & (z == p_max), k, vocabulary), 0))
-        # The largest of both, not their sum, is taken off first: large logits keep their digits.
+        # Subtract the maximum first, then the other term: large logits keep their digits.
         lp = tl.maximum(z - p_max - log_p_sum, _LOG_ZERO)
         lq = tl.maximum(u - q_max - log_q_sum, _LOG_ZERO)
         p = tl.where(there, tl.exp(lp), 0.0)
@@ -255,7 +256,7 @@ def _row_kernel(
         hard = tl.where(nll >= tl.load(threshold_ptr), 1.0, 0.0)
     divergence *= hard
     loss = weight * divergence
-    if NLL:  # a weight of 0 leaves it out: 0 · NLL is NaN where p(target) is 0
+    if NLL:  # a weight of 0 leaves the NLL out: 0 · NLL is NaN where p(target) is 0
         loss += of_nll * (at_target * nll - each * log_sum)
     values_ptr += row * _STORED
     tl.store(values_ptr, loss)

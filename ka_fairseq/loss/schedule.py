@@ -1,11 +1,11 @@
-"""A weight that changes over the updates of a training."""
+"""A weight that changes over the updates of a training run."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-# Of the progress from 0 to 1: how much of the way has been made.
+# Shape → function of the progress (0 to 1): the share of the change so far.
 SHAPES = {
     "constant": lambda progress: 0.0,
     "linear": lambda progress: progress,
@@ -15,13 +15,13 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """From one value to another over a number of updates, and then no further.
+    """A change from one value to another over a number of updates; constant afterwards.
 
     Attributes:
         shape: a key of :data:`SHAPES`.
-        start: the value of the first update.
+        start: the value at the first update.
         end: the value from update number ``updates`` on.
-        updates: 1 or more.
+        updates: number of updates, 1 or more.
     """
 
     shape: str
@@ -30,7 +30,7 @@ class Schedule:
     updates: int
 
     def at(self, update: int | None) -> float:
-        """The value of an update, the first being number 0; of None, what it comes to."""
+        """Return the value at an update, the first being number 0; None gives the final value."""
         if update is None or update >= self.updates:
             return self.start if self.shape == "constant" else self.end
         return self.start + (self.end - self.start) * SHAPES[self.shape](update / self.updates)

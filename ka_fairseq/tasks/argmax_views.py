@@ -1,6 +1,6 @@
-"""``--views argmax``: the decoder reads the learner's own best tokens, pass after pass (TIE-KD)."""
+"""``--views argmax``: the decoder reads the student's own best tokens in further passes."""
 
-# fairseq makes command-line options from real types of the form Optional[...].
+# fairseq builds command-line options only from types that are written as Optional[...].
 # ruff: noqa: UP045
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,22 +20,22 @@ VIEWS = ("reference", "argmax")
 
 @dataclass
 class ViewsConfig(FairseqDataclass):
-    """What the decoder reads."""
+    """Options for what the decoder reads."""
 
     views: Optional[str] = field(
         default=None,
         metadata={
-            "help": f"what the decoder reads: {', '.join(VIEWS)} (the reference first, then the "
-            "learner's own best tokens, see --view-passes); default: argmax for tie_kd, else "
-            "reference",
+            "help": f"what the decoder reads: {', '.join(VIEWS)}; argmax reads the reference "
+            "first, then the student's own best tokens (see --view-passes); default: argmax for "
+            "tie_kd, reference otherwise",
             "valid": VIEWS,
         },
     )
     view_passes: int = field(
         default=3,
         metadata={
-            "help": "passes of --views argmax: one on the reference, each further one on the best "
-            "tokens of the one before; D is their mean",
+            "help": "number of passes of --views argmax: the first pass reads the reference, each "
+            "later pass the best tokens of the previous pass; D is the mean over the passes",
             "valid": Range(1),
         },
     )
@@ -44,17 +44,17 @@ class ViewsConfig(FairseqDataclass):
 def argmax_views(
     sample: Mapping[str, Any], models: Sequence[nn.Module], passes: int, pad: int
 ) -> Iterator[View]:
-    """One view of the reference, then views of the best tokens of the view before (TIE-KD).
+    """Yield one view of the reference, then views of the previous view's best tokens.
 
-    Each is one parallel step of the decoders: token t + 1 of what they read is the learner's best
-    token at t, given what it read in the view before. Encoders run once. All views have the same
-    share of D; the NLL is the first one's.
+    Each view is one parallel step of the decoders. Token t + 1 of a decoder input is the student's
+    best token at position t of the previous view. The encoders run once. All views have the same
+    share of D. Only the first view has the NLL. The method is TIE-KD's (Zhang et al., ACL 2023).
 
     Args:
         sample: fairseq's batch.
-        models: learner and teachers, whose encoders run once.
-        passes: how many views.
-        pad: what fills up decoder inputs.
+        models: student and teachers, whose encoders run once.
+        passes: number of views.
+        pad: padding index of decoder inputs.
     """
     target_input = sample["net_input"].get("prev_output_tokens")
     read = reference = sample["net_input"]["src_tokens"] if target_input is None else target_input
@@ -72,19 +72,19 @@ def argmax_views(
 
 
 def shifted(predictions: Predictions, reference: Tensor, pad: int) -> Tensor:
-    """A decoder input of predicted tokens, each one place further right than it was predicted.
+    """Return a decoder input of predicted tokens, each shifted one place to the right.
 
-    Where there is none, the reference's stay: the first token of each sentence, padding, what
-    follows positions without a loss, and what follows a position at which padding was predicted,
-    which decoders take for the end.
+    The reference's token stays in four cases: the first token of each sentence, padding, a token
+    after a position without a loss, and a token after predicted padding. Decoders would take
+    predicted padding for the end of the sentence.
 
     Args:
-        predictions: tokens of some positions.
+        predictions: predicted tokens of some positions.
         reference: the decoder input of the batch, shape (batch, length).
-        pad: what fills it up.
+        pad: padding index.
     """
     stays = reference.eq(pad)
-    # What follows each position; after the last of a row, something that is cut off below.
+    # The token after each position. The value after a row's last position is not used.
     following = reference.roll(-1, dims=1).flatten()
     following = following.index_copy(0, predictions.rows, predictions.tokens).view_as(reference)
     read = following.roll(1, dims=1)

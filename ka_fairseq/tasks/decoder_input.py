@@ -1,4 +1,4 @@
-"""How the decoder's input is made: from the references, or from what the learner says itself."""
+"""Choose the decoder's input: the references, or the student's own tokens."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from ka_fairseq.tasks.views import View
 
 @dataclass(frozen=True)
 class DecoderInput:
-    """What a task's options and a criterion say of the decoder's input.
+    """Settings of the decoder's input, from the task's options and the criterion.
 
     Attributes:
-        cfg: the task's options: ViewsConfig and OnPolicyConfig.
-        default_views: one of :data:`~ka_fairseq.tasks.argmax_views.VIEWS`, the criterion's where
-            ``--views`` does not say.
-        ignored_prefix: how many first tokens of each reference the criterion leaves out of the
-            loss.
+        cfg: the task's options, with the fields of ViewsConfig and OnPolicyConfig.
+        default_views: one of :data:`~ka_fairseq.tasks.argmax_views.VIEWS`: the criterion's default
+            for ``--views``.
+        ignored_prefix: number of first tokens of each reference that the criterion leaves out of
+            the loss.
     """
 
     cfg: Any
@@ -30,12 +30,12 @@ class DecoderInput:
 
     @property
     def is_argmax(self) -> bool:
-        """Whether the learner's own best tokens are read, pass after pass."""
+        """Return whether the decoder reads the student's own best tokens in several passes."""
         return (self.cfg.views or self.default_views) == "argmax"
 
     @property
     def takes_several_passes(self) -> bool:
-        """Whether a batch of a training may be read more than once."""
+        """Return whether a training batch may be read more than once."""
         cfg = self.cfg
         keeps_nll = bool(cfg.on_policy_fraction and cfg.on_policy_keep_nll)
         return keeps_nll or (self.is_argmax and cfg.view_passes > 1)
@@ -43,12 +43,12 @@ class DecoderInput:
     def views(
         self, task: FairseqTask, sample: Mapping[str, Any], model: nn.Module, update_num: int
     ) -> Iterable[View]:
-        """The views of a batch: once, as it is, unless the options say otherwise.
+        """Return the views of a batch; by default one view, the batch as it is.
 
         Args:
-            task: with a teacher.
+            task: a task with a teacher.
             sample: fairseq's batch.
-            model: the learner.
+            model: the student.
             update_num: the update's number.
         """
         cfg = self.cfg

@@ -1,7 +1,7 @@
-"""Give a frozen teacher to a fairseq task."""
+"""Add a frozen teacher to a fairseq task."""
 
-# fairseq makes command-line options from real types of the form Optional[...]: neither
-# `str | None` nor annotations as strings (from __future__ import annotations) are understood.
+# fairseq builds command-line options only from types that are written as Optional[...]. It does not
+# understand `str | None` or string annotations (from __future__ import annotations).
 # ruff: noqa: UP045
 
 from collections.abc import Callable, Iterable, Mapping
@@ -32,18 +32,18 @@ from ka_fairseq.teacher.frozen import FrozenTeacher
 
 @dataclass
 class FrozenTeacherConfig(argmax_views.ViewsConfig, on_policy.OnPolicyConfig):
-    """The options that a task gains with its teacher."""
+    """The options of a task with a teacher."""
 
     teacher_path: Optional[str] = field(
         default=None,
         metadata={
-            "help": "checkpoint of the trained teacher; several, separated by colons, form an "
-            "ensemble whose probabilities are averaged"
+            "help": "checkpoint of the trained teacher; several checkpoints, separated by colons, "
+            "form an ensemble whose probabilities are averaged"
         },
     )
     teacher_dtype: Optional[str] = field(
         default=None,
-        metadata={"help": "precision of the teacher: fp32, fp16 or bf16 (default: the learner's)"},
+        metadata={"help": "precision of the teacher: fp32, fp16 or bf16 (default: the student's)"},
     )
     teacher_data: Optional[str] = field(
         default=None,
@@ -55,55 +55,56 @@ class FrozenTeacherConfig(argmax_views.ViewsConfig, on_policy.OnPolicyConfig):
     teacher_cache: Optional[str] = field(
         default=None,
         metadata={
-            "help": "folder that keeps the teacher's hidden states: each sample is answered once, "
-            "then read from there (what is stored was answered in fp32 unless --teacher-dtype is "
-            "given)"
+            "help": "folder that stores the teacher's hidden states: the teacher runs once for "
+            "each sample, later epochs read the folder (the teacher then runs in fp32 unless "
+            "--teacher-dtype is given)"
         },
     )
     teacher_cache_dtype: str = field(
         default="fp16",
         metadata={
-            "help": "precision of the hidden states kept: fp16 or bf16; int8, with a scale for "
-            "each position, takes half of their room and is no longer exact"
+            "help": "precision of the stored hidden states: fp16, bf16, or int8 with a scale for "
+            "each position; int8 takes half the room and is not exact"
         },
     )
-    # No option of its own: fairseq's, passed on.
+    # Not an option of the task: fairseq's option is passed on.
     ddp_backend: DDP_BACKEND_CHOICES = II(  # noqa: RUF009  an interpolation is a string
         "distributed_training.ddp_backend"
     )
 
 
 class FrozenTeacherTask:
-    """Mix-in for a task class; the teacher hangs on the task.
+    """Mix-in for a task class; the task holds the teacher.
 
-    A criterion that needs the teacher calls :meth:`load_teacher` when it is built: after the task,
-    before any training. fairseq-generate and fairseq-interactive build no criterion and so never
-    load a teacher. No state of the task or the criterion contains it.
+    A criterion that needs the teacher calls :meth:`load_teacher` when the criterion is built, after
+    the task and before any training. fairseq-generate and fairseq-interactive build no criterion,
+    so they never load a teacher. The states of task and criterion do not contain the teacher.
     """
 
     teacher: Optional[FrozenTeacher] = None
     teacher_cache: Optional[TeacherCache] = None
-    # How a training has the decoder's input made.
+    # Settings of the decoder's input in training.
     decoder_input: DecoderInput
-    # What a training is at: how many updates were made before (None: none has begun), and whether
-    # the batch counts for nothing, as one that keeps a worker busy that has none.
+    # Number of updates made so far; None before any training.
     update_num: Optional[int] = None
+    # Whether the batch is a dummy, which does not count: fairseq gives one to a worker that has no
+    # batch of its own.
     is_dummy_batch = False
-    # Called after each update that was made, with the learner's device.
+    # Called after each update that was made, with the student's device.
     after_update: Optional[Callable[[torch.device], None]] = None
-    # Its state belongs to a training: see ka_fairseq.hardening.resuming.
+    # A resumed training restores the task's state, see ka_fairseq.hardening.resuming.
     resumes_state = True
-    # Whether the learner forgets activations and computes them anew, for its backward pass.
+    # Whether the student recomputes its activations in the backward pass.
     _forgets_activations = False
 
     @classmethod
     def setup_task(cls, cfg: FrozenTeacherConfig, **kwargs: Any) -> FairseqTask:
-        """Set the task up as fairseq does.
+        """Set up the task as fairseq does.
 
         Raises:
-            UserError: ``--ddp-backend fully_sharded``. The loss reads the learner's output
-                projection after the forward pass, when its shards are scattered again. Or an option
-                of the views is out of its range.
+            UserError: an option of the views is out of range, or ``--ddp-backend fully_sharded``
+                was given. fully_sharded scatters the student's output projection again after the
+                forward pass. The loss reads the projection later.
         """
         if cfg.ddp_backend == "fully_sharded":
             raise UserError(
@@ -113,26 +114,26 @@ class FrozenTeacherTask:
         check_options(cfg, FrozenTeacherConfig)
         task = super().setup_task(cfg, **kwargs)
         on_policy.check_has_sources(cfg, translates=not is_language_modeling(task))
-        task.cfg = cfg  # fairseq's older tasks, language modeling among them, have `args` alone
+        task.cfg = cfg  # fairseq's older tasks, such as language modeling, only set `args`
         task.decoder_input = DecoderInput(cfg)
         return task
 
     def build_model(self, cfg: Any, *others: Any, **options: Any) -> nn.Module:
-        """As fairseq does."""
+        """Build the model as fairseq does."""
         self._forgets_activations = getattr(cfg, "checkpoint_activations", False)
         return super().build_model(cfg, *others, **options)
 
     def make_decoder_input(self, default_views: str, ignored_prefix: int) -> None:
-        """Take what a criterion says of the decoder's input; called when the criterion is built.
+        """Take a criterion's settings for the decoder's input, when the criterion is built.
 
         Args:
-            default_views: as of :class:`DecoderInput`.
-            ignored_prefix: likewise.
+            default_views: see :class:`DecoderInput`.
+            ignored_prefix: see :class:`DecoderInput`.
 
         Raises:
-            UserError: several workers cannot train the learner in as many passes as a batch takes.
-                DistributedDataParallel counts each parameter's gradient, and with
-                ``--checkpoint-activations`` each pass hands in one.
+            UserError: a batch takes several passes, ``--checkpoint-activations`` is given, and
+                several workers train. Each pass then delivers a gradient of each parameter, and
+                DistributedDataParallel expects one gradient.
         """
         self.decoder_input = DecoderInput(self.cfg, default_views, ignored_prefix)
         backend = str(self.cfg.ddp_backend)
@@ -144,15 +145,16 @@ class FrozenTeacherTask:
         ):
             raise UserError(
                 f"--checkpoint-activations does not go with several workers of --ddp-backend "
-                f"{backend} where a batch takes several passes (tie_kd, --views argmax, "
-                f"--on-policy-keep-nll): use --ddp-backend legacy_ddp, or leave it out"
+                f"{backend} if a batch takes several passes (tie_kd, --views argmax, "
+                f"--on-policy-keep-nll): use --ddp-backend legacy_ddp, or leave out "
+                f"--checkpoint-activations"
             )
 
     def load_teacher(self) -> None:
         """Load and check the teacher, once.
 
         Raises:
-            UserError: no ``teacher_path``, or a teacher that does not fit; see
+            UserError: ``teacher_path`` is missing, or the teacher does not fit; see
                 :meth:`FrozenTeacher.load`.
         """
         if self.teacher is not None:
@@ -163,7 +165,7 @@ class FrozenTeacherTask:
                 "--transfer-weight 0 to train without one)"
             )
         cfg = self.cfg
-        # A cache outlives this learner and its precision.
+        # Other students, of other precisions, may use the cache.
         dtype = cfg.teacher_dtype or ("fp32" if cfg.teacher_cache else None)
         self.teacher = FrozenTeacher.load(cfg.teacher_path, self, dtype, cfg.teacher_data)
         if cfg.teacher_cache:
@@ -178,12 +180,12 @@ class FrozenTeacherTask:
     def ask_teacher(
         self, sample: Mapping[str, Any], rows: Tensor, reference: Tensor
     ) -> TeacherOutput:
-        """What the teacher says to a batch, from the cache where there is one.
+        """Return the teacher's answer for a batch, from the cache if there is a cache.
 
         Args:
             sample: fairseq's batch.
             rows: the target positions to answer, see :mod:`ka_fairseq.loss.positions`.
-            reference: a parameter of the learner: its device and precision.
+            reference: a parameter of the student, for its device and precision.
         """
         if self.teacher_cache is not None and CACHE_KEY in sample:
             return self.teacher_cache.answer(sample, rows, self.target_dictionary.pad())
@@ -191,27 +193,28 @@ class FrozenTeacherTask:
         return teacher.to(reference).answer(sample["net_input"], rows)
 
     def asked_teacher(self, dtype: torch.dtype) -> FrozenTeacher:
-        """The teacher that answers what no cache stores, such as a method's further passes.
+        """Return the teacher for input that no cache stores, such as later passes of a method.
 
-        Its precision is the learner's unless ``--teacher-dtype`` says otherwise. The teacher that
-        fills a cache answers in fp32, which takes a GPU several times as long.
+        This teacher has the student's precision unless ``--teacher-dtype`` is given. The teacher
+        that fills a cache runs in fp32, which takes a GPU several times as long.
 
         Args:
-            dtype: of the learner's parameters.
+            dtype: the precision of the student's parameters.
         """
         if self.teacher_cache is None or self.cfg.teacher_dtype:
             return self.teacher
         return self.teacher.in_precision(dtype)
 
     def views(self, sample: Mapping[str, Any], model: Any) -> Iterable[View]:
-        """How a criterion is to see a batch: once, as it is, unless the options say otherwise.
+        """Return the views of a batch; by default one view, the batch as it is.
 
-        A method that changes what the decoder reads gives several, each with its shares of the NLL
-        and of D; they are asked for one by one, so that one may depend on the model's answer.
+        A method that changes the decoder's input gives several views, each with its shares of the
+        NLL and of D. The criterion asks for the views one by one, so a view may depend on the
+        model's answer to the previous view.
 
         Args:
             sample: fairseq's batch.
-            model: the learner.
+            model: the student.
         """
         return self.decoder_input.views(self, sample, model, self.update_num or 0)
 
@@ -225,16 +228,16 @@ class FrozenTeacherTask:
         ignore_grad: bool = False,
         **others: Any,
     ) -> tuple[Tensor, int, dict[str, Any]]:
-        """As fairseq does; views and criterion may depend on the number of the update."""
+        """Make a training step as fairseq does; views and losses may read the update's number."""
         self.update_num, self.is_dummy_batch = update_num, ignore_grad
         return super().train_step(
             sample, model, criterion, optimizer, update_num, ignore_grad=ignore_grad, **others
         )
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
-        """As fairseq does, and calls what is to be called after an update that was made.
+        """Update the model as fairseq does, then call ``after_update`` if an update was made.
 
-        With --amp none is made where a gradient overflows; the scale of the losses is lowered.
+        With --amp, an overflowing gradient prevents the update and lowers the loss scale.
         """
         before = _scale_of_losses(optimizer)
         super().optimizer_step(optimizer, model, update_num)
@@ -242,7 +245,7 @@ class FrozenTeacherTask:
             self.after_update(next(model.parameters()).device)
 
     def load_dataset(self, split: str, epoch: int = 1, **options: Any) -> None:
-        """As fairseq does; batches bring the teacher's stored answers along."""
+        """Load a dataset as fairseq does; with a cache, batches contain the teacher's answers."""
         super().load_dataset(split, epoch=epoch, **options)
         if self.teacher_cache is not None:
             name = f"{split}-{(epoch - 1) % len(utils.split_paths(self.cfg.data))}"
@@ -251,7 +254,7 @@ class FrozenTeacherTask:
             )
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
-        """Offload the teacher: with a cache it may not be needed any more."""
+        """Move the teacher to the CPU if there is a cache: the cache may be complete."""
         super().begin_epoch(epoch, model)
         if self.teacher_cache is not None:
             self.teacher.offload()
@@ -264,12 +267,12 @@ def _scale_of_losses(optimizer: Any) -> float:
 def register_task_with_teacher(
     name: str, task_class: type[FairseqTask], config_class: type[FairseqDataclass]
 ) -> type[FairseqTask]:
-    """Register ``task_class`` once more, as ``name``, with a frozen teacher and its options.
+    """Register ``task_class`` a second time, as ``name``, with a frozen teacher and its options.
 
     Args:
-        name: what ``--task`` calls it.
+        name: the value of ``--task``.
         task_class: the fairseq task to extend.
-        config_class: its dataclass.
+        config_class: the task's dataclass.
 
     Returns:
         The new task class.
@@ -278,7 +281,7 @@ def register_task_with_teacher(
     config = make_dataclass(f"{class_name}Config", [], bases=(config_class, FrozenTeacherConfig))
     members: dict[str, Any] = {
         "__module__": __name__,
-        "__doc__": f"{task_class.__name__} with a frozen teacher beside the learner.",
+        "__doc__": f"{task_class.__name__} with a frozen teacher beside the student.",
     }
     return register_task(name, dataclass=config)(
         type(class_name, (FrozenTeacherTask, task_class), members)

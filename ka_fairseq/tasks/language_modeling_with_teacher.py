@@ -1,4 +1,4 @@
-"""``--task language_modeling_with_teacher``: a language model, taught by a larger one."""
+"""``--task language_modeling_with_teacher``: fairseq's language modeling with a frozen teacher."""
 
 from fairseq.tasks.language_modeling import LanguageModelingConfig, LanguageModelingTask
 

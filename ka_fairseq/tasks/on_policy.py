@@ -1,9 +1,9 @@
-"""``--on-policy-fraction f``: the decoder reads the learner's own translations.
+"""``--on-policy-fraction f``: the decoder reads the student's own translations.
 
-Whether an update is on-policy depends on the seed and the update's number, and is the same for all
-workers and batches of it, so that no worker waits for another that translates. What is sampled
-depends on these and the batch's sentences: not on what drew random numbers before, so a training
-that is resumed goes on as it would have.
+The seed and the update's number decide whether an update is on-policy. All workers and batches of
+an update agree, so no worker waits while another worker translates. The sampled tokens depend on
+the seed, the update's number and the batch's sentences, and on no earlier random numbers. So a
+resumed run gives the same result as an uninterrupted run.
 """
 
 import contextlib
@@ -29,75 +29,77 @@ from ka_fairseq.models import unwrap
 from ka_fairseq.ranges import Range
 from ka_fairseq.tasks.views import View, with_decoder_input
 
-# The log of a probability that is above 0 in float32, and nothing beside those that count.
+# The log of a probability that is above 0 in float32, and negligible.
 LEAST = -80.0
 
 
 @dataclass
 class OnPolicyConfig(FairseqDataclass):
-    """How often, and how, the learner's own translations are made."""
+    """Options for the student's own translations."""
 
     on_policy_fraction: float = field(
         default=0.0,
         metadata={
-            "help": "share of the updates in which D is taken on the learner's own translations, "
-            "without an NLL, from 0 to 1; validation reads the references",
+            "help": "share of the updates, from 0 to 1, that compute D on the student's own "
+            "translations, without an NLL; validation reads the references",
             "valid": Range(0, 1),
         },
     )
     on_policy_temperature: float = field(
         default=1.0,
         metadata={
-            "help": "temperature at which they are sampled; 0 takes the best token each time",
+            "help": "sampling temperature of on-policy translations; 0 takes the best tokens",
             "valid": Range(0),
         },
     )
     on_policy_keep_nll: bool = field(
         default=False,
-        metadata={"help": "take the NLL of the references in these updates, too"},
+        metadata={"help": "take the NLL of the references in on-policy updates, too"},
     )
     on_policy_max_len_a: float = field(
         default=1.2,
         metadata={
-            "help": "they end after at most ax + b tokens, x the batch's longest source",
+            "help": "a: on-policy translations end after at most ax + b tokens, where x is the "
+            "length of the batch's longest source",
             "valid": Range(0),
         },
     )
     on_policy_max_len_b: int = field(
         default=10,
         metadata={
-            "help": "they end after at most ax + b tokens, x the batch's longest source",
+            "help": "b: on-policy translations end after at most ax + b tokens, where x is the "
+            "length of the batch's longest source",
             "valid": Range(1),
         },
     )
-    # No option of its own: fairseq's, passed on.
+    # Not an option of the task: fairseq's option is passed on.
     seed: int = II("common.seed")
 
 
 def check_has_sources(cfg: OnPolicyConfig, translates: bool) -> None:
-    """Check that there is something to translate.
+    """Check that the task has sources to translate.
 
     Args:
         cfg: the options.
         translates: whether the task has sources.
 
     Raises:
-        UserError: the task has none.
+        UserError: on-policy updates are asked for, and the task has no sources.
     """
     if cfg.on_policy_fraction and not translates:
         raise UserError(
-            "--on-policy-fraction needs sources to translate, and a language model has none: "
-            "leave it out"
+            "--on-policy-fraction needs sources to translate, and a language model has no sources: "
+            "leave out --on-policy-fraction"
         )
 
 
 def is_on_policy(cfg: OnPolicyConfig, update: int) -> bool:
-    """Whether an update is on-policy: with probability ``cfg.on_policy_fraction``."""
+    """Return whether an update is on-policy, with probability ``cfg.on_policy_fraction``."""
     return number_from(cfg.seed, update) < cfg.on_policy_fraction * 2**63
 
 
 def number_from(*parts: int) -> int:
-    """A number below 2⁶³ that depends on all parts, and on nothing else."""
+    """Return a number below 2⁶³ that depends on all parts, and on nothing else."""
     sequence = np.random.SeedSequence([part % 2**64 for part in parts])
     return int(sequence.generate_state(1, np.uint64)[0]) >> 1
 
@@ -105,17 +107,17 @@ def number_from(*parts: int) -> int:
 def on_policy_views(
     task: FairseqTask, sample: Mapping[str, Any], model: nn.Module, update: int, prefix: int = 0
 ) -> Iterator[View]:
-    """D on the learner's own translations, whatever their length, as if they had the references'.
+    """Yield a view of the student's own translations, with D scaled to the references' length.
 
-    So D weighs as much beside the NLL, and beside batches that are not on-policy, as it does there,
-    and a learner that rambles is not taught the more for it.
+    D is multiplied by the number of reference tokens over the number of translation tokens. So D
+    has the same weight as in other updates, and long translations do not weigh more.
 
     Args:
         task: a translation task with :class:`OnPolicyConfig`.
         sample: fairseq's batch.
-        model: the learner, wrapped or not.
+        model: the student, wrapped or not.
         update: the update's number.
-        prefix: how many first tokens of each reference are given.
+        prefix: number of first tokens of each reference that the translations begin with.
     """
     seed = number_from(task.cfg.seed, update, *sample["id"].tolist())
     translations = translate(task, sample, unwrap(model), seed, prefix)
@@ -128,20 +130,20 @@ def on_policy_views(
 def translate(
     task: FairseqTask, sample: Mapping[str, Any], model: nn.Module, seed: int, prefix: int = 0
 ) -> list[Tensor]:
-    """A translation of each sentence by fairseq's generator, without dropout and gradient.
+    """Translate each sentence by fairseq's generator, without dropout and gradient.
 
-    None is empty, and one that reaches the limit, or the longest that the model can read, ends
-    there. Random numbers elsewhere stay what they would have been.
+    No translation is empty. A translation ends at the length limit, or at the longest input that
+    the model can read. Random numbers drawn elsewhere do not change.
 
     Args:
         task: builds the generator.
         sample: fairseq's batch.
-        model: the learner, unwrapped; left in the mode that it was in.
-        seed: of the sampling.
-        prefix: how many first tokens of each reference are given.
+        model: the student, unwrapped; its training mode is restored.
+        seed: the seed of the sampling.
+        prefix: number of first tokens of each reference that the translations begin with.
 
     Returns:
-        Tokens of each sentence, the last of them the end of the sentence.
+        The tokens of each sentence. The last token is the end of the sentence.
     """
     cfg = task.cfg
     options = Namespace(
@@ -156,17 +158,17 @@ def translate(
         if cfg.on_policy_temperature:
             generator.search = _Sampling(task.target_dictionary)
         translations = task.inference_step(generator, [model], sample, prefix_tokens=given)
-    # Under autocast, half-precision copies of the weights are kept for the forward pass that comes
-    # next; these were made without a gradient.
+    # Autocast keeps half-precision copies of the weights for the next forward pass. Drop them: they
+    # were made without a gradient.
     torch.clear_autocast_cache()
     return [best["tokens"] for best, *_ in translations]
 
 
 class _Sampling(search.Sampling):
-    """fairseq's, where all that may be chosen has a probability that rounds to 0, too.
+    """fairseq's sampling, without its error if all allowed probabilities round to 0.
 
-    At the limit of the length the end of the sentence alone may be chosen, and fairseq stops with
-    an error where it is that improbable, at a low temperature mostly.
+    At the length limit, only the end of the sentence is allowed. Its probability can round to 0,
+    mostly at a low temperature. fairseq then stops with an error.
     """
 
     def step(self, step: int, lprobs: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -178,13 +180,15 @@ class _Sampling(search.Sampling):
 def with_translations(
     sample: Mapping[str, Any], translations: Sequence[Tensor], dictionary: Any, left_pad: bool
 ) -> dict[str, Any]:
-    """The same sources with other targets, collated as fairseq does; the sample stays as it is.
+    """Return the batch with translations as targets, collated as fairseq does.
+
+    The given batch does not change.
 
     Args:
         sample: fairseq's batch.
-        translations: tokens of each sentence, the last of them the end of the sentence.
-        dictionary: of the target language.
-        left_pad: whether targets are filled up on the left.
+        translations: the tokens of each sentence; the last token is the end of the sentence.
+        dictionary: the dictionary of the target language.
+        left_pad: whether targets are padded on the left.
     """
     collate = functools.partial(
         data_utils.collate_tokens, translations, dictionary.pad(), dictionary.eos(), left_pad
@@ -194,7 +198,7 @@ def with_translations(
 
 
 def log_share() -> None:
-    """Have the share of the training's time that was spent translating logged, between 0 and 1."""
+    """Log the share of the training time that was spent on translating, between 0 and 1."""
     metrics.log_derived("generate_share", _share, priority=810)
 
 

@@ -1,4 +1,4 @@
-"""``--task translation_with_teacher``: fairseq's translation with a frozen teacher beside it."""
+"""``--task translation_with_teacher``: fairseq's translation with a frozen teacher."""
 
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 

@@ -1,4 +1,4 @@
-"""Views of a batch: what the decoder reads, and how much of the loss is taken there."""
+"""Views of a batch: what the decoder reads, and the view's share of the loss."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ka_fairseq.teacher.cache.cached_dataset import KEY
 
 
 class Predictions(NamedTuple):
-    """The learner's most probable tokens.
+    """The student's most probable tokens.
 
     Attributes:
         rows: target positions, see :mod:`ka_fairseq.loss.positions`, shape (N,).
@@ -23,19 +23,19 @@ class Predictions(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """A batch as a criterion sees it: a share of the NLL and a share of D are taken there.
+    """A batch as a criterion sees it, with a share of the NLL and a share of D.
 
     The loss is Σ over the views of (1 − λ)·nll_share·NLL + λ·transfer_share·D.
 
     Attributes:
-        sample: as fairseq collates it.
-        nll_share: how much of the NLL counts; 0 leaves it out.
-        transfer_share: how much of D counts; 0 does not ask the teacher.
-        predicted: is told the learner's best tokens at the positions of the loss before the next
-            view is asked for; finding them costs little where D has a share, and goes only there.
+        sample: the batch, in fairseq's format.
+        nll_share: weight of the NLL; 0 leaves out the NLL.
+        transfer_share: weight of D; 0 leaves out D and does not ask the teacher.
+        predicted: receives the student's best tokens at the positions of the loss, before the next
+            view is asked for. These tokens are found while D is computed, at little cost.
 
     Raises:
-        ValueError: ``predicted`` without a share of D.
+        ValueError: ``predicted`` is given, and ``transfer_share`` is 0.
     """
 
     sample: Mapping[str, Any]
@@ -45,16 +45,16 @@ class View:
 
     def __post_init__(self) -> None:
         if self.predicted is not None and not self.transfer_share:
-            raise ValueError("a view's best tokens are found only where D has a share")
+            raise ValueError("a view with `predicted` needs a transfer_share above 0")
 
 
 def with_decoder_input(sample: Mapping[str, Any], prev_output_tokens: Tensor) -> dict[str, Any]:
-    """The same batch with other decoder inputs; the sample stays as it is.
+    """Return the batch with other decoder inputs; the given batch does not change.
 
-    A language model, which is a decoder alone, reads what fairseq calls the source.
+    A language model has no encoder: its decoder reads what fairseq calls the source.
 
-    The teacher's stored answers are those to the dataset's own sentence pairs, so this one has
-    none.
+    The new batch has no stored answers of the teacher. Stored answers belong to the dataset's own
+    samples.
     """
     changed = {key: value for key, value in sample.items() if key != KEY}
     net_input = sample["net_input"]

@@ -1,1 +1,1 @@
-"""The frozen teacher: its checkpoints, the models at work, and its answers on disk."""
+"""The frozen teacher: its checkpoints, its models, and its answers stored on disk."""

@@ -1,4 +1,4 @@
-"""Load one of a teacher's checkpoints, and check that it fits the learner's task."""
+"""Load one of a teacher's checkpoints, and check that the checkpoint fits the student's task."""
 
 from __future__ import annotations
 
@@ -24,6 +24,16 @@ from ka_fairseq.errors import UserError
 
 
 def load_member(path: str, task: Any, data: str | None) -> BaseFairseqModel:
+    """Return the model of one checkpoint.
+
+    Args:
+        path: the checkpoint.
+        task: the student's task.
+        data: folder of the teacher's dictionaries; None searches, see :meth:`FrozenTeacher.load`.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or does not fit the task.
+    """
     if not path:
         raise UserError("--teacher-path has an empty name in it: give teacher.pt[:teacher2.pt…]")
     state = checkpoint_utils.load_checkpoint_to_cpu(path)
@@ -33,8 +43,8 @@ def load_member(path: str, task: Any, data: str | None) -> BaseFairseqModel:
         _check_dictionary(path, cfg, data, file, dictionary)
     _forget_embedding_files(cfg.model)
     try:
-        # models.build_model, not task.build_model: TranslationTask would make its generator for
-        # validation BLEU anew, around the teacher.
+        # Not task.build_model: TranslationTask would replace its generator for validation BLEU by a
+        # generator of the teacher.
         model = models.build_model(cfg.model, task, from_checkpoint=True)
         model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
     except RuntimeError as error:
@@ -61,8 +71,8 @@ def _check_architecture(model_cfg: Any, task: Any, path: str) -> None:
     model_class = models.ARCH_MODEL_REGISTRY.get(name) or models.MODEL_REGISTRY.get(name)
     if model_class is None:
         raise UserError(
-            f"{path} holds a model of the architecture {name!r}, which fairseq does not know: it "
-            f"needs the --user-dir it was trained with"
+            f"{path} holds a model of the architecture {name!r}, which fairseq does not know: add "
+            f"the --user-dir that the teacher was trained with"
         )
     if task_traits.is_language_modeling(task):
         wanted, what, give = FairseqLanguageModel, "a decoder alone", "a language model"
@@ -81,21 +91,21 @@ def _check_dictionary(
     teachers = Dictionary.load(str(found))
     if len(teachers) != len(learners):
         raise UserError(
-            f"the teacher {path} has {len(teachers)} types in {found}, the learner "
-            f"{len(learners)} in its {file}: binarize the learner's data with --srcdict/--tgtdict "
-            f"of the teacher"
+            f"the teacher {path} has {len(teachers)} types in {found}, the student "
+            f"has {len(learners)} in its {file}: binarize the student's data with the teacher's "
+            f"dictionaries as --srcdict/--tgtdict"
         )
     for index, (theirs, ours) in enumerate(zip(teachers.symbols, learners.symbols, strict=True)):
         if theirs != ours:
             raise UserError(
-                f"the teacher {path} has other symbols than the learner: type {index} is "
-                f"{theirs!r} in {found} and {ours!r} in the learner's {file}; "
-                f"binarize the learner's data with --srcdict/--tgtdict of the teacher"
+                f"the teacher {path} has other symbols than the student: type {index} is "
+                f"{theirs!r} in {found} and {ours!r} in the student's {file}; binarize the "
+                f"student's data with the teacher's dictionaries as --srcdict/--tgtdict"
             )
 
 
 def _find_dictionary(path: str, cfg: DictConfig, data: str | None, name: str) -> Path:
-    """The teacher's dictionary: fairseq keeps it beside the data, not in the checkpoint."""
+    """Return the teacher's dictionary file, which fairseq keeps beside the data."""
     recorded = getattr(cfg.task, "data", None)
     folders = [data] if data else [str(Path(path).parent)]
     if recorded and not data:
@@ -105,13 +115,13 @@ def _find_dictionary(path: str, cfg: DictConfig, data: str | None, name: str) ->
         if file.is_file():
             return file
     raise UserError(
-        f"no {name} of the teacher {path} in {' or '.join(folders)}: name the folder "
-        f"that has it with --teacher-data"
+        f"there is no {name} of the teacher {path} in {' or '.join(folders)}: give the folder of "
+        f"this file as --teacher-data"
     )
 
 
 def _forget_embedding_files(model_cfg: Any) -> None:
-    """The checkpoint has the embeddings; the files they once came from may be gone."""
+    """Remove the paths of embedding files, which may be gone; the checkpoint has the embeddings."""
     for key in ("encoder_embed_path", "decoder_embed_path"):
         if getattr(model_cfg, key, None):
             with open_dict(model_cfg):
@@ -130,4 +140,5 @@ def _check_positions(model: nn.Module, task: Any, path: str) -> None:
 
 
 def n_parameters(model: nn.Module) -> int:
+    """Return the number of a model's parameters."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""FrozenTeacher: place, cast and ask one model or an ensemble of them."""
+"""FrozenTeacher: one model or an ensemble, moved to a device, cast and run."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class FrozenTeacher:
-    """One or several trained models that only ever answer.
+    """One or several trained models that are run and never trained.
 
-    It is no ``nn.Module``, so nothing that holds it can train it, wrap it in
-    DistributedDataParallel or write it into a checkpoint.
+    The class is not an ``nn.Module``. So no module that holds a FrozenTeacher trains it, wraps it
+    in DistributedDataParallel or writes it into a checkpoint.
     """
 
     def __init__(self, members: Sequence[BaseFairseqModel], dtype: str | None = None) -> None:
         """Freeze models.
 
         Args:
-            members: the models; several form an ensemble whose probabilities are averaged.
-            dtype: a key of :data:`DTYPES`; None takes the learner's.
+            members: the models; several models form an ensemble with averaged probabilities.
+            dtype: a key of :data:`DTYPES`; None takes the student's precision.
 
         Raises:
             UserError: unknown ``dtype``.
@@ -52,42 +52,42 @@ class FrozenTeacher:
     def load(
         cls, paths: str, task: Any, dtype: str | None = None, data: str | None = None
     ) -> FrozenTeacher:
-        """Load checkpoints and check that they fit the learner's task.
+        """Load checkpoints, and check that they fit the student's task.
 
         Args:
             paths: checkpoint files, separated by colons.
-            task: the learner's task: its dictionaries, languages and length limits.
+            task: the student's task, with dictionaries, languages and length limits.
             dtype: see :class:`FrozenTeacher`.
             data: folder of the teacher's dictionaries; None looks beside the checkpoint, then in
                 the data folder that the checkpoint names.
 
         Raises:
-            UserError: a file is missing, damaged or no fairseq checkpoint; its model is no
-                encoder–decoder, or no language model where one is taught; its dictionaries are
-                not the learner's or cannot be found; it reads shorter sentences than the learner.
+            UserError: a file is missing, damaged or not a fairseq checkpoint. The model is not of
+                the task's kind (encoder–decoder or language model). The dictionaries are missing,
+                or differ from the student's. The teacher reads shorter sentences than the student.
         """
         members = [load_member(path, task, data) for path in paths.split(os.pathsep)]
         logger.info(f"frozen teacher: {paths} ({sum(map(n_parameters, members)):,} parameters)")
         return cls(members, dtype)
 
     def to(self, reference: Tensor) -> FrozenTeacher:
-        """Move to a tensor's device, and to its precision unless another was asked for.
+        """Move the teacher to a tensor's device, and to its precision unless ``dtype`` was given.
 
         Args:
-            reference: a parameter of the learner. What the learner puts out is no reference:
-                autocast makes it half, and log-probabilities are float32 whatever the model is.
+            reference: a parameter of the student. The student's output will not do: autocast
+                rounds it to half precision, and log-probabilities are always float32.
         """
         place = (reference.device, self.dtype or reference.dtype)
-        if place != self.place:  # asked at every step, and walking all parameters takes its time
+        if place != self.place:  # called at every step; moving visits all parameters
             for member in self.members:
                 member.to(*place)
             self.place = place
         return self
 
     def in_precision(self, dtype: torch.dtype) -> FrozenTeacher:
-        """The same in another precision: itself, or a copy that is made once.
+        """Return the teacher in another precision: itself, or a copy that is made once.
 
-        Its own weights stay as they are: rounded and widened again they would be others.
+        The teacher's own weights do not change: rounding them would lose digits.
         """
         if dtype == self.dtype:
             return self
@@ -97,17 +97,17 @@ class FrozenTeacher:
         return self._copies[dtype]
 
     def offload(self) -> None:
-        """Back to the CPU, until :meth:`to` is called."""
+        """Move the teacher to the CPU, until :meth:`to` is called."""
         for member in self.members:
             member.to("cpu")
         self.place = None
 
     @torch.no_grad()
     def answer(self, net_input: Mapping[str, Any], rows: Tensor) -> TeacherOutput:
-        """Each member's output for some target positions, see :func:`models.run`.
+        """Return each member's output for some target positions, see :func:`models.run`.
 
-        Outside of autocast: --amp is how the learner computes, the teacher has a precision of its
-        own.
+        The teacher runs outside of autocast: --amp is for the student, and the teacher has its own
+        precision.
         """
         wide = self.dtype is None and next(self.members[0].parameters()).dtype == torch.float32
         if wide and autocast_dtype(rows.device) is not None:
@@ -119,8 +119,8 @@ class FrozenTeacher:
 
 @functools.cache
 def _tell_of_a_wide_teacher() -> None:
-    """Once a process: a teacher as wide as the parameters is what takes most of the time."""
+    """Log once per process that a float32 teacher takes most of the time."""
     logger.info(
-        "--amp leaves the teacher in fp32, which uses no tensor cores: where 8 bits will do, "
-        "--teacher-dtype bf16 answers several times as fast"
+        "--amp leaves the teacher in fp32, which uses no tensor cores: --teacher-dtype bf16 makes "
+        "the teacher several times as fast, with 8 significant bits"
     )

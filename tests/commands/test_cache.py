@@ -140,7 +140,9 @@ def test_a_share_that_is_none_is_one_line(binarized, teacher, tmp_path):
     options = (*teacher, "--teacher-cache", tmp_path / "cache", "--shard", "3/2")
     result = build(binarized, *options, check=False)
     assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].endswith("3/2 is no share: 1/4 is the first of four")
+    assert result.stderr.splitlines()[-1].endswith(
+        "3/2 is no share: write 1/4 for the first of four"
+    )
 
 
 @pytest.mark.extended

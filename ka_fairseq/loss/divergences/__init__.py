@@ -1,8 +1,11 @@
-"""Divergences between a learner's and a teacher's next-token distributions.
+"""Divergences between a student's and a teacher's next-token distributions.
 
-Functions of log-probabilities: p is the learner's distribution, q the teacher's, both of shape
-(n, V); a value for each row, in nats, nothing averaged. To add one: a file here, with a function or
-a class and :func:`register_divergence`; every module of this folder is imported.
+A divergence is a function of log-probabilities. p is the student's distribution and q the
+teacher's, both of shape (n, V). The result is one value per row, in nats, not averaged.
+
+To add a divergence, write a file in this folder, with a function or a class and
+:func:`register_divergence`. Every module of this folder is imported. Names in code say *learner*,
+the paper's word for the student.
 """
 
 import importlib
@@ -11,7 +14,7 @@ import pkgutil
 from ka_fairseq.loss.divergences.base import Divergence, Term
 from ka_fairseq.loss.divergences.by_autograd import ByAutograd
 
-# The paper's own come first wherever divergences are listed.
+# Imported first: lists of divergences begin with the paper's own.
 from ka_fairseq.loss.divergences.kl import (
     BACKWARD_KL,
     FORWARD_KL,

@@ -1,4 +1,4 @@
-"""Forward and backward KL, weighted at each position by where the learner is wrong."""
+"""Forward and backward KL, weighted at each position by the student's errors in head and tail."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from ka_fairseq.loss.divergences.options import option
 from ka_fairseq.loss.divergences.registry import register_divergence
 from ka_fairseq.ranges import Range
 
-# On a CPU the head is looked for among so many types first, and among more where these do not hold
-# it: sorting all takes many times as long.
+# On a CPU, the head is searched among this many best types, and then among more types if these do
+# not contain the head. Sorting all types takes many times as long.
 USUAL_HEADS = (8, 64)
 
 
 @register_divergence("adaptive_kl")
 @dataclass(frozen=True)
 class AdaptiveKL(Divergence):
-    """Forward KL as far as the learner is wrong about the head, backward KL for the tail.
+    """Forward KL for the student's error in the head, backward KL for its error in the tail.
 
-    The head is what the teacher finds most probable: its best type, and the next ones as long as
-    their mass together is no more than μ. The weights are no part of the gradient.
+    The head is the teacher's best type, and the next best types while their total mass is at most
+    μ. The weights count as constants in the gradient.
 
     Formula: w·KL(q‖p) + (1 − w)·KL(p‖q) with w = Σ_head |q − p| / Σ_y |q − p|, a constant for the
         gradient
     Source: Wu et al. 2024 (AKL), arXiv 2404.02657
-    When: forward KL, which fits the head first, and backward KL, which fits the tail, are both
-        wanted, and which of them where is not to be tuned
+    When: both KLs are wanted without tuning their shares; forward KL fits the head first, backward
+        KL the tail
 
     Attributes:
-        head: μ in (0, 1), the teacher's mass that makes the head.
+        head: μ in (0, 1), the most mass of the teacher that the head may hold.
     """
 
     head: float = option(
         "--akl-head",
         default=0.5,
-        help="μ, the teacher's mass that makes the head",
+        help="μ, the most mass of the teacher that the head may hold",
         valid=Range(0, 1, without_least=True, without_most=True),
     )
     compiles = False
     more_tensors = 6
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
-        """Value and derivatives; ∂/∂log p = (1 − w)·p·(d + 1) − w·q with d = log p − log q."""
+        """Yield value and derivatives; ∂/∂log p = (1 − w)·p·(d + 1) − w·q, d = log p − log q."""
         d = p.lprobs - q.lprobs
         forward_share = head_share(p, q, self.head)
         backward_share = 1 - forward_share
@@ -62,19 +62,19 @@ class AdaptiveKL(Divergence):
 
 
 def head_share(p: Distribution, q: Distribution, mass: float) -> Tensor:
-    """Σ_head |q − p| / Σ_y |q − p|, shape (n,); 0 where p = q.
+    """Return Σ_head |q − p| / Σ_y |q − p|, shape (n,); 0 where p = q.
 
     Args:
-        p: the learner's.
-        q: the teacher's.
-        mass: how much of q the head holds at the most, its best type apart.
+        p: the student's distribution.
+        q: the teacher's distribution.
+        mass: the most mass of q that the head may hold; the best type always belongs to the head.
     """
     total = (q.probs - p.probs).abs_().sum(-1)
     return _head_gap(p, q, mass) / total.clamp_(min=torch.finfo(total.dtype).tiny)
 
 
 def _head_gap(p: Distribution, q: Distribution, mass: float) -> Tensor:
-    """Σ_head |q − p|, shape (n,)."""
+    """Return Σ_head |q − p|, shape (n,)."""
     if q.probs.device.type != "cpu":
         return _gap_among(p.probs, q.probs, None, mass)[0]
     gap = q.probs.new_empty(len(q.probs))
@@ -83,7 +83,7 @@ def _head_gap(p: Distribution, q: Distribution, mass: float) -> Tensor:
         of_p, of_q = (p.probs, q.probs) if len(left) == len(gap) else (p.probs[left], q.probs[left])
         candidates = None if size is None else best_tokens(of_q, size)
         gap[left], held = _gap_among(of_p, of_q, candidates, mass)
-        left = left[held.le(mass)]  # on a CPU nobody waits for this
+        left = left[held.le(mass)]  # on a CPU, indexing waits for nothing
         if not len(left):
             break
     return gap
@@ -92,7 +92,7 @@ def _head_gap(p: Distribution, q: Distribution, mass: float) -> Tensor:
 def _gap_among(
     p: Tensor, q: Tensor, candidates: Tensor | None, mass: float
 ) -> tuple[Tensor, Tensor]:
-    """Σ_head |q − p| with the head among some types, (n, k), or all; and the mass of these."""
+    """Return Σ_head |q − p| over candidate types, (n, k), and their mass; None means all types."""
     if candidates is not None:
         p, q = p.gather(-1, candidates), q.gather(-1, candidates)
     q, order = q.sort(-1, descending=True)

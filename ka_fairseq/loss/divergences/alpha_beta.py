@@ -13,33 +13,34 @@ from ka_fairseq.loss.divergences.options import option
 from ka_fairseq.loss.divergences.registry import register_divergence
 from ka_fairseq.ranges import Range
 
-# Between 0 and this, differences of powers have too few digits in float32.
+# Exponents between 0 and 0.01 leave too few digits in float32's differences of powers.
 EXPONENTS = Range(0.01, 10, or_zero=True)
 
 
 @register_divergence("alpha_beta")
 @dataclass(frozen=True)
 class AlphaBeta(Divergence):
-    """Two exponents between forward KL (1, 0) and backward KL (0, 1), and beyond them.
+    """A family with two exponents (α, β): forward KL is (1, 0), backward KL is (0, 1).
 
-    A smaller α makes more of types where p and q are far apart, a larger β more of those that the
-    learner is sure of. α = β = ½ is four times Hellinger's squared distance.
+    A smaller α gives more weight to types where p and q are far apart. A larger β gives more weight
+    to types that the student finds probable. α = β = ½ is four times Hellinger's squared distance.
 
-    Formula: 1/(αβ) Σ_y [α/(α + β)·q^(α + β) + β/(α + β)·p^(α + β) − q^α·p^β]; where α or β is 0,
-        the limit
+    Formula: 1/(αβ) Σ_y [α/(α + β)·q^(α + β) + β/(α + β)·p^(α + β) − q^α·p^β]; the limit if α or β
+        is 0
     Source: Cichocki et al. 2011; Wang et al. 2025 (ABKD), arXiv 2505.04560
-    When: the two KLs are too far apart, and there is time to tune two numbers on validation
+    When: a divergence between the two KLs, or beyond them, is wanted, and there is time to tune two
+        numbers on validation
 
     Attributes:
-        alpha: α, the teacher's exponent: 0, or 0.01 at the least.
-        beta: β, the learner's: likewise, and not 0 where α is.
+        alpha: α, the teacher's exponent: 0, or between 0.01 and 10.
+        beta: β, the student's exponent: the same range, and not 0 if α is 0.
 
     Raises:
-        ValueError: α or β is none of these, or both are 0.
+        ValueError: α or β is out of range, or both are 0.
     """
 
     alpha: float = option("--ab-alpha", 0.5, "α, the teacher's exponent", EXPONENTS)
-    beta: float = option("--ab-beta", 0.5, "β, the learner's exponent", EXPONENTS)
+    beta: float = option("--ab-beta", 0.5, "β, the student's exponent", EXPONENTS)
     more_tensors = 3
 
     def __post_init__(self) -> None:
@@ -48,15 +49,15 @@ class AlphaBeta(Divergence):
             raise ValueError("--ab-alpha and --ab-beta must not both be 0")
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
-        """Value and derivatives; ∂/∂log p = p^β·(p^α − q^α)/α.
+        """Yield value and derivatives; ∂/∂log p = p^β·(p^α − q^α)/α.
 
-        With δ_e = (p^e − q^e)/e, for e = 0 log p − log q, the value's terms are
+        Let δ_e = (p^e − q^e)/e, and δ_0 = log p − log q. The value's terms are
         [δ_(α+β) − q^α·δ_β]/α, or [p^β·δ_0 − δ_β]/β for α = 0.
         """
         alpha, beta = self.alpha, self.beta
         p_beta = _power(p, beta)
         q_alpha = _power(q, alpha) if alpha else None
-        # Powers are what takes time on a CPU: with equal exponents there is one of each to make.
+        # Powers take the time on a CPU. With equal exponents, each power is computed once.
         p_alpha, q_beta = (p_beta, q_alpha) if alpha == beta else (None, None)
         of_beta = _difference(p, q, beta, p_beta, q_beta)
         if alpha:
@@ -71,7 +72,7 @@ class AlphaBeta(Divergence):
 
 
 def _power(p: Distribution, exponent: float) -> Tensor:
-    """p^e, shape (n, V); not the caller's to write over."""
+    """Return p^e, shape (n, V); the caller must not overwrite the result."""
     return p.probs if exponent == 1 else (p.lprobs * exponent).exp_()
 
 
@@ -82,7 +83,7 @@ def _difference(
     of_p: Tensor | None = None,
     of_q: Tensor | None = None,
 ) -> Tensor:
-    """(p^e − q^e)/e and its limit for e = 0, shape (n, V); the caller's to write over."""
+    """Return (p^e − q^e)/e or its limit for e = 0, (n, V); the caller may overwrite the result."""
     if not exponent:
         return p.lprobs - q.lprobs
     of_p = _power(p, exponent) if of_p is None else of_p

@@ -1,4 +1,4 @@
-"""What a divergence is to the loss: terms with a value and a derivative for each of n rows."""
+"""The interface of divergences: terms with a value and a derivative for each of n rows."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ka_fairseq.loss.divergences import options
 
 
 class Term(NamedTuple):
-    """The divergence of n rows, or a part of it, and its derivatives by the learner's log p.
+    """The divergence of n rows, or a part of it, and its derivatives with respect to log p.
 
-    ∂D/∂log p(y) = sign·slope(y) + along·p(y), where log p(y) is a free variable. A softmax before
-    it removes whatever is along p, so that with logits z
+    ∂D/∂log p(y) = sign·slope(y) + along·p(y), where log p(y) is a free variable. The gradient of a
+    softmax removes the part along p. With logits z,
 
         ∂D/∂z(y) = sign·slope(y) − p(y)·Σ_v sign·slope(v).
 
@@ -25,9 +25,9 @@ class Term(NamedTuple):
         value: D, shape (n,), in nats.
         slope: shape (n, V), or (n, k) for the k tokens of ``support``; 0 for all others.
         slope_sum: Σ_v slope(v), shape (n,).
-        support: tokens, shape (n, k), or None for the whole vocabulary.
+        support: tokens, shape (n, k); None is the whole vocabulary.
         sign: 1 or −1.
-        along: a number, or shape (n, 1).
+        along: a number, or a tensor of shape (n, 1).
     """
 
     value: Tensor
@@ -45,7 +45,7 @@ class Term(NamedTuple):
             gradient.scatter_add_(-1, self.support, self.slope * (scale * self.sign))
 
     def weighted(self, weights: Tensor) -> Term:
-        """The same times a weight for each row, shape (n,)."""
+        """Return the term multiplied by a weight for each row, shape (n,)."""
         column = weights.unsqueeze(-1)
         return self._replace(
             value=self.value * weights,
@@ -56,20 +56,20 @@ class Term(NamedTuple):
 
 
 def not_negative(values: Tensor) -> Tensor:
-    """Lift values that rounding took below zero."""
+    """Replace negative values, which come from rounding, by zero."""
     return values.clamp(min=0)
 
 
 class Divergence(ABC):
-    """D between a learner's distribution p and a teacher's q, a row at a time.
+    """D between a student's distribution p and a teacher's distribution q, for each row.
 
-    One with options is a frozen dataclass, and each of these an
+    A divergence with options is a frozen dataclass. Each option is a field made by
     :func:`~ka_fairseq.loss.divergences.options.option`.
 
     Attributes:
-        top_k: sums over this many tokens only; 0 is the whole vocabulary.
-        compiles: whether torch.compile can take what it does.
-        more_tensors: how many tensors of shape (n, V) more than a KL it holds at a time.
+        top_k: number of tokens in the sum; 0 is the whole vocabulary.
+        compiles: whether torch.compile can compile the divergence.
+        more_tensors: number of tensors of shape (n, V) held at a time, beyond those of a KL.
     """
 
     top_k: int = 0
@@ -80,45 +80,47 @@ class Divergence(ABC):
         """Check the options.
 
         Raises:
-            ValueError: one is outside of its range.
+            ValueError: an option is out of its range.
         """
         options.check(self)
 
     @abstractmethod
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
-        """What D is the sum of: (share, value and derivatives)."""
+        """Yield the terms of D with their shares in the sum."""
 
     def restricted(self, top_k: int, top_k_form: str) -> Divergence:
-        """The same over the k best tokens; itself for k = 0.
+        """Return the divergence over the k best tokens; itself for k = 0.
 
         Raises:
-            ValueError: there is no such thing.
+            ValueError: the divergence cannot be restricted.
         """
         if top_k:
-            raise ValueError("it sums over the whole vocabulary: leave the top-k options out")
+            raise ValueError(
+                "the divergence sums over the whole vocabulary: leave out the top-k options"
+            )
         return self
 
     def configured(self, **values: float) -> Divergence:
-        """The same with other values of some of its options.
+        """Return the divergence with other values of some options.
 
         Raises:
-            ValueError: it does not take an option, or not this value.
+            ValueError: an option is unknown, or a value is out of range.
         """
         known = options.options_of(self)
         for option in values:
             if option not in known:
                 takes = ", ".join(known) or "none"
-                raise ValueError(f"{option} is no option of it; it takes {takes}")
+                raise ValueError(f"unknown option {option}; this divergence takes {takes}")
         return replace(self, **{known[option][1]: values[option] for option in values})
 
     def with_backward_share(self, share: float) -> Divergence:
-        """The same mixture of both KLs with another share of the backward one, from 0 to 1.
+        """Return the mixture of both KLs with another share of the backward KL, from 0 to 1.
 
         Raises:
-            ValueError: it is no mixture of both.
+            ValueError: the divergence is not a mixture of both KLs.
         """
-        raise ValueError("it is no mixture of both KLs, as jsd_mixture is")
+        raise ValueError("the divergence must be a mixture of both KLs, such as jsd_mixture")
 
     def needs_whole_teacher(self, vocabulary: int) -> bool:
-        """Whether more is asked of q than its log-probabilities at the learner's k best."""
+        """Return whether D needs more of q than log-probabilities at the student's k best."""
         return True

@@ -1,4 +1,4 @@
-"""A divergence that is written by its value alone; its gradient comes from autograd."""
+"""Divergences that are defined by their value alone; autograd computes the gradient."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Value = Callable[[Tensor, Tensor], Tensor]
 
 
 class ByAutograd(Divergence):
-    """D from its value.
+    """A divergence that is defined by its value.
 
-    Autograd runs inside each block of rows, so that chunks and the bound on memory are those of
-    closed forms; it takes more time, and about twice a block's memory.
+    Autograd runs inside each block of rows. So chunks and the bound on memory are those of closed
+    forms. Autograd takes more time, and about twice a block's memory.
     """
 
     compiles = False
@@ -27,10 +27,10 @@ class ByAutograd(Divergence):
 
     @abstractmethod
     def value(self, learner_lprobs: Tensor, teacher_lprobs: Tensor) -> Tensor:
-        """D of shape (n,), in nats, of log p and log q, each of shape (n, V)."""
+        """Return D, shape (n,), in nats, from log p and log q, each of shape (n, V)."""
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
-        """The value, and its derivative by log p, as a single term."""
+        """Yield the value and its derivative with respect to log p, as a single term."""
         with torch.enable_grad():
             lprobs = p.lprobs.detach().requires_grad_()
             value = self.value(lprobs, q.lprobs.detach())
@@ -41,7 +41,7 @@ class ByAutograd(Divergence):
         """Try the value on two rows of three types.
 
         Raises:
-            ValueError: it is not one number a row, or does not depend on log p.
+            ValueError: the value is not one number per row, or does not depend on log p.
         """
         lprobs = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]]).log().requires_grad_()
         with torch.enable_grad():
@@ -49,16 +49,16 @@ class ByAutograd(Divergence):
         if not torch.is_tensor(value) or value.shape != (2,):
             shape = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
             raise ValueError(
-                f"from log-probabilities of shape (n, V) it must make a tensor of shape (n,), one "
-                f"number a row; for n = 2 and V = 3 it made {shape}"
+                f"its value must be a tensor of shape (n,), one number per row, for "
+                f"log-probabilities of shape (n, V); for n = 2 and V = 3 it was {shape}"
             )
         if not value.requires_grad:
-            raise ValueError("its value does not depend on the learner's log-probabilities")
+            raise ValueError("its value does not depend on the student's log-probabilities")
 
 
 @dataclass(frozen=True)
 class OfFunction(ByAutograd):
-    """D from a function of log-probabilities.
+    """A divergence that is defined by a function of log-probabilities.
 
     Attributes:
         function: (log p, log q) → D, see :meth:`ByAutograd.value`.
@@ -67,5 +67,5 @@ class OfFunction(ByAutograd):
     function: Value
 
     def value(self, learner_lprobs: Tensor, teacher_lprobs: Tensor) -> Tensor:
-        """What the function says."""
+        """Return the value of the function."""
         return self.function(learner_lprobs, teacher_lprobs)

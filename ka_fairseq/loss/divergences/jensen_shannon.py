@@ -1,4 +1,4 @@
-"""The Jensen–Shannon divergence and its kin between the two KLs."""
+"""The generalized Jensen–Shannon divergence, between the two KLs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ka_fairseq.loss.divergences.options import option
 from ka_fairseq.loss.divergences.registry import register_divergence
 from ka_fairseq.ranges import Range
 
-# So near to 0 or 1, rounding is more than what tells D from the KL that it comes to.
+# If β is this near to 0 or 1, rounding exceeds the difference between D and the KL at that end.
 AT_AN_END = 1e-7
 
 
@@ -22,15 +22,15 @@ AT_AN_END = 1e-7
 class JensenShannon(Divergence):
     """The generalized Jensen–Shannon divergence; β = ½ is the Jensen–Shannon divergence itself.
 
-    On its own the bracket goes to zero towards both ends, β·KL(q‖p) and (1 − β)·KL(p‖q). The factor
-    c, which is 1 for β = ½, makes the ends the two KLs, so that β is a choice between them and not
-    of a weight, too.
+    The bracket alone goes to zero at both ends, as β·KL(q‖p) and (1 − β)·KL(p‖q). The factor c
+    makes D one of the KLs at each end, and is 1 for β = ½. So β chooses between the KLs, and does
+    not also change the weight of D.
 
     Formula: c·[β·KL(q‖m) + (1 − β)·KL(p‖m)] with m = β·q + (1 − β)·p and c = 1/(β(1 − β)) − 3;
         forward KL for β = 0, backward KL for β = 1
     Source: Lin 1991; with β: Agarwal et al. 2024 (GKD), arXiv 2306.13649
-    When: a KL's long tails do harm: at β = ½ it is never more than log 2 a position, whatever the
-        teacher rules out
+    When: a KL's long tails do harm; at β = ½, D is at most log 2 a position, even if the
+        teacher rules out the student's tokens
 
     Attributes:
         beta: β in [0, 1], the teacher's share of the mixture.
@@ -39,13 +39,13 @@ class JensenShannon(Divergence):
     beta: float = option(
         "--js-beta",
         default=0.5,
-        help="β from 0 (forward KL) over 0.5 (Jensen–Shannon) to 1 (backward KL)",
+        help="β: 0 is forward KL, 0.5 is Jensen–Shannon, 1 is backward KL",
         valid=Range(0, 1),
     )
     more_tensors = 1
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
-        """Value and derivatives; ∂/∂log p = c·(1 − β)·p·log(p/m)."""
+        """Yield value and derivatives; ∂/∂log p = c·(1 − β)·p·log(p/m)."""
         beta = self.beta
         if not AT_AN_END < beta < 1 - AT_AN_END:
             yield from (FORWARD_KL if beta < 0.5 else BACKWARD_KL).terms(p, q)

@@ -1,26 +1,26 @@
 """Kullback–Leibler divergences in both orders, mixed and restricted, with closed-form gradients.
 
-Pure functions of log-probabilities: p is the learner's distribution, q the teacher's, both of
-shape ``(N, V)``; every result has shape ``(N,)``, in nats, one value a row, nothing averaged.
-Results are float32 or better and are differentiable in the learner's log-probabilities, by
-derivatives in closed form: :meth:`Divergence.terms` gives values and derivatives at once, which is
-what the training loss is made of.
+All functions are pure functions of log-probabilities. p is the student's distribution and q the
+teacher's, both of shape ``(N, V)``. Each result has shape ``(N,)``, in nats, one value per row, not
+averaged. Results are float32 or better. They are differentiable in the student's log-probabilities,
+with derivatives in closed form. :meth:`Divergence.terms` gives values and derivatives at once; the
+training loss uses these.
 
-Restricting a divergence to a set S of k tokens can be done in three forms (``top_k_form``).
-With d = log p − log q:
+A divergence can be restricted to a set S of k tokens, in three forms (``top_k_form``). With
+d = log p − log q:
 
 =============  ======================================  =====================================
-form           forward, S = the teacher's k best       backward, S = the learner's k best
+form           forward, S = the teacher's k best       backward, S = the student's k best
 =============  ======================================  =====================================
 generalized    Σ_S [−q·d + p − q]                      Σ_S [p·d − p + q]
-tail           KL of the distributions over S and one more class that holds all the rest
+tail           KL of the distributions over S and one more class for all other tokens
 partial        Σ_S −q·d                                Σ_S p·d
 =============  ======================================  =====================================
 
-``generalized`` has the derivatives of Eq. 5 and 6 of Sun & Cross (2020), 1 − q/p and log(p/q), on
-S and none elsewhere; ``generalized`` and ``tail`` are never negative. ``partial`` is the sum as
-§3.3 of the paper prints it: it is not stationary at p = q and can be negative. For k = V all
-three are the divergence itself.
+On S, ``generalized`` has the derivatives of Eq. 5 and 6 of Sun & Cross (2020), 1 − q/p and
+log(p/q). Its derivatives elsewhere are 0. ``generalized`` and ``tail`` are never negative.
+``partial`` is the sum as printed in §3.3 of the paper. This sum is not stationary at p = q, and can
+be negative. For k = V, all three forms are the divergence itself.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class KLMixture(Divergence):
     Attributes:
         forward: the share of the forward KL.
         backward: the share of the backward KL.
-        top_k: sum over this many tokens only; 0 means the whole vocabulary.
-        top_k_form: what becomes of the rest, see the module's table.
+        top_k: number of tokens in the sum; 0 means the whole vocabulary.
+        top_k_form: how the other tokens count, see the module's table.
     """
 
     forward: float
@@ -70,22 +70,22 @@ class KLMixture(Divergence):
     top_k_form: str = "generalized"
 
     def restricted(self, top_k: int, top_k_form: str) -> KLMixture:
-        """The same over the k best tokens."""
+        """Return the mixture over the k best tokens."""
         return replace(self, top_k=top_k, top_k_form=top_k_form)
 
     def with_backward_share(self, share: float) -> KLMixture:
-        """The same with other shares; a share of 0 leaves that KL out."""
+        """Return the mixture with other shares; a share of 0 leaves out that KL."""
         if not self.forward or not self.backward:
             return super().with_backward_share(share)
         return replace(self, forward=1 - share, backward=share)
 
     def needs_whole_teacher(self, vocabulary: int) -> bool:
-        """Whether more is asked of q than its log-probabilities at the learner's k best."""
+        """Return whether D needs more of q than log-probabilities at the student's k best."""
         restricted = 0 < self.top_k < vocabulary and self.top_k_form != "tail"
         return bool(self.forward) or not restricted
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
-        """The orders of the KL that have a share: (share, value and derivatives)."""
+        """Yield each KL that has a share, with this share."""
         vocabulary = p.lprobs.size(-1)
         check_top_k(self.top_k, self.top_k_form, vocabulary)
         form = "whole" if self.top_k in (0, vocabulary) else self.top_k_form
@@ -106,18 +106,18 @@ def forward_kl(
     top_k: int = 0,
     top_k_form: str = "generalized",
 ) -> Tensor:
-    """Knowledge distillation, KD.
+    """Return the forward KL: knowledge distillation, KD.
 
     Formula: KL(q‖p) = Σ_y q·(log q − log p)
     Source: Hinton et al. 2015, arXiv 1503.02531; Sun & Cross 2020, Eq. 1
-    When: the usual one; the learner is to cover all that the teacher says, and it works from
-        scratch
+    When: the usual choice; the student learns to cover all of the teacher's distribution, and
+        training from scratch works
 
     Args:
         learner_lprobs: log p, shape (N, V).
         teacher_lprobs: log q, shape (N, V).
         top_k: sum over the teacher's k best tokens only; 0 means the whole vocabulary.
-        top_k_form: what becomes of the rest, see the module's table.
+        top_k_form: how the other tokens count, see the module's table.
 
     Returns:
         Shape (N,), in nats, not averaged.
@@ -135,15 +135,15 @@ def backward_kl(
     top_k: int = 0,
     top_k_form: str = "generalized",
 ) -> Tensor:
-    """Knowledge acquisition, KA.
+    """Return the backward (reverse) KL: knowledge acquisition, KA.
 
     Formula: KL(p‖q) = Σ_y p·(log p − log q)
     Source: Sun & Cross 2020, arXiv 2008.10077, Eq. 3 and 11
-    When: a learner that was trained before is to give up what the teacher does not say; from
-        scratch it does badly
+    When: a student that is already trained should give up tokens that the teacher rules out;
+        training from scratch works badly
 
     The arguments, result and errors are those of :func:`forward_kl`, but the top-k set is the
-    learner's own (§3.3).
+    student's own (§3.3).
     """
     return values(BACKWARD_KL.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
 
@@ -155,13 +155,14 @@ def jsd_mixture(
     top_k: int = 0,
     top_k_form: str = "generalized",
 ) -> Tensor:
-    """Half of Jeffreys' divergence, which the paper calls JSD.
+    """Return half of Jeffreys' divergence, which the paper calls JSD.
 
-    It is not the Jensen–Shannon divergence, which is ``js``. Each half takes its own top-k set.
+    The Jensen–Shannon divergence is ``js``. Each half takes its own top-k set.
 
     Formula: ½·KL(q‖p) + ½·KL(p‖q): half of Jeffreys' divergence, not Jensen–Shannon's
     Source: Jeffreys 1946; Sun & Cross 2020, §5.3 and Table 2, "½KA + ½KD"
-    When: between the two, or from one to the other by `--mixture-schedule`
+    When: a compromise between the two KLs is wanted, or a change from one to the other by
+        `--mixture-schedule`
 
     Arguments, result and errors are those of :func:`forward_kl`.
     """
@@ -170,7 +171,7 @@ def jsd_mixture(
 
 # -- values and derivatives of each form -----------------------------------------------------------
 #
-# p is the learner's distribution, q the teacher's; d = log p − log q. Names with `_s` are on the
+# p is the student's distribution, q the teacher's; d = log p − log q. Names with `_s` are on the
 # support S, shape (n, k).
 
 
@@ -216,7 +217,8 @@ def _backward_partial(p: Distribution, q: Distribution, k: int) -> Term:
 def _forward_tail(p: Distribution, q: Distribution, k: int) -> Term:
     """Σ_S −q·d + Q·(log Q − log P), with P, Q the mass of the rest.
 
-    ∂/∂log p = −q on S and −Q·p/P on the rest; p/P by its logarithm, as P may underflow.
+    ∂/∂log p = −q on S and −Q·p/P on the rest. p/P is computed by its logarithm, because P may
+    underflow.
     """
     support, _, q_s, d_s = _on_support(q.best(k), p, q)
     log_p_rest, log_q_rest = p.log_rest(support), q.log_rest(support)
@@ -255,7 +257,7 @@ _BACKWARD = {
 def _on_support(
     support: Tensor, p: Distribution, q: Distribution
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """S, and p, q and d on S."""
+    """Return S, and p, q and d on S."""
     lp_s, lq_s = p.at(support), q.at(support)
     return support, lp_s.exp(), lq_s.exp(), lp_s - lq_s
 

@@ -1,4 +1,4 @@
-"""Options of a divergence: fields that the command line can set, too."""
+"""Options of a divergence: fields that the command line can set."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ka_fairseq.ranges import Range
 
 @dataclass(frozen=True)
 class Option:
-    """A number that a divergence can be given.
+    """An option of a divergence, which is a number.
 
     Attributes:
-        flag: as it is typed, ``--js-beta``.
-        default: where it is not typed.
-        help: what it is, in a line.
-        valid: its range.
+        flag: the option on the command line, ``--js-beta``.
+        default: the value if the option is not given.
+        help: a description of one line.
+        valid: the range of valid values.
         number: float or int.
     """
 
@@ -29,26 +29,26 @@ class Option:
 
     @property
     def name(self) -> str:
-        """As configurations have it: ``js_beta``."""
+        """Return the option's name in configurations: ``js_beta``."""
         return self.flag.removeprefix("--").replace("-", "_")
 
 
 def option(flag: str, default: float, help: str, valid: Range, number: type = float) -> Any:
-    """A field of a divergence that is an option of ``--criterion transfer`` as well.
+    """Return a field of a divergence that is also an option of ``--criterion transfer``.
 
     ::
 
         alpha: float = option("--renyi-alpha", 0.5, "α, the order", Range(0.01, 0.99))
 
-    The arguments are those of :class:`Option`. Divergences may share an option, that is the same
-    one in everything.
+    The arguments are those of :class:`Option`. Divergences may share an option if all arguments are
+    equal.
     """
     declared = Option(flag, default, help, valid, number)
     return field(default=default, metadata={"option": declared})
 
 
 def options_of(divergence: Any) -> dict[str, tuple[Option, str]]:
-    """The options of a divergence: the option's name → (option, name of the field)."""
+    """Return the options of a divergence: the option's name → (option, name of the field)."""
     return {
         each.metadata["option"].name: (each.metadata["option"], each.name)
         for each in (fields(divergence) if is_dataclass(divergence) else ())
@@ -57,10 +57,10 @@ def options_of(divergence: Any) -> dict[str, tuple[Option, str]]:
 
 
 def check(divergence: Any) -> None:
-    """Refuse a divergence with an option outside of its range.
+    """Refuse a divergence with an option out of its range.
 
     Raises:
-        ValueError: the message says what would be valid.
+        ValueError: an option is out of its range; the message gives the range.
     """
     for declared, name in options_of(divergence).values():
         ranges.check(declared.flag, getattr(divergence, name), declared.valid)

@@ -1,13 +1,16 @@
-"""TIE-KD's hierarchical ranking loss (Zhang et al., ACL 2023), beside any divergence.
+"""TIE-KD's hierarchical ranking loss (Zhang et al., ACL 2023), added to any divergence.
 
-With t_1 … t_k the teacher's k best tokens in order, and s_1 … s_k the learner's:
+Let t_1 … t_k be the teacher's k best tokens in order, and s_1 … s_k the student's. The loss is
+A + B:
 
-    A = Σ_i max(0, p(t_i) − p(t_1)): the learner is to put the teacher's best token first;
-    B = Σ_ij 1[q(t_i) > q(s_j)] · max(0, p(s_j) − p(t_i)): and the teacher's best above those of its
-    own that the teacher holds for less likely.
+    A = Σ_i max(0, p(t_i) − p(t_1))
+    B = Σ_ij 1[q(t_i) > q(s_j)] · max(0, p(s_j) − p(t_i))
 
-Probabilities, not their logarithms, without temperature; no margin, nothing divided by k. The
-gradient goes through both p of a difference, in closed form.
+A makes the student put the teacher's best token first. B makes the student put the teacher's best
+tokens above each of its own best tokens that the teacher finds less likely.
+
+The loss uses probabilities, not logarithms, at temperature 1. It has no margin and no division by
+k. The gradient goes through both p of a difference, in closed form.
 """
 
 from __future__ import annotations
@@ -24,12 +27,12 @@ from ka_fairseq.loss.divergences.base import Divergence, Term
 
 @dataclass(frozen=True)
 class WithRanking(Divergence):
-    """A divergence plus the hierarchical ranking loss, one to one.
+    """A divergence plus the hierarchical ranking loss, with equal weights.
 
     Attributes:
         divergence: D.
-        k: how many of each model's best tokens are compared; k² of a row's comparisons are held at
-            a time, so k² may not exceed V.
+        k: number of each model's best tokens that are compared. A row's k² comparisons are held at
+            a time, so k² must not exceed V.
     """
 
     divergence: Divergence
@@ -37,48 +40,48 @@ class WithRanking(Divergence):
 
     @property
     def compiles(self) -> bool:
-        """Whether torch.compile can take what it does."""
+        """Return whether torch.compile can compile D."""
         return self.divergence.compiles
 
     @property
     def more_tensors(self) -> int:
-        """Those of D."""
+        """Return D's number of further tensors."""
         return self.divergence.more_tensors
 
     def restricted(self, top_k: int, top_k_form: str) -> WithRanking:
-        """D over the k best tokens; the ranking loss stays as it is."""
+        """Return the sum with D over the k best tokens; the ranking loss does not change."""
         return replace(self, divergence=self.divergence.restricted(top_k, top_k_form))
 
     def with_backward_share(self, share: float) -> WithRanking:
-        """With another share in D, where that is a mixture."""
+        """Return the sum with another share of the backward KL in D, if D is a mixture."""
         return replace(self, divergence=self.divergence.with_backward_share(share))
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
-        """Those of D, and the ranking loss."""
+        """Yield the terms of D, then the terms of the ranking loss."""
         yield from self.divergence.terms(p, q)
         for term in without_repeats(ranking_term(p, q, self.k), self.k):
             yield 1.0, term
 
 
 def check_ranking_k(k: int, vocabulary: int) -> None:
-    """Check how many best tokens are compared.
+    """Check the number of best tokens that are compared.
 
     Raises:
-        ValueError: k is below 1, or k² above the number of types.
+        ValueError: k is below 1, or k² is above the number of types.
     """
     most = math.isqrt(vocabulary)
     if not 1 <= k <= most:
         raise ValueError(
-            f"k must lie between 1 and {most} (k² comparisons of a row are held at a time, no more "
-            f"than there are types: {vocabulary}), not {k}"
+            f"k must lie between 1 and {most} (k² must not exceed {vocabulary}, the number of "
+            f"types), not {k}"
         )
 
 
 def without_repeats(term: Term, k: int) -> Iterator[Term]:
-    """The same in two terms: of the teacher's k best tokens, and of the learner's.
+    """Split a term in two: one for the teacher's k best tokens, one for the student's.
 
-    A token that is among both would be added to twice at once, on a GPU in any order: a training
-    would not repeat to the last bit.
+    In a single term, a token in both sets would get two additions at once. A GPU makes them in any
+    order, so a training run would not repeat to the last bit.
     """
     value = term.value
     for part in (slice(0, k), slice(k, 2 * k)):
@@ -88,7 +91,7 @@ def without_repeats(term: Term, k: int) -> Iterator[Term]:
 
 
 def ranking_term(p: Distribution, q: Distribution, k: int) -> Term:
-    """A + B of each row and its derivatives by log p, on the teacher's and the learner's k best."""
+    """Return A + B of each row, and its derivatives with respect to log p on both k best."""
     of_teacher, of_learner = q.best(k), p.best(k)
     q_t, q_s = q.at(of_teacher), q.at(of_learner)
     p_t, p_s = p.at(of_teacher).exp(), p.at(of_learner).exp()
@@ -100,7 +103,7 @@ def ranking_term(p: Distribution, q: Distribution, k: int) -> Term:
     of_p_t.scatter_add_(-1, first, -of_p_t.sum(-1, keepdim=True))
     value = above_first.clamp(min=0).sum(-1)
 
-    # Rows of (n, k, k) are the teacher's tokens, columns the learner's.
+    # Rows of (n, k, k) are the teacher's tokens, columns the student's.
     above = p_s.unsqueeze(-2) - p_t.unsqueeze(-1)
     wrong = (q_t.unsqueeze(-1) > q_s.unsqueeze(-2)) & (above > 0)
     value = value + torch.where(wrong, above, 0).sum((-2, -1))

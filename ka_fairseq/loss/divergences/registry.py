@@ -1,4 +1,4 @@
-"""The divergences by name: what ``--divergence`` chooses from."""
+"""The registry of divergences: the choices of ``--divergence``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ka_fairseq.loss.divergences.by_autograd import ByAutograd, OfFunction, Valu
 from ka_fairseq.loss.divergences.options import Option, options_of
 from ka_fairseq.ranges import check
 
-# What register_divergence fills.
+# Filled by register_divergence.
 DIVERGENCES: dict[str, Divergence] = {}
-# Called once a divergence is registered: a criterion makes options of its own from those here.
+# Called after each registration: criterions then renew their options.
 AFTER_REGISTRATION: list[Callable[[], None]] = []
 
 D = TypeVar("D", Divergence, type[Divergence], Value)
 
 
 def register_divergence(name: str) -> Callable[[D], D]:
-    """Register a divergence: a function of its value, or a :class:`Divergence`, class or instance.
+    """Register a divergence: a function that returns D, or a :class:`Divergence` class or instance.
 
     ::
 
@@ -28,15 +28,15 @@ def register_divergence(name: str) -> Callable[[D], D]:
         def hellinger(learner_lprobs, teacher_lprobs):  # (n, V), (n, V) -> (n,)
             return 0.5 * ((learner_lprobs / 2).exp() - (teacher_lprobs / 2).exp()).pow(2).sum(-1)
 
-    A class whose fields are :func:`~ka_fairseq.loss.divergences.options.option`\\ s gives
-    ``--criterion transfer`` these options.
+    A class may have fields made by :func:`~ka_fairseq.loss.divergences.options.option`. These
+    fields become options of ``--criterion transfer``.
 
     Args:
-        name: what ``--divergence`` calls it.
+        name: the value of ``--divergence``.
 
     Raises:
-        ValueError: the name is taken by another one, what is registered is no divergence (see
-            :meth:`ByAutograd.check`), or one of its options cannot be.
+        ValueError: the name is taken, the object is not a divergence (see
+            :meth:`ByAutograd.check`), or an option clashes with an existing option.
     """
 
     def register(divergence: D) -> D:
@@ -48,7 +48,7 @@ def register_divergence(name: str) -> Callable[[D], D]:
         except (TypeError, ValueError) as error:
             raise ValueError(f"the divergence {name!r}: {error}") from error
         if DIVERGENCES.setdefault(name, registered) != registered:
-            raise ValueError(f"there is a divergence {name!r} already: choose another name")
+            raise ValueError(f"there is already a divergence {name!r}: choose another name")
         try:
             for tell in AFTER_REGISTRATION:
                 tell()
@@ -61,22 +61,22 @@ def register_divergence(name: str) -> Callable[[D], D]:
 
 
 def divergence_names() -> list[str]:
-    """The names that are registered now."""
+    """Return the names that are registered now."""
     return list(DIVERGENCES)
 
 
 def divergence_named(name: str) -> Divergence:
-    """The divergence of a name.
+    """Return the divergence of a name.
 
     Raises:
-        ValueError: there is none; the message lists those that there are.
+        ValueError: the name is unknown; the message lists the known names.
     """
     check("divergence", name, tuple(DIVERGENCES))
     return DIVERGENCES[name]
 
 
 def divergence_options() -> dict[Option, list[str]]:
-    """The options of all divergences, each with the names of those that have it."""
+    """Return the options of all divergences, each with the names of its divergences."""
     found: dict[Option, list[str]] = {}
     for name, divergence in DIVERGENCES.items():
         for option, _ in options_of(divergence).values():
@@ -97,6 +97,6 @@ def _check_options(divergence: Divergence) -> None:
     for name, (option, _) in options_of(divergence).items():
         if taken.get(name, option) != option:
             raise ValueError(
-                f"there is an option {option.flag} already, which is not the same in "
-                f"everything: choose another name"
+                f"there is already an option {option.flag} with another default, help or range: "
+                f"choose another name"
             )

@@ -1,4 +1,4 @@
-"""The two KLs, each to a mixture of both distributions."""
+"""Skewed KLs: each KL goes to a mixture of both distributions."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ka_fairseq.ranges import Range
 
 @dataclass(frozen=True)
 class _Skewed(Divergence):
-    """What both have: α.
+    """The option that both skewed KLs share: α.
 
     Attributes:
-        alpha: α in [0, 1), the share of the mixture that is the distribution itself.
+        alpha: α in [0, 1), the mixture's share of the first distribution of the KL.
     """
 
     alpha: float = option(
         "--skew-alpha",
         default=0.1,
-        help="α, how much of the mixture is the distribution itself",
+        help="α, the mixture's share of the KL's first distribution",
         valid=Range(0, 1, without_most=True),
     )
     more_tensors = 1
@@ -34,16 +34,16 @@ class _Skewed(Divergence):
 @register_divergence("skew_forward_kl")
 @dataclass(frozen=True)
 class SkewForwardKL(_Skewed):
-    """The forward KL to a mixture of teacher and learner.
+    """The forward KL, from the teacher to a mixture of teacher and student.
 
     Formula: KL(q‖m) with m = α·q + (1 − α)·p; forward KL for α = 0
     Source: Lee 2001; Ko et al. 2024 (DistiLLM), arXiv 2402.03898
-    When: forward KL's gradients are unsteady where the learner gives next to nothing to what the
-        teacher says; D is at most −log α
+    When: forward KL's gradients are unsteady, because the student gives the teacher's tokens almost
+        no probability; D is at most −log α
     """
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
-        """Value and derivatives; ∂/∂log p = −q·(1 − α)·p/m."""
+        """Yield value and derivatives; ∂/∂log p = −q·(1 − α)·p/m."""
         if not self.alpha:
             yield from FORWARD_KL.terms(p, q)
             return
@@ -56,16 +56,16 @@ class SkewForwardKL(_Skewed):
 @register_divergence("skew_backward_kl")
 @dataclass(frozen=True)
 class SkewBackwardKL(_Skewed):
-    """The backward KL to a mixture of learner and teacher.
+    """The backward KL, from the student to a mixture of student and teacher.
 
     Formula: KL(p‖m) with m = α·p + (1 − α)·q; backward KL for α = 0
     Source: Lee 2001; Ko et al. 2024 (DistiLLM), arXiv 2402.03898
-    When: backward KL's gradients are unsteady where the learner says what the teacher rules out;
-        D is at most −log α
+    When: backward KL's gradients are unsteady, because the student gives probability to tokens that
+        the teacher rules out; D is at most −log α
     """
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
-        """Value and derivatives; ∂/∂log p = p·(log(p/m) + (1 − α)·q/m)."""
+        """Yield value and derivatives; ∂/∂log p = p·(log(p/m) + (1 − α)·q/m)."""
         if not self.alpha:
             yield from BACKWARD_KL.terms(p, q)
             return

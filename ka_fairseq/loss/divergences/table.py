@@ -1,4 +1,4 @@
-"""The table of formulas in docs/methods.md, from the docstrings."""
+"""Generate the table of formulas in docs/methods.md from the divergences' docstrings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS = ("Formula", "Source", "When")
 
 
 def table() -> str:
-    """Markdown: a row for each divergence that is registered and says what it is."""
+    """Return a Markdown table with a row for each registered divergence that describes itself."""
     lines = [
         "| `--divergence` | D | options | source | when to use it |",
         "|---|---|---|---|---|",
@@ -30,7 +30,7 @@ def table() -> str:
 
 
 def parts(docstring: str) -> Iterator[tuple[str, str]]:
-    """(column, text) of the paragraph ``Formula: …``, ``Source: …``, ``When: …``."""
+    """Yield (column, text) of the paragraph ``Formula: …``, ``Source: …``, ``When: …``."""
     for column in COLUMNS:
         found = re.search(rf"^{column}: (.+(?:\n +.+)*)", docstring, re.MULTILINE)
         if found:
@@ -38,7 +38,10 @@ def parts(docstring: str) -> Iterator[tuple[str, str]]:
 
 
 def _docstring(name: str) -> str:
-    """The KLs are one class, and described by the functions of their names."""
+    """Return a divergence's docstring.
+
+    The KLs share a class. Each KL has the docstring of the function of its name.
+    """
     described_by = getattr(kl, name, None) or type(divergence_named(name))
     return inspect.getdoc(described_by) or ""
 

@@ -1,4 +1,4 @@
-"""A divergence as a function of log-probabilities, with a gradient."""
+"""Compute a divergence as a differentiable function of log-probabilities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ka_fairseq.loss.divergences.base import Divergence
 
 
 def values(divergence: Divergence, learner_lprobs: Tensor, teacher_lprobs: Tensor) -> Tensor:
-    """D of each row, differentiable in the learner's log-probabilities.
+    """Return D of each row, differentiable in the student's log-probabilities.
 
     Args:
         divergence: D.
@@ -28,7 +28,7 @@ def values(divergence: Divergence, learner_lprobs: Tensor, teacher_lprobs: Tenso
     """
     if learner_lprobs.shape != teacher_lprobs.shape or learner_lprobs.dim() != 2:
         raise ValueError(
-            "learner and teacher log-probabilities must both have the shape (N, V), "
+            "student and teacher log-probabilities must both have the shape (N, V), "
             f"not {tuple(learner_lprobs.shape)} and {tuple(teacher_lprobs.shape)}"
         )
     return _OfLogProbs.apply(learner_lprobs, teacher_lprobs.detach(), divergence)

@@ -1,4 +1,4 @@
-"""A dataset whose batches bring the teacher's stored answers along, where there are any."""
+"""A dataset whose batches contain the teacher's stored answers, if there are any."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from torch.utils.data import get_worker_info
 
 from ka_fairseq.teacher.cache.store import Record, Store, checksum
 
-# What a batch's entry for the cache is called.
+# The key of the cache's entry in a batch.
 KEY = "teacher_cache"
 
 
 class CachedTeacherDataset(BaseWrapperDataset):
-    """Sentence pairs, or a language model's blocks, with ``batch["teacher_cache"]``.
+    """Sentence pairs, or a language model's blocks, with an entry ``batch["teacher_cache"]``.
 
-    That is ``{"split": name}`` and, where every sample of the batch is in the cache, ``"hidden"``,
-    int16 or int8 of shape (N, width), and ``"normalizers"``, float64 of shape (N, numbers), for the
-    N target positions without padding in the order of ``batch["target"]``. Reading here means that
-    fairseq's data workers do it ahead of time. The numbers are float64 because fairseq rounds all
-    float32 tensors of a batch to the model's precision.
+    The entry always has ``"split"``, the split's name. If every sample of the batch is in the
+    cache, the entry also has, for the N target positions without padding:
+
+    - ``"hidden"``: int16 or int8, shape (N, width);
+    - ``"normalizers"``: float64, shape (N, numbers).
+
+    Positions have the order of ``batch["target"]``. fairseq's data workers read the cache ahead of
+    time. The normalizers are float64 because fairseq rounds all float32 tensors of a batch to the
+    model's precision.
     """
 
     def __init__(self, dataset: FairseqDataset, pad: int, name: str, store: Store) -> None:
         """Wrap a dataset.
 
         Args:
-            dataset: what fairseq's task loaded.
-            pad: what fills up its samples.
-            name: of the split, as the cache calls it.
+            dataset: the dataset that fairseq's task loaded.
+            pad: padding index of its samples.
+            name: the split's name in the cache.
             store: the cache's records of this dataset.
         """
         super().__init__(dataset)
@@ -42,7 +46,7 @@ class CachedTeacherDataset(BaseWrapperDataset):
         self.store = store
 
     def collater(self, samples: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
-        """fairseq's batch, and the stored answers for it."""
+        """Return fairseq's batch with the stored answers for it."""
         batch = self.dataset.collater(samples, **options)
         if not batch:
             return batch
@@ -60,7 +64,7 @@ class CachedTeacherDataset(BaseWrapperDataset):
         return batch
 
     def describe(self, sample: dict[str, Any]) -> tuple[int, int]:
-        """The checksum of a sample's tokens and the number of its target positions."""
+        """Return the checksum of a sample's tokens, and the number of its target positions."""
         source, target = (_unpadded(sample[side], self.pad) for side in SIDES)
         return checksum(source, target), len(target)
 
@@ -70,15 +74,15 @@ class CachedTeacherDataset(BaseWrapperDataset):
         self.store.write(index, tokens, record)
 
     def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
-        """As the dataset has it; fairseq's wrapper leaves it out."""
+        """Return the dataset's own numbers of tokens; fairseq's wrapper lacks this method."""
         return self.dataset.num_tokens_vec(indices)
 
 
 def joined(parts: Sequence[np.ndarray], dtype: np.dtype | type) -> Tensor:
-    """Arrays of shapes (n, m) one below the other, as one tensor.
+    """Stack arrays of shapes (n, m) along the first axis, and return one tensor.
 
-    A data worker writes them where the training will read them, in memory that both share: what it
-    wrote elsewhere torch would copy there.
+    A data worker writes the tensor into memory that it shares with the training process. torch
+    would copy a tensor from other memory.
     """
     shape = (sum(map(len, parts)), parts[0].shape[1])
     out = torch.from_numpy(np.empty(shape if get_worker_info() is None else 0, dtype))
@@ -93,5 +97,5 @@ SIDES = ("source", "target")
 
 
 def _unpadded(tokens: Tensor, pad: int) -> np.ndarray:
-    """Bucketed datasets pad single sentences."""
+    """Return tokens without padding; bucketed datasets pad single sentences."""
     return tokens[tokens.ne(pad)].numpy()

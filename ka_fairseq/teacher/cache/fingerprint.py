@@ -1,4 +1,4 @@
-"""What a teacher cache was made of, so that it is never used for anything else."""
+"""Record what a teacher cache was made from, and refuse a cache that does not match the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Fingerprint = Mapping[str, str]
 
 
 def of_files(paths: Iterable[str]) -> str:
-    """SHA-256 over the contents of files, in their order."""
+    """Return the SHA-256 of the contents of files, in the given order."""
     digest = hashlib.sha256()
     for path in paths:
         with Path(path).open("rb") as file:
@@ -28,16 +28,16 @@ def of_files(paths: Iterable[str]) -> str:
 
 
 def of_dictionaries(dictionaries: Iterable[Dictionary]) -> str:
-    """SHA-256 over all symbols, in their order."""
+    """Return the SHA-256 of all symbols, in their order."""
     symbols = [dictionary.symbols for dictionary in dictionaries]
     return hashlib.sha256(json.dumps(symbols).encode()).hexdigest()
 
 
 def of_lengths(lengths: Iterable[np.ndarray]) -> str:
-    """SHA-256 over sentence lengths.
+    """Return the SHA-256 of sentence lengths.
 
-    It tells another dataset from this one at the start. Two datasets whose sentences are all of the
-    same lengths are told apart when the first pair is read, by a checksum of its tokens.
+    This hash detects another dataset at the start. If all lengths agree, the checksum of the first
+    pair's tokens detects the difference, when that pair is read.
     """
     digest = hashlib.sha256()
     for array in lengths:
@@ -46,15 +46,15 @@ def of_lengths(lengths: Iterable[np.ndarray]) -> str:
 
 
 def check(file: Path, now: Fingerprint, folder: Path) -> None:
-    """Compare with what the cache was made of; write it down where there is nothing yet.
+    """Compare a cache's record with this run; write the record if there is none yet.
 
     Args:
-        file: where it stands.
-        now: what this run has.
-        folder: the cache, for the error.
+        file: the file of the record.
+        now: the fingerprint of this run.
+        folder: the cache's folder, for the error.
 
     Raises:
-        UserError: something differs; the message says what.
+        UserError: a part of the fingerprint differs; the message names the part.
     """
     try:
         then = json.loads(file.read_text(encoding="utf-8"))
@@ -70,13 +70,13 @@ def check(file: Path, now: Fingerprint, folder: Path) -> None:
             for name in different
         )
         raise UserError(
-            f"the teacher cache {folder} was made with another {what}: name another folder with "
-            f"--teacher-cache, or delete this one ({file})"
+            f"the teacher cache {folder} was made with another {what}: give another folder as "
+            f"--teacher-cache, or delete this folder (its record is {file})"
         )
 
 
 def _write(file: Path, fingerprint: Fingerprint) -> None:
-    """All at once: another worker reads nothing or the whole."""
+    """Write the record in one step, so that another worker never reads a part of it."""
     with written_whole(file, suffix=f".{os.getpid()}") as temporary:
         temporary.write_text(json.dumps(dict(fingerprint), indent=1), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What of a cache one of several builds writes."""
+"""The share of a cache that one of several builds writes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Share:
     """One share of several.
 
     Attributes:
-        number: which one, from 1.
-        of: how many there are.
+        number: the number of this share, from 1.
+        of: the number of all shares.
     """
 
     number: int
@@ -26,24 +26,24 @@ class Share:
 
     @classmethod
     def parse(cls, text: str) -> Share:
-        """Read ``2/4``: the second of four.
+        """Parse a share: ``2/4`` is the second of four.
 
         Raises:
-            argparse.ArgumentTypeError: it is none.
+            argparse.ArgumentTypeError: the text is not a share.
         """
         number, _, of = text.partition("/")
         if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-            raise argparse.ArgumentTypeError(f"{text} is no share: 1/4 is the first of four")
+            raise argparse.ArgumentTypeError(f"{text} is no share: write 1/4 for the first of four")
         return cls(int(number), int(of))
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
 
     def has(self, pairs: np.ndarray) -> np.ndarray:
-        """Whether pairs belong to it, by their indices.
+        """Return whether each pair, given by its index, belongs to the share.
 
-        Whole files of the store: of a file that two machines map on a network disk, each would
-        write back pages with holes where the other has written.
+        A share consists of whole files of the store. If two machines mapped the same file on a
+        network disk, each would write back pages that lack the other's data.
         """
         return pairs // store.PAIRS_PER_SHARD % self.of == self.number - 1
 
@@ -52,7 +52,7 @@ ALL = Share(1, 1)
 
 
 class SharedDataset(BaseWrapperDataset):
-    """The sentence pairs of a share."""
+    """The sentence pairs of one share."""
 
     def __init__(self, dataset: CachedTeacherDataset, share: Share) -> None:
         """Take a share of a dataset."""
@@ -60,7 +60,7 @@ class SharedDataset(BaseWrapperDataset):
         self._share = share
 
     def ordered_indices(self) -> np.ndarray:
-        """Those of the dataset that belong to the share, in its order."""
+        """Return the share's indices, in the order of the dataset."""
         indices = self.dataset.ordered_indices()
         return indices[self._share.has(indices)]
 
@@ -68,5 +68,5 @@ class SharedDataset(BaseWrapperDataset):
         return int(self._share.has(np.arange(len(self.dataset))).sum())
 
     def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
-        """As the dataset has it; fairseq's wrapper leaves it out."""
+        """Return the dataset's own numbers of tokens; fairseq's wrapper lacks this method."""
         return self.dataset.num_tokens_vec(indices)

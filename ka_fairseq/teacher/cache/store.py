@@ -1,11 +1,15 @@
 """Memory-mapped shards of a teacher's hidden states for one dataset, keyed by sentence pair.
 
-Of a language model, a pair is a block of its text and the same block a token later.
+For a language model, a pair is a block of text and the same block shifted by one token.
 
-A shard holds a fixed number of pairs in three files: hidden states (2 bytes a number, or 1),
-float32 numbers (log-normalizers, entropy, scales) and, a pair, two checksums and its length,
-written last. A pair without checksums is not there yet; one whose checksum is another is damaged.
-Workers write different pairs; where two write the same one at the same time, the checksums tell.
+A shard holds a fixed number of pairs in three files:
+
+- hidden states: 2 bytes a number, or 1 byte;
+- float32 numbers: log-normalizers, entropy, scales;
+- for each pair, two checksums and the length, written last.
+
+A pair without checksums is not stored yet. A pair with a wrong checksum is damaged. Workers write
+different pairs. If two workers write the same pair at once, the checksums show the damage.
 """
 
 from __future__ import annotations
@@ -28,15 +32,15 @@ logger = logging.getLogger(__name__)
 
 PAIRS_PER_SHARD = 2**14
 
-# Added to a checksum, so that none is 0, which is what a hole in a file reads as.
+# Added to each checksum, so that no checksum is 0. A hole in a file reads as 0.
 PRESENT = 1 << 32
 
 
 class Record(NamedTuple):
-    """A teacher's answer for one sentence pair of L target positions.
+    """A teacher's answer for one sentence pair with L target positions.
 
     Attributes:
-        hidden: shape (L, width), as :mod:`.storage` keeps them.
+        hidden: shape (L, width), in a format of :mod:`.storage`.
         normalizers: shape (L, numbers), float32: log-normalizers, the entropy, scales.
     """
 
@@ -51,12 +55,12 @@ class _Shard(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What is kept of a position.
+    """What is stored of a position.
 
     Attributes:
-        width: numbers of its hidden states.
-        dtype: of these.
-        normalizers: how many float32 numbers it has beside them.
+        width: number of its hidden-state values.
+        dtype: type of these values.
+        normalizers: number of float32 numbers beside the hidden states.
     """
 
     width: int
@@ -65,7 +69,7 @@ class Layout(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of a position."""
+        """Return the bytes of a position."""
         return np.dtype(self.dtype).itemsize * self.width + 4 * self.normalizers
 
 
@@ -73,7 +77,7 @@ class Store:
     """The records of a dataset's pairs.
 
     Attributes:
-        folder: where the shards are.
+        folder: the folder of the shards.
     """
 
     def __init__(
@@ -82,18 +86,18 @@ class Store:
         """Describe the layout; nothing is read or written yet.
 
         Args:
-            folder: where the shards are or will be.
-            lengths: how many target positions each pair has, at most; shape (pairs,).
-            layout: what is kept of a position.
-            name: what messages call a pair.
+            folder: the folder of the shards, which may not exist yet.
+            lengths: the largest number of target positions of each pair; shape (pairs,).
+            layout: what is stored of a position.
+            name: the word for a pair in messages.
         """
         self.name = name
         self.folder = folder
         self.layout = layout
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         self._shards: dict[int, _Shard] = {}
-        # In memory that data workers share: which records were found undamaged in this run. A
-        # checksum takes a third of the time in which a batch is put together.
+        # Which records were found undamaged in this run, in memory that data workers share. A check
+        # takes a third of the time of collating a batch.
         self._checked = torch.zeros(len(lengths), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
@@ -101,20 +105,21 @@ class Store:
 
     @property
     def size(self) -> int:
-        """Bytes of all shards."""
+        """Return the bytes of all shards."""
         return int(self._starts[-1]) * self.layout.size + 24 * len(self)
 
     def check_room(self) -> None:
-        """Check that what is still missing fits on the disk.
+        """Check that the missing part of the shards fits on the disk.
 
         Raises:
-            UserError: it does not, or the folder cannot be written.
+            UserError: the disk is too small, or the folder cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"cannot make the teacher cache {self.folder}: {error.strerror}"
+                f"cannot make the teacher cache {self.folder}: {error.strerror}; "
+                f"check --teacher-cache"
             ) from error
         there = sum(file.stat().st_blocks * 512 for file in self.folder.iterdir())
         missing = max(0, self.size - there)
@@ -122,24 +127,24 @@ class Store:
         if missing > free:
             raise UserError(
                 f"the teacher cache {self.folder} needs {_gigabytes(missing)} more, and the disk "
-                f"has {_gigabytes(free)}: name a folder on another disk with --teacher-cache, or "
-                f"train without it"
+                f"has {_gigabytes(free)}: give a folder on another disk as --teacher-cache, or "
+                f"train without a cache"
             )
         logger.info(
             f"teacher cache {self.folder}: {_gigabytes(self.size)} for {len(self):,} {self.name}s, "
-            f"{_gigabytes(missing)} of it still to be written"
+            f"{_gigabytes(missing)} not written yet"
         )
 
     def read(self, pair: int, tokens: int, length: int) -> Record | None:
-        """A pair's record, or None where there is none that can be used.
+        """Return a pair's record; None if the record is missing or damaged.
 
         Args:
             pair: index in the dataset.
             tokens: checksum of the pair's tokens, see :func:`checksum`.
-            length: how many target positions it has.
+            length: number of the pair's target positions.
 
         Raises:
-            UserError: there is a record of other tokens.
+            UserError: the record belongs to other tokens.
         """
         shard, place, first = self._locate(pair)
         of_tokens, of_record, there = (int(number) for number in shard.checksums[place])
@@ -150,19 +155,19 @@ class Store:
         if not self._checked[pair] and of_record != PRESENT + checksum(*record):
             logger.warning(
                 f"{self.name} {pair} is damaged in the teacher cache {self.folder}: the teacher "
-                f"answers anew"
+                f"answers it again"
             )
             return None
         if (of_tokens, there) != (PRESENT + tokens, length):
             raise UserError(
-                f"{self.name} {pair} of the dataset is another one than in the teacher cache "
-                f"{self.folder}: name another folder with --teacher-cache, or delete this one"
+                f"{self.name} {pair} of the dataset differs from the one in the teacher cache "
+                f"{self.folder}: give another folder as --teacher-cache, or delete this folder"
             )
         self._checked[pair] = True
         return record
 
     def write(self, pair: int, tokens: int, record: Record) -> None:
-        """Write a pair's record; ``tokens`` as for :meth:`read`.
+        """Write a pair's record; for ``tokens`` see :meth:`read`.
 
         Raises:
             UserError: the disk is full.
@@ -176,7 +181,7 @@ class Store:
         shard.checksums[place] = PRESENT + tokens, PRESENT + checksum(*record), len(record.hidden)
 
     def _locate(self, pair: int) -> tuple[_Shard, int, int]:
-        """The shard of a pair, its place in there, and its first row."""
+        """Return a pair's shard, its place in the shard, and its first row."""
         number, place = divmod(pair, PAIRS_PER_SHARD)
         if number not in self._shards:
             self._shards[number] = self._open(number)
@@ -195,7 +200,7 @@ class Store:
 
 
 def checksum(*arrays: np.ndarray) -> int:
-    """CRC-32 over the bytes of arrays, in their order."""
+    """Return the CRC-32 of the bytes of arrays, in the given order."""
     crc = 0
     for array in arrays:
         crc = zlib.crc32(np.ascontiguousarray(array), crc)
@@ -203,9 +208,10 @@ def checksum(*arrays: np.ndarray) -> int:
 
 
 def _memory_map(folder: Path, name: str, dtype: type, shape: tuple[int, int]) -> np.ndarray:
-    """A file of zeros, or what it holds already, as an array.
+    """Return a file as an array; a new file is filled with zeros.
 
-    Its room on the disk is taken at once: a memory map that finds none later ends the process.
+    The file's disk space is reserved at once. A memory map that finds the disk full later would end
+    the process.
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     file = folder / name

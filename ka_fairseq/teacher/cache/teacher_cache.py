@@ -1,4 +1,4 @@
-"""TeacherCache: a frozen teacher that answers each sentence pair once."""
+"""TeacherCache: run a frozen teacher once for each sentence pair, and store its answers."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ logger = logging.getLogger(__name__)
 
 
 class TeacherCache:
-    """A teacher's answers for the datasets of a task, on disk, and the teacher for those missing.
+    """A teacher's stored answers for a task's datasets, and the teacher for missing answers.
 
     Attributes:
-        folder: the cache.
-        teacher: who answers. Its encoder and decoder go to the learner's device when the first
-            answer is missing, its output projections always.
-        storage: how hidden states are stored.
+        folder: the cache's folder.
+        teacher: computes missing answers. Its output projections are always copied to the
+            student's device. Its encoder and decoder move there at the first missing answer.
+        storage: the storage format of hidden states.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class TeacherCache:
         paths: str,
         dictionaries: list[Dictionary],
     ) -> None:
-        """Open a cache, or begin one.
+        """Open a cache, or begin a new cache.
 
         Args:
-            folder: where it is or will be.
-            teacher: in one precision, whatever the learner's.
+            folder: the cache's folder, which may not exist yet.
+            teacher: a teacher with a precision of its own, independent of the student's.
             dtype: a key of :data:`.storage.STORAGES`.
             paths: the teacher's checkpoints, separated by colons.
-            dictionaries: the task's.
+            dictionaries: the task's dictionaries.
 
         Raises:
             UserError: unknown ``dtype``; a teacher without a plain output projection; the cache was
@@ -68,8 +68,8 @@ class TeacherCache:
             if not models.has_plain_projection(member):
                 raise UserError(
                     f"--teacher-cache needs a teacher whose logits are a plain projection of its "
-                    f"decoder's features; {type(member).__name__} with its options is none: train "
-                    f"without a cache"
+                    f"decoder's features; {type(member).__name__} with its options has no such "
+                    f"projection: train without a cache"
                 )
         self.folder = Path(folder)
         self.teacher = teacher
@@ -95,19 +95,19 @@ class TeacherCache:
             ) from error
 
     def wrap(self, dataset: FairseqDataset, pad: int, name: str) -> CachedTeacherDataset:
-        """A dataset whose batches bring stored answers along.
+        """Return a dataset whose batches contain stored answers.
 
         Args:
-            dataset: what fairseq's task loaded.
-            pad: what fills up its samples.
-            name: of the split and the part of it.
+            dataset: the dataset that fairseq's task loaded.
+            pad: padding index of its samples.
+            name: the name of the split and of its part.
 
         Raises:
-            UserError: the cache was made with another dataset, or the disk has no room for it.
+            UserError: the cache was made with another dataset, or the disk is too small.
         """
         folder = self.folder / name
         lengths, members = task_traits.lengths(dataset), len(self._widths)
-        # Of each position: a normalizer a member, the entropy of their mean, a member's scales.
+        # A position has each member's normalizer, the entropy of their mean, each member's scales.
         normalizers = members + 1 + members * self.storage.scales
         layout = Layout(sum(self._widths), self.storage.numbers, normalizers)
         store = Store(folder, lengths[-1], layout, task_traits.sample_name(dataset))
@@ -120,25 +120,25 @@ class TeacherCache:
 
     @torch.no_grad()
     def answer(self, sample: Mapping[str, Any], rows: Tensor, pad: int) -> TeacherOutput:
-        """The teacher's answer to a batch, stored or new; a new one is stored.
+        """Return the teacher's answer to a batch; compute and store a missing answer.
 
         Args:
-            sample: a batch of a dataset that :meth:`wrap` gave.
+            sample: a batch of a dataset from :meth:`wrap`.
             rows: the target positions to answer, from :func:`.positions.target_rows`.
-            pad: what fills up targets.
+            pad: padding index of targets.
 
         Raises:
-            UserError: what is to be stored is too large for the storage precision.
+            UserError: a number is too large for the storage precision.
         """
         entry = sample[KEY]
-        # What is stored must not depend on who stores it: --amp is how a learner computes.
+        # Stored answers must not depend on the student's options, such as --amp.
         with torch.autocast(rows.device.type, enabled=False):
             if "hidden" in entry:
                 hidden, normalizers = entry["hidden"], entry["normalizers"]
             else:
                 hidden, normalizers = self._ask(sample, pad)
                 self.write(sample, pad, hidden, normalizers)
-        if len(rows) < len(hidden):  # of an ignored prefix there are answers, but no loss
+        if len(rows) < len(hidden):  # an ignored prefix has answers, but no loss
             place = sample["target"].ne(pad).flatten().cumsum(0) - 1
             stored = place.index_select(0, rows)
             hidden, normalizers = (
@@ -149,11 +149,11 @@ class TeacherCache:
 
     @torch.no_grad()
     def error(self, sample: Mapping[str, Any], pad: int) -> float:
-        """How far what is kept of a batch is from what the teacher says; nothing is stored.
+        """Return the error of stored answers for a batch; store nothing.
 
         Args:
-            sample: a batch of a dataset that :meth:`wrap` gave.
-            pad: what fills up targets.
+            sample: a batch of a dataset from :meth:`wrap`.
+            pad: padding index of targets.
 
         Returns:
             KL(q ‖ q of the cache), the mean over the target positions, in nats.
@@ -169,14 +169,14 @@ class TeacherCache:
         return total / len(rows)
 
     def _ask(self, sample: Mapping[str, Any], pad: int) -> tuple[Tensor, Tensor]:
-        """Run the teacher: its hidden states as they are stored, and the numbers beside them."""
+        """Run the teacher; return hidden states in storage format, and the numbers beside them."""
         rows = target_rows(sample["target"], pad)
         teacher = self.teacher.to(torch.empty(0, device=rows.device))
         answer = teacher.answer(sample["net_input"], rows)
         packed = (self.storage.pack(member.hidden) for member in answer.members)
         hidden, scales = (torch.cat(parts, dim=-1) for parts in zip(*packed, strict=True))
-        # From states and projection as they are used later, so that the probabilities of each
-        # position add up to 1.
+        # Computed from the rounded states and projection, as the loss will use them: so each
+        # position's probabilities add up to 1.
         projections = self._projections(hidden, scales)
         for projection in projections:
             self._check_finite("hidden states", projection.hidden)
@@ -204,13 +204,13 @@ class TeacherCache:
             for *kept, layer in zip(parts, scales, self.layers(hidden.device), strict=True)
         ]
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019  one cache a process, alive as long as it
+    @functools.lru_cache(maxsize=2)  # noqa: B019  the process has one cache, until it ends
     def layers(self, device: torch.device) -> list[tuple[Tensor, Tensor | None]]:
-        """Weight and bias of each member's output projection, on a device.
+        """Return weight and bias of each member's output projection, on a device.
 
-        Weights are rounded to the storage precision, as hidden states are: then both are factors
-        of one product, on a GPU's tensor cores. They are copies: the teacher's own are moved
-        between devices.
+        Weights are rounded to the storage precision, like hidden states. So a GPU's tensor cores
+        can multiply both. The tensors are copies, because the teacher's own weights move between
+        devices.
         """
         layers = [member.decoder.output_projection for member in self.teacher.members]
         own = {"device": device, "copy": True}
@@ -234,9 +234,17 @@ class TeacherCache:
     def write(
         self, sample: Mapping[str, Any], pad: int, hidden: Tensor, normalizers: Tensor
     ) -> None:
+        """Store the answers for a batch; see :meth:`answer` for ``sample`` and ``pad``.
+
+        Args:
+            sample: the batch.
+            pad: padding index.
+            hidden: hidden states of all target positions, in storage format.
+            normalizers: the numbers beside them.
+        """
         dataset = self._datasets[sample[KEY]["split"]]
         ids = sample["id"].tolist()
-        # --pad-to-fixed-bsz adds rows that are no samples, below those that are.
+        # --pad-to-fixed-bsz adds rows that are not samples, at the end.
         lengths = sample["target"].ne(pad).sum(1).tolist()[: len(ids)]
         records = zip(
             ids,
@@ -249,7 +257,7 @@ class TeacherCache:
 
 
 def _normalizers_and_entropy(output: TeacherOutput) -> Tensor:
-    """Each member's log-normalizers and the entropy of their mean, shape (N, members + 1)."""
+    """Return each member's log-normalizers and the entropy of their mean, (N, members + 1)."""
     weight, hidden = output.members[0].weight, output.members[0].hidden
     step = chunk_rows(len(weight), 3 * len(output.members), weight.device)
     chunks = []

@@ -80,11 +80,15 @@ def test_the_mixture_may_stay_uneven(distillation):
         ("forward_kl", (*WEIGHT, "--transfer-weight-to", 2, *TO[2:]), "between 0 and 1, not 2"),
         ("jsd_mixture", (*MIXTURE_TO,), "need --mixture-schedule linear or cosine"),
         ("jsd_mixture", ("--mixture-from", -1), "--mixture-from must lie between 0 and 1, not -1"),
-        ("topk_kl", (*MIXTURE, *MIXTURE_TO), "it is no mixture of both KLs, as jsd_mixture is"),
+        (
+            "topk_kl",
+            (*MIXTURE, *MIXTURE_TO),
+            "the divergence must be a mixture of both KLs, such as jsd_mixture",
+        ),
         (
             "transfer",
             ("--divergence", "js", "--mixture-from", 0.5),
-            "--mixture-from and --mixture-schedule: it is no mixture",
+            "--mixture-from and --mixture-schedule: the divergence must be a mixture",
         ),
     ],
 )

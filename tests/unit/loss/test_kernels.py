@@ -192,4 +192,4 @@ def test_without_a_c_compiler_it_is_one_line_before_the_first_step(monkeypatch, 
     chunked.compiled_row_losses.cache_clear()
     said = str(error.value)
     assert "--loss-kernel compiled does not work here (" in said and "\n" not in said
-    assert "C++ compiler" in said and said.endswith("leave it out")
+    assert "C++ compiler" in said and said.endswith("leave out --loss-kernel")

@@ -204,7 +204,7 @@ def test_a_language_model_has_no_encoder(lm_distillation):
 
 
 def test_a_view_that_asks_no_teacher_finds_no_best_tokens():
-    with pytest.raises(ValueError, match="only where D has a share"):
+    with pytest.raises(ValueError, match="needs a transfer_share above 0"):
         View({}, transfer_share=0.0, predicted=print)
 
 

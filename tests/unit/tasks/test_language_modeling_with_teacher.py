@@ -140,7 +140,7 @@ def test_another_vocabulary(lm_distillation, tmp_path, running_text):
     symbols = (running_text / "dict.txt").read_text("utf-8").splitlines()
     symbols[5], symbols[6] = symbols[6], symbols[5]
     (tmp_path / "dict.txt").write_text("\n".join(symbols), "utf-8")
-    with pytest.raises(UserError, match=r"type 9 is .*the learner's dict\.txt"):
+    with pytest.raises(UserError, match=r"type 9 is .*the student's dict\.txt"):
         lm_distillation("backward_kl", "--teacher-data", tmp_path)
     with pytest.raises(UserError, match=r"no dict\.txt of the teacher .*--teacher-data"):
         lm_distillation("backward_kl", "--teacher-data", tmp_path / "nowhere")

@@ -251,5 +251,5 @@ def test_options_out_of_range(ka, arguments, says):
 
 
 def test_a_language_model_has_nothing_to_translate(lm_distillation):
-    with pytest.raises(UserError, match="a language model has none: leave it out"):
+    with pytest.raises(UserError, match="a language model has no sources: leave out"):
         lm_distillation("backward_kl", "--on-policy-fraction", 0.5)

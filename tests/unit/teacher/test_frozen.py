@@ -164,7 +164,7 @@ def test_a_vocabulary_of_another_size(task, copy_of_teacher):
     write_dictionary(task, copy_of_teacher.parent, task.target_dictionary.symbols[4:-1])
     message = refused(task, copy_of_teacher)
     size = len(task.target_dictionary)
-    assert f"{size - 1} types" in message and f"the learner {size}" in message
+    assert f"{size - 1} types" in message and f"the student has {size}" in message
     assert "--srcdict" in message
 
 

@@ -38,16 +38,16 @@ def test_names():
     assert divergence_named("jsd_mixture") is JSD_MIXTURE
     with pytest.raises(ValueError, match="unknown divergence 'helinger'; choose from forward_kl,"):
         divergence_named("helinger")
-    with pytest.raises(ValueError, match="there is a divergence 'forward_kl' already"):
+    with pytest.raises(ValueError, match="there is already a divergence 'forward_kl'"):
         register_divergence("forward_kl")(hellinger)
 
 
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        (lambda lp, lq: lp - lq, r"shape \(n,\).*for n = 2 and V = 3 it made \(2, 3\)"),
-        (lambda lp, lq: 0.0, "it made float"),
-        (lambda lp, lq: lq.sum(-1), "does not depend on the learner"),
+        (lambda lp, lq: lp - lq, r"shape \(n,\).*for n = 2 and V = 3 it was \(2, 3\)"),
+        (lambda lp, lq: 0.0, "it was float"),
+        (lambda lp, lq: lq.sum(-1), "does not depend on the student"),
     ],
 )
 def test_what_is_no_divergence(function, says):
@@ -59,5 +59,5 @@ def test_what_is_no_divergence(function, says):
 def test_top_k_does_not_go_with_a_value_alone():
     divergence = OfFunction(hellinger)
     assert divergence.restricted(0, "generalized") is divergence
-    with pytest.raises(ValueError, match="leave the top-k options out"):
+    with pytest.raises(ValueError, match="leave out the top-k options"):
         divergence.restricted(8, "tail")

@@ -110,5 +110,5 @@ def test_other_blocks_of_the_same_lengths(cached, running_text, tmp_path):
     tokens[0] ^= 1
     (other / "valid.bin").write_bytes(tokens)
     task, *_ = cached(data=other)
-    with pytest.raises(UserError, match="block 0 of the dataset is another one"):
+    with pytest.raises(UserError, match="block 0 of the dataset differs from the one"):
         make_batch(task)

@@ -60,7 +60,7 @@ def test_other_tokens_or_another_length_are_refused(tmp_path):
     store = make(tmp_path)
     store.write(2, 7, record(2))
     for tokens, length in ((8, 7), (7, 6)):
-        with pytest.raises(UserError, match="pair 2 of the dataset is another one"):
+        with pytest.raises(UserError, match="pair 2 of the dataset differs from the one"):
             store.read(2, tokens, length)
 
 

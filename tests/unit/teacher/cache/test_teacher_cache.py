@@ -240,7 +240,7 @@ def test_another_dataset_of_the_same_lengths(cached, binarized, tmp_path):
     tokens[0] ^= 1  # the first token of the first sentence
     text.write_bytes(tokens)
     task, *_ = cached(data=other)
-    with pytest.raises(UserError, match="pair 0 of the dataset is another one"):
+    with pytest.raises(UserError, match="pair 0 of the dataset differs from the one"):
         make_batch(task)
 
 
@@ -267,7 +267,7 @@ def test_a_teacher_without_a_plain_projection(binarized, tmp_path):
         *("--task", "translation_with_teacher", "--criterion", "forward_kl"),
         *("--teacher-path", path, "--teacher-cache", tmp_path / "cache"),
     )
-    with pytest.raises(UserError, match="TransformerModel with its options is none"):
+    with pytest.raises(UserError, match="TransformerModel with its options has no such projection"):
         task.build_criterion(cfg.criterion)
 
 
