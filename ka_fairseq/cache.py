@@ -107,7 +107,7 @@ def build_split(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse a command line and do what it says."""
+    """Parse a command line and build the cache."""
     logging.getLogger().setLevel(logging.WARNING)
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(

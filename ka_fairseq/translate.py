@@ -374,7 +374,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _cores() -> int:
-    # Not all systems tell which cores this process may use.
+    # Some systems do not report which cores this process may use.
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count() or 1
 

@@ -32,7 +32,7 @@ example:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse a command line and do what it says."""
+    """Parse a command line and run its command."""
     # Importing fairseq sets the root logger to DEBUG.
     logging.getLogger().setLevel(logging.WARNING)
     # A warning about fairseq's encoder in evaluation mode, which a user cannot change.

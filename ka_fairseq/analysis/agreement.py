@@ -257,8 +257,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         command,
         "agreement with the teacher and the reference, calibration, both KLs",
         "Compute how often the best token of each run is the teacher's token or the reference's "
-        "token, the expected calibration error, and both KLs by target position. Also write "
-        "PATH_calibration.csv and PATH_by_position.csv.",
+        "token. Compute the expected calibration error, and both KLs by target position. Also "
+        "write PATH_calibration.csv and PATH_by_position.csv.",
     )
     parser.add_argument(
         "--run",

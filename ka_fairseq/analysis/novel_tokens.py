@@ -151,8 +151,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         command,
         "Fig. 4b: tokens that are new in the student's top k, per epoch",
         "Count, per epoch, the tokens in the student's top k that were in the top k of no earlier "
-        "epoch, over all positions of random sentence pairs. Also compute the probability mass on "
-        "the top k. With --start, tokens in the pre-trained student's top k are not novel.",
+        "epoch. The positions come from random sentence pairs. Also compute the probability mass "
+        "on the top k. With --start, tokens in the pre-trained student's top k are not novel.",
     )
     parser.add_argument(
         "--sentences", type=int, default=SENTENCES, metavar="N", help="sentence pairs to draw"

@@ -124,7 +124,7 @@ def draw_epochs(
         axes: the axes to draw on.
         frame: a table with the columns run, epoch and ``column``.
         column: the column to draw.
-        styles: the style of each run; by default those of :func:`series_styles`.
+        styles: the style of each run; by default the styles of :func:`series_styles`.
     """
     styles = styles or series_styles(frame.run)
     for name, run in frame.groupby("run", sort=False):

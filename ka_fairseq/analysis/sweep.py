@@ -43,7 +43,7 @@ def read_results(file: Path, metric: str = "bleu") -> pd.DataFrame:
         values = pd.to_numeric(frame[column], errors="coerce")
         if values.isna().any():
             line = int(values.isna().idxmax()) + 2
-            raise UserError(f"{file}, line {line}: {column} is not a number; mend or drop the line")
+            raise UserError(f"{file}, line {line}: {column} is not a number; correct or drop it")
         frame[column] = values
     if frame.empty:
         raise UserError(f"{file} has no results: run the sweep first")

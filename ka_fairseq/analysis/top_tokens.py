@@ -140,8 +140,8 @@ def _log_probs_at(corpus: Corpus, file: Path, sentence: int, position: int) -> T
 def mass_on_own_tokens(lprobs: Sequence[Tensor], top_k: int) -> Tensor:
     """Return how much models differ at each position, by the tokens in their top k.
 
-    The value is the mean over models r of Σ p_r(y), where y runs over tokens in r's top k that are
-    in no other model's top k.
+    The value is the mean over models r of Σ p_r(y). The sum is over tokens y that are in r's top k
+    and in no other model's top k.
 
     Args:
         lprobs: log-probabilities of two models or more, shape (n, V) each.

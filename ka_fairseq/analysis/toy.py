@@ -39,9 +39,9 @@ MARKED = {
     COUNTER_START[0]: (COUNTER_START, "forward nearer"),
 }
 
-# Enough epochs for all starts except those near the ridge p1 = p3, where backward can see {0, 2}
+# Enough epochs for all starts except starts near the ridge p1 = p3, where backward can see {0, 2}
 # for any number of epochs. With RATE, steps overshoot where backward changes its classes, and the
-# shares change by a percent. With MAP_RATE they do not.
+# shares change by a percent. MAP_RATE avoids that.
 MAP_RATE, MAP_EPOCHS = 0.25, 3000
 # Two distances count as the same if they differ by at most this.
 SAME = 0.005
@@ -234,7 +234,7 @@ def plot_toy_map(slices: pd.DataFrame, everywhere: pd.DataFrame, path: Path) -> 
         bar.ax.set_xlabel("forward\nnearer", fontsize=9.5)
         drawing.suptitle(
             f"Of all starts: {_shares(everywhere)}\n"
-            f"Of those that see {{0, 2}} first and {{0, 1}} later (outlined): "
+            f"Of starts that see {{0, 2}} first and {{0, 1}} later (outlined): "
             f"{_shares(everywhere[everywhere.like_paper])}",
             fontsize=9.5,
         )

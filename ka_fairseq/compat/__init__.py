@@ -1,4 +1,6 @@
-"""Patches for differences between releases of fairseq, torch and numpy; no other file has any.
+"""Patches for differences between releases of fairseq, torch and numpy.
+
+Code for single releases belongs here and in no other folder.
 
 Importing this package patches fairseq in place, in cases where fairseq would not run: reading of
 checkpoints, validation, workers, SLURM, bf16, names that numpy 2 removed, and faults of fairseq

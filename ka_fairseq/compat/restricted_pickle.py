@@ -1,8 +1,8 @@
 """Read pickles that may be hostile: only objects in a table are looked up, called or built.
 
-The class is for torch before 2.4. There ``torch.load(weights_only=True)`` has no allow-list, and in
-torch 1.13 it cannot read floats. The class replaces torch's own unpickler; torch does the rest of
-the reading. See :func:`ka_fairseq.compat.reading.allow_fairseq_checkpoints`.
+The class is for torch before 2.4. There ``torch.load(weights_only=True)`` has no allow-list, and
+torch 1.13 reads no floats. The class replaces torch's own unpickler; torch does the rest of the
+reading. See :func:`ka_fairseq.compat.reading.allow_fairseq_checkpoints`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 class RestrictedUnpickler(pickle._Unpickler):
     """Python's unpickler, which checks each step that could run code against a table.
 
-    The base class is the unpickler written in Python. The steps of the one in C cannot be replaced.
+    The base class is the unpickler written in Python. Steps of the C version cannot be replaced.
     """
 
     allowed: ClassVar[Mapping[str, Any]]
@@ -49,12 +49,12 @@ class RestrictedUnpickler(pickle._Unpickler):
         super().load_newobj()
 
     def load_build(self) -> None:
-        """Set an object's state, if its class is in the table. Classes and functions are not."""
+        """Set an object's state, if its class is in the table; never a class's or a function's."""
         self._check_known(type(self.stack[-2]), "setting the state of a")
         super().load_build()
 
     def load_append(self) -> None:
-        """Append to a list. Other types are refused: an ``append`` of theirs could run code."""
+        """Append to a list. Other types are refused: their ``append`` could run code."""
         self._check_type(self.stack[-2], list)
         super().load_append()
 

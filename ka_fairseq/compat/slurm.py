@@ -65,8 +65,9 @@ def _one_worker_a_task(infer: Callable[..., bool]) -> Callable[..., bool]:
 def let_tasks_train_together_on_cpus() -> None:
     """Make each task of an srun a worker on nodes without GPUs.
 
-    fairseq starts one process per GPU of a node. Without a GPU fairseq either starts no process and
-    ends at once with exit status 0, or one task fails to set a CUDA device and the others wait.
+    fairseq starts one process per GPU of a node. Without a GPU one of two things happens: fairseq
+    starts no process and ends at once with exit status 0. Or one task fails to set a CUDA device,
+    and the other tasks wait.
     """
     if not hasattr(distributed_utils._infer_slurm_init, "knows_cpus"):
         distributed_utils._infer_slurm_init = _one_worker_a_task(

@@ -40,7 +40,7 @@ def _with_bleu_zero(reduce_metrics: Callable[..., None]) -> Callable[..., None]:
 def let_silent_models_be_validated() -> None:
     """Give BLEU 0 to a model that generates only empty translations.
 
-    Such a model is common in the first epoch. fairseq logs no BLEU if no token was generated. If
+    A model may do so in its first epoch. fairseq logs no BLEU if no token was generated. If
     checkpoints are chosen by BLEU, fairseq then stops with KeyError: 'bleu'.
     """
     if not hasattr(TranslationTask.reduce_metrics, "knows_silence"):

@@ -25,7 +25,7 @@ from ka_fairseq.teacher.cache.share import ALL
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse a command line and do what it says."""
+    """Parse a command line and run the distillation."""
     logging.getLogger().setLevel(logging.WARNING)
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(settings: Settings, argv: Sequence[str]) -> None:
-    """Translate what is missing, choose, and write the data-bin.
+    """Translate the missing shards, choose translations, and write the data-bin.
 
     Args:
         settings: the command line.

@@ -13,8 +13,8 @@ from ka_fairseq.errors import UserError
 class Sentence(NamedTuple):
     """A sentence as a chooser sees it.
 
-    Texts are words if ``--remove-bpe`` or ``--sentencepiece`` tells how to join subwords, else
-    subwords.
+    Texts are in words if the options name a way to join subwords (``--remove-bpe``,
+    ``--sentencepiece``), else in subwords.
 
     Attributes:
         source: the source sentence.

@@ -102,7 +102,7 @@ class CTranslate2:
                 return translator
             if seed is not None:
                 ctranslate2.set_random_seed(seed)
-        # A search runs one batch per thread. Sampling runs one batch on all threads, because with
+        # Beam search runs one batch per thread. Sampling runs one batch on all threads: with
         # several batches a sample would depend on its thread.
         beside, within = (1, self._threads) if seed is not None else (self._threads, 1)
         return ctranslate2.Translator(

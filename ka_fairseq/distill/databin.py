@@ -182,7 +182,7 @@ def _task(cfg: Any) -> Any:
     cfg.source_lang, cfg.target_lang = found
     for path in dictionaries.paths(folder, found):
         if not path.is_file():
-            raise UserError(f"no {path.name} in {folder}: give a folder of fairseq-preprocess")
+            raise UserError(f"no {path.name} in {folder}: give a data-bin's folder")
     try:
         return TranslationTask.setup_task(cfg)
     except (ValueError, AssertionError, UnicodeError) as error:

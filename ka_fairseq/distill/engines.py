@@ -1,4 +1,4 @@
-"""Choose the engine: CTranslate2, or fairseq's generator for unsupported models."""
+"""Choose the engine: CTranslate2, or fairseq's generator if CTranslate2 lacks the features."""
 
 from __future__ import annotations
 

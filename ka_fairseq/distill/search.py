@@ -52,8 +52,8 @@ class Search:
             )
         if how.sampling and how.nbest != how.beam:
             raise UserError(
-                f"--sampling draws --beam {how.beam} samples: leave --n-best out, or give "
-                "--n-best the number of --beam"
+                f"--sampling draws {how.beam} samples (--beam): leave --n-best out, or give "
+                "the same number"
             )
         if not how.sampling and (how.sampling_topk > 0 or how.sampling_topp > 0):
             raise UserError(

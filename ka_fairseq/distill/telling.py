@@ -7,7 +7,7 @@ import sys
 from tqdm import tqdm
 
 PREFIX = "distill: "
-"""The start of each message, which tells it from lines of fairseq and of progress bars."""
+"""The start of each message. Lines of fairseq and of progress bars have another start."""
 
 
 def tell(line: str) -> None:

@@ -180,7 +180,7 @@ def write(
     try:
         converter.convert(str(folder), quantization=quantization, force=True)
     except ValueError as error:
-        raise UserError(f"CTranslate2 cannot run {model.checkpoint}: {error}") from error
+        raise UserError(f"CTranslate2 does not support {model.checkpoint}: {error}") from error
     shutil.rmtree(inputs, ignore_errors=True)
 
 
@@ -238,7 +238,9 @@ def _check_expressible(checkpoint: Path, model: TransformerModel) -> None:
     reasons += [name for name, _ in model.named_parameters() if not _TAKEN.fullmatch(name)]
     if reasons:
         more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
-        raise UserError(f"CTranslate2 cannot run {checkpoint}: no support for {reasons[0]}{more}")
+        raise UserError(
+            f"CTranslate2 does not support {checkpoint}: its model has {reasons[0]}{more}"
+        )
 
 
 def _flat_options(model: TransformerModel) -> argparse.Namespace:

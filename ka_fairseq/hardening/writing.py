@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 # Seconds to wait before each retry of a write; the same values as in fairseq.
 RETRIES = (2.5, 2.5)
-# Errors that waiting may cure, such as those of a network disk.
+# Errors that may pass after a wait, such as errors of a network disk.
 PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN)
 
 

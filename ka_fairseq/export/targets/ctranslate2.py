@@ -20,8 +20,12 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--data", type=Path, help="folder with the model's dict.LANG.txt, as for fairseq-train"
     )
-    parser.add_argument("--source-lang", help="source language, if no file name in --data tells it")
-    parser.add_argument("--target-lang", help="target language, if no file name in --data tells it")
+    parser.add_argument(
+        "--source-lang", help="source language (default: from the file names in --data)"
+    )
+    parser.add_argument(
+        "--target-lang", help="target language (default: from the file names in --data)"
+    )
     parser.add_argument(
         "--quantization", choices=QUANTIZATIONS, help="type of the weights (default: int8)"
     )
@@ -60,8 +64,8 @@ def _add_moses(parser: Any) -> None:
     )
     for option, part, what in (
         ("--moses-no-normalization", "normalize", "keep punctuation unchanged"),
-        ("--moses-no-dash-splits", "aggressive_dash_splits", "as in fairseq-interactive"),
-        ("--moses-no-escape", "escape", "as in fairseq-interactive"),
+        ("--moses-no-dash-splits", "aggressive_dash_splits", "apply no rules for dashes"),
+        ("--moses-no-escape", "escape", "do not escape quotes and other signs for HTML"),
     ):
         parser.add_argument(
             option, action="append_const", dest="moses_without", const=part, help=what

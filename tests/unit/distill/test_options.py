@@ -44,7 +44,7 @@ def test_options_are_spelled_as_fairseqs():
         ((*LINE, "--shard", "3/2"), "3/2 is no share"),
         ((*LINE, "--shard", "1/2", "--merge"), "give one of them"),
         ((*LINE, "--beam", "2", "--n-best", "3"), "a beam of 2 has no 3 translations"),
-        ((*LINE, "--sampling", "--n-best", "2"), "--sampling draws --beam 5 samples"),
+        ((*LINE, "--sampling", "--n-best", "2"), "--sampling draws 5 samples"),
         ((*LINE, "--sampling-topp", "0.9"), "need --sampling: give it"),
         ((*LINE, "--longest-source", "5000"), "does not fit a batch of 4000"),
         ((*LINE, "--per-file", "0"), "--per-file: give 1 or more"),
