@@ -83,7 +83,7 @@ def _with_unsaved_marker(init: Callable[..., None]) -> Callable[..., None]:
     return with_unsaved_marker
 
 
-def _load_but_marker(self: nn.Module, state_dict: dict, prefix: str, *args: Any) -> None:
+def _load_without_marker(self: nn.Module, state_dict: dict, prefix: str, *args: Any) -> None:
     state_dict.pop(prefix + POSITION_MARKER, None)
     nn.Module._load_from_state_dict(self, state_dict, prefix, *args)
 
@@ -97,7 +97,7 @@ def keep_position_marker_out_of_checkpoints() -> None:
     positions = SinusoidalPositionalEmbedding
     if POSITION_MARKER in positions(embedding_dim=4, padding_idx=None, init_size=2).state_dict():
         positions.__init__ = _with_unsaved_marker(positions.__init__)
-        positions._load_from_state_dict = _load_but_marker
+        positions._load_from_state_dict = _load_without_marker
 
 
 def _filling_configs(fill: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -48,10 +48,10 @@ def translate(
     with _scratch(translations.folder / f"at-work-{share.number}-of-{share.of}") as scratch:
         at_work = engine(scratch)
         longest = min(search.longest, at_work.longest)
-        tell(_told_of(data, longest))
+        tell(_listed_faults(data, longest))
         tell(f"{at_work.name} translates {left} of {total} sentences")
         with bar("translating", total, total - left) as progress:
-            room = _Room(translations.folder, left)
+            room = _DiskSpace(translations.folder, left)
             ends = total - left
             for text, shard in missing:
                 found = dict(_sentences(text, shard, longest))
@@ -84,7 +84,7 @@ def faults(text: Text, data: DataBin, longest: int) -> Counter[str]:
     return found
 
 
-def _told_of(data: DataBin, longest: int) -> str:
+def _listed_faults(data: DataBin, longest: int) -> str:
     counts: Counter[str] = Counter()
     for text in data.texts:
         counts.update(faults(text, data, longest))
@@ -99,7 +99,7 @@ def _sentences(text: Text, shard: Shard, longest: int) -> Iterator[tuple[int, Te
             yield line, text.sources[line]
 
 
-class _Room:
+class _DiskSpace:
     """A check of the free disk space, from the size of the first shard."""
 
     def __init__(self, folder: Path, sentences: int) -> None:

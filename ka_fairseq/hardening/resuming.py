@@ -62,9 +62,9 @@ def _without_next_epoch(epoch_itr: Any) -> Any:
     return ended
 
 
-def _ends_where_it_ended(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+def _stops_after_max_update(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(load_checkpoint)
-    def unless_at_end(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
+    def without_more_updates(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
         loaded = load_checkpoint(cfg, trainer, **kwargs)
         if not isinstance(trainer, Trainer):
             return loaded
@@ -78,8 +78,8 @@ def _ends_where_it_ended(load_checkpoint: Callable[..., Any]) -> Callable[..., A
         extra_state, epoch_itr = loaded
         return extra_state, _without_next_epoch(epoch_itr)
 
-    unless_at_end.resumes_exactly = True
-    return unless_at_end
+    without_more_updates.resumes_exactly = True
+    return without_more_updates
 
 
 def resume_exactly() -> None:
@@ -97,4 +97,4 @@ def resume_exactly() -> None:
     if not hasattr(Trainer.load_checkpoint, "resumes_exactly"):
         Trainer.load_checkpoint = _keeps_inner_meters(Trainer.load_checkpoint)
     if not hasattr(checkpoint_utils.load_checkpoint, "resumes_exactly"):
-        checkpoint_utils.load_checkpoint = _ends_where_it_ended(checkpoint_utils.load_checkpoint)
+        checkpoint_utils.load_checkpoint = _stops_after_max_update(checkpoint_utils.load_checkpoint)

@@ -27,7 +27,7 @@ RETRIES = (2.5, 2.5)
 PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN)
 
 
-class _Watched:
+class _ErrorKeepingFile:
     """A file that keeps the error of a failed write, because torch.save drops it."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -47,7 +47,7 @@ class _Watched:
 
 def _write(state: Any, path: Path) -> None:
     with path.open("wb") as file:
-        watched = _Watched(file)
+        watched = _ErrorKeepingFile(file)
         try:
             torch.save(state, watched)
         except RuntimeError as error:
