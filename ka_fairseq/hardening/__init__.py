@@ -59,7 +59,7 @@ def harden(off: str) -> None:
             patch()
     told = [f"{name} ({what})" for name, (what, _) in PATCHES.items() if name in applied]
     if told:
-        logger.info(f"fairseq is hardened: {'; '.join(told)}; {SWITCH}=NAME,... leaves out")
+        logger.info(f"fairseq is patched: {'; '.join(told)}; to leave out: {SWITCH}=NAME,...")
 
 
 harden(os.environ.get(SWITCH, ""))
