@@ -144,7 +144,7 @@ def test_two_shares_merged_are_the_whole(small, teacher_file, whole, tmp_path, c
     with pytest.raises(UserError, match=r"2 files of translations are missing, .*00000\.tsv"):
         distill(*words, "--merge")
     distill(*words, "--shard", "1/2")
-    assert "share 1/2 is there" in capsys.readouterr().out
+    assert "share 1/2 is done" in capsys.readouterr().out
     assert not (tmp_path / "out" / "distill.json").exists()
     distill(*words, "--merge")
     assert contents(tmp_path / "out") == contents(whole)
