@@ -1,7 +1,7 @@
-"""``fairseq-train --user-dir "$(python -m ka_fairseq)"``: where this package lies.
+"""Print the folder of this package: ``fairseq-train --user-dir "$(python -m ka_fairseq)"``.
 
-fairseq looks for a ``--user-dir`` in the working directory and beside itself; the second finds a
-package that was installed, but neither an editable installation nor a clone.
+fairseq looks for a ``--user-dir`` in the working directory and beside its own package. There
+fairseq finds an installed package, but not an editable installation or a clone.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import ka_fairseq
 
 
 def main() -> None:
-    """Print the folder, and nothing else."""
+    """Print the folder and nothing else."""
     argparse.ArgumentParser(
         prog="python -m ka_fairseq",
-        description="Prints the folder of this package, which is what --user-dir of fairseq wants "
-        "(common.user_dir of fairseq-hydra-train), from wherever it is called.",
+        description="Print the folder of this package, the value for fairseq's --user-dir "
+        "(common.user_dir of fairseq-hydra-train). The command works in any working directory.",
     ).parse_args()
-    # As it was imported, links unresolved: what fairseq compares a --user-dir with.
+    # The path as imported, with links unresolved: fairseq compares --user-dir with this path.
     print(*ka_fairseq.__path__)
 
 

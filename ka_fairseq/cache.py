@@ -1,4 +1,4 @@
-"""``python -m ka_fairseq.cache build …``: have the teacher answer everything beforehand."""
+"""``python -m ka_fairseq.cache build …``: store the teacher's hidden states before training."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ from ka_fairseq.teacher.cache.cached_dataset import KEY
 from ka_fairseq.teacher.cache.share import ALL, Share, SharedDataset
 
 DESCRIPTION = """\
-Write the teacher's hidden states for every sentence pair of the training and validation sets, so
-that no training has to run its encoder and decoder; of a language model's text, for every block
-(--task language_modeling_with_teacher, with the training's --tokens-per-sample and
---sample-break-mode). Takes the options of fairseq-train, or, where --config-name is among them, of
-fairseq-hydra-train: the very command line of the training will do; task, data and batches are read
-from it, the rest is not needed here. A build that was cut off goes on where it was; what is damaged
-is written anew. Several builds share the work with --shard 1/N … N/N, on machines that share the
-folder, too.
+Write the teacher's hidden states for every sentence pair of the training and validation sets.
+A training then reads the hidden states and does not run the teacher's encoder and decoder.
+For a language model, the command writes hidden states for every block of text. Give
+--task language_modeling_with_teacher and the training's --tokens-per-sample and
+--sample-break-mode.
+
+The command takes the options of fairseq-train or, with --config-name, of fairseq-hydra-train.
+The training's own command line works: the command reads task, data and batches, and ignores the
+rest. An interrupted build continues where it stopped. Damaged entries are written again.
+Several builds share the work with --shard 1/N … N/N, also on several machines with one folder.
 """
 EXAMPLE = """\
 example:
@@ -40,23 +42,23 @@ example:
   python -m ka_fairseq.cache build --config-dir configs/demo --config-name ka
 """
 
-# Seconds between two lines where what is printed goes into a file.
+# Seconds between two lines of progress when the output goes to a file.
 LINES_EVERY = 1.0
 
 
 def build(cfg: DictConfig, share: Share = ALL) -> None:
-    """Fill the cache for the training set, all its parts, and the validation sets.
+    """Fill the cache for all parts of the training set and for the validation sets.
 
     Args:
-        cfg: of a training.
-        share: what of it this process does.
+        cfg: the configuration of a training.
+        share: the part of the work that this process does.
 
     Raises:
-        UserError: no ``teacher_cache``, or see :class:`.teacher_cache.TeacherCache`.
+        UserError: ``teacher_cache`` is not set, or see :class:`.teacher_cache.TeacherCache`.
     """
     if not getattr(cfg.task, "teacher_cache", None):
-        raise UserError("say where the cache shall be: --teacher-cache DIR")
-    if share == ALL and cfg.dataset.num_shards > 1:  # fairseq's own way to say it
+        raise UserError("the cache has no folder: give one, --teacher-cache DIR")
+    if share == ALL and cfg.dataset.num_shards > 1:  # fairseq's own options for a share
         share = Share(cfg.dataset.shard_id + 1, cfg.dataset.num_shards)
     task = tasks.setup_task(cfg.task)
     task.load_teacher()
@@ -72,13 +74,13 @@ def build(cfg: DictConfig, share: Share = ALL) -> None:
 def build_split(
     task: Any, cfg: DictConfig, split: str, epoch: int, device: torch.device, share: Share
 ) -> None:
-    """Have the teacher answer what is missing of a split, or of the part that an epoch reads."""
+    """Compute the teacher's missing answers for a split, or for the part that an epoch reads."""
     task.load_dataset(split, epoch=epoch)
     whole = task.dataset(split)
     name, samples = whole.name, f"{whole.store.name}s"
     dataset = SharedDataset(whole, share)
     if not len(dataset):
-        print(f"{name}: 0 of 0 {samples} answered, as the share {share} has none")
+        print(f"{name}: 0 of 0 {samples} answered: the share {share} has no {samples}")
         return
     batches = task.get_batch_iterator(
         dataset,
@@ -101,11 +103,11 @@ def build_split(
                 task.teacher_cache.answer(batch, target_rows(batch["target"], pad), pad)
                 answered += batch["nsentences"]
             bar.update(batch["nsentences"] if batch else 0)
-    print(f"{name}: {answered} of {len(dataset)} {samples} answered, the others were there{error}")
+    print(f"{name}: {answered} of {len(dataset)} {samples} answered, the others were cached{error}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse a command line and do what it says."""
+    """Parse a command line and build the cache."""
     logging.getLogger().setLevel(logging.WARNING)
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(
@@ -114,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=["build"], help="what to do")
+    parser.add_argument("command", choices=["build"], help="build: fill the cache")
     parser.add_argument(
         "options", nargs=argparse.REMAINDER, help="options of fairseq-train or fairseq-hydra-train"
     )
@@ -126,12 +128,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         _build_from_hydra(share)
         return
     training = options.get_training_parser(default_task="translation_with_teacher")
-    training.set_defaults(arch="transformer")  # fairseq's parser asks for one; no learner is built
+    training.set_defaults(arch="transformer")  # fairseq's parser needs one; no student is built
     build(convert_namespace_to_omegaconf(options.parse_args_and_arch(training, words)), share)
 
 
 def _share(words: Sequence[str]) -> tuple[Share, list[str]]:
-    """Return what ``--shard`` says, and the other words."""
+    """Return the share that ``--shard`` names, and the remaining words."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--shard", type=Share.parse, default=ALL)
     options, others = parser.parse_known_args(words)
@@ -139,14 +141,14 @@ def _share(words: Sequence[str]) -> tuple[Share, list[str]]:
 
 
 def _config_name(words: Sequence[str]) -> str | None:
-    """Return the config that an option of Hydra names, or None where none does."""
+    """Return the value of Hydra's ``--config-name``, or None without that option."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-name", "-cn")
     return parser.parse_known_args(words)[0].config_name
 
 
 def _build_from_hydra(share: Share) -> None:
-    """Build from what Hydra reads, made complete as fairseq-hydra-train does it."""
+    """Build from Hydra's configuration, completed as fairseq-hydra-train completes it."""
 
     @hydra.main(config_path=None, config_name="config")
     def run(cfg: DictConfig) -> None:

@@ -1,7 +1,7 @@
-"""From a fairseq model to what stands before its softmax: a projection, or finished logits.
+"""Run a fairseq model up to the input of its softmax: a projection, or complete logits.
 
-Any output layer that is no plain projection (adaptive softmax, factored or architecture-specific
-ones) gives logits from the model's own forward pass.
+A plain linear output layer gives a projection. Any other output layer (adaptive softmax, factored
+or architecture-specific layers) gives logits from the model's own forward pass.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ logger = logging.getLogger(__name__)
 
 
 def run(model: nn.Module, net_input: Mapping[str, Any], rows: Tensor) -> Output:
-    """Run a fairseq encoder–decoder or language model up to what precedes its softmax.
+    """Run a fairseq encoder–decoder or language model up to the input of its softmax.
 
-    The model is called as a whole, so a DistributedDataParallel wrapper around it sees the call.
+    The function calls the model as a whole, so a DistributedDataParallel wrapper sees the call.
 
     Args:
         model: the model, wrapped or not.
         net_input: a fairseq sample's ``net_input``; not changed.
-        rows: the N target positions to keep, from :func:`.positions.target_rows`. Dropping padding
-            here means that nothing behind this call ever meets it.
+        rows: the N target positions to keep, from :func:`.positions.target_rows`. Padding is
+            dropped here, so later steps never see padding.
 
     Returns:
-        The output of the N positions, in their order.
+        The output of the N positions, in the order of ``rows``.
     """
     bare = unwrap(model)
-    # DistributedDataParallel takes what its forward pass did not use for unused, and stops when
-    # the projection gets a gradient all the same; it looks only with --find-unused-parameters.
+    # With --find-unused-parameters, DistributedDataParallel marks the projection as unused, because
+    # a forward pass to the features skips it. Training then stops at the projection's gradient.
     looks_for_unused = getattr(model, "find_unused_parameters", False)
     if has_plain_projection(bare) and not looks_for_unused:
         features, _ = model(**net_input, features_only=True)
@@ -51,15 +51,15 @@ def run(model: nn.Module, net_input: Mapping[str, Any], rows: Tensor) -> Output:
     tell_of_whole_logits(type(bare).__name__, looks_for_unused)
     net_output = model(**net_input)
     adaptive = getattr(bare.decoder, "adaptive_softmax", None)
-    if adaptive is not None:  # then what the model puts out are features
+    if adaptive is not None:  # then the model's output is features
         return Logits(adaptive_log_probs(adaptive, select(net_output[0], rows)))
-    # Only the model knows how to normalise what it put out (a copy mechanism, say).
+    # Only the model knows how to normalise its output (with a copy mechanism, for example).
     return Logits(select(bare.get_normalized_probs(net_output, log_probs=True), rows))
 
 
 @functools.cache
 def tell_of_whole_logits(model: str, looks_for_unused: bool) -> None:
-    """Once for each kind of model: its steps take more memory than the README promises."""
+    """Warn, once for each kind of model, that a step needs more memory than the docs say."""
     reason = "--find-unused-parameters" if looks_for_unused else "its output layer"
     logger.warning(
         f"{model}: because of {reason}, the log-probabilities of a whole batch, (tokens × types), "
@@ -68,7 +68,7 @@ def tell_of_whole_logits(model: str, looks_for_unused: bool) -> None:
 
 
 def has_plain_projection(model: nn.Module) -> bool:
-    """Whether the logits are an ``nn.Linear`` of the decoder's features and nothing more."""
+    """Return whether one ``nn.Linear`` computes the logits from the decoder's features."""
     decoder = model.decoder
     return (
         _is_plain_transformer(model)
@@ -83,9 +83,9 @@ def has_plain_projection(model: nn.Module) -> bool:
 
 
 def _is_plain_transformer(model: nn.Module) -> bool:
-    """Whether a Transformer hands ``features_only`` on, and probabilities are its decoder's."""
+    """Return whether a Transformer passes ``features_only`` on and keeps fairseq's softmax."""
     own = type(model)
-    if isinstance(model, TransformerLanguageModel):  # whatever it is given goes to the decoder
+    if isinstance(model, TransformerLanguageModel):  # forward passes all arguments to the decoder
         return (
             own.forward is TransformerLanguageModel.forward
             and own.get_normalized_probs is BaseFairseqModel.get_normalized_probs
@@ -98,7 +98,7 @@ def _is_plain_transformer(model: nn.Module) -> bool:
 
 
 def adaptive_log_probs(softmax: AdaptiveSoftmax, features: Tensor) -> Tensor:
-    """log p over the whole vocabulary by an adaptive softmax, with a gradient.
+    """Return log p over the whole vocabulary from an adaptive softmax, with a gradient.
 
     log p(y) = log head(y) for the most frequent types, and log head(cluster of y) +
     log tail(y | its cluster) for the others (Grave et al. 2017, arXiv 1609.04309).
@@ -126,7 +126,7 @@ def adaptive_log_probs(softmax: AdaptiveSoftmax, features: Tensor) -> Tensor:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside fairseq's and torch's distributed wrappers."""
+    """Return the model inside fairseq's and torch's distributed wrappers."""
     while isinstance(getattr(model, "module", None), nn.Module):
         model = model.module
     return model
@@ -134,11 +134,11 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def encoders_run_once(models: Iterable[nn.Module]) -> Iterator[None]:
-    """Inside, each model's encoder runs when it is first called, and gives that answer again.
+    """Run each model's encoder once inside the block; later calls return the first answer.
 
-    For several passes of the decoders over the same sources. The models are still called as a
-    whole, so a DistributedDataParallel wrapper sees each call, and what an encoder's answer was
-    made from gets its gradient from all passes. What has no encoder stays as it is.
+    Use: several passes of the decoders over the same sources. The models are still called as a
+    whole, so a DistributedDataParallel wrapper sees each call. An encoder gets the gradients of all
+    passes. A model without an encoder stays unchanged.
     """
     with contextlib.ExitStack() as stack:
         for model in models:

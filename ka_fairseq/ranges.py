@@ -1,4 +1,4 @@
-"""Which values an option may have: declared beside the option, checked here."""
+"""Check the values of options. Each option declares its valid values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Range:
         most: where the range ends.
         without_least: whether ``least`` itself is left out.
         without_most: whether ``most`` itself is left out.
-        or_zero: whether 0 is valid, too.
+        or_zero: whether 0 is valid as well.
     """
 
     least: float
@@ -36,7 +36,7 @@ class Range:
         return above and below and math.isfinite(value)
 
     def __str__(self) -> str:
-        """What a number must do: "lie in [0, 1)"."""
+        """Return the rule in words that follow "must": "lie in [0, 1)"."""
         if self.most == math.inf:
             known = f"be greater than {self.least}" if self.without_least else None
             return known or f"be {self.least} or more"
@@ -49,19 +49,19 @@ class Range:
 
 
 Valid = Range | tuple[str, ...]
-"""A range of numbers, or the names that there are."""
+"""A range of numbers, or the valid names."""
 
 
 def check(option: str, value: Any, valid: Valid) -> None:
     """Refuse a value that is not valid.
 
     Args:
-        option: as it is typed, ``--top-k``.
-        value: of the option.
-        valid: what the value may be.
+        option: its name on the command line, such as ``--top-k``.
+        value: the option's value.
+        valid: the valid values.
 
     Raises:
-        ValueError: the message says what would be valid.
+        ValueError: the value is not valid. The message lists the valid values.
     """
     if isinstance(valid, tuple):
         if value not in valid:
@@ -71,21 +71,23 @@ def check(option: str, value: Any, valid: Valid) -> None:
 
 
 def check_options(cfg: Any, config: type, **others: Valid) -> None:
-    """Refuse a configuration with a value that is not valid; an option may be None, or not there.
+    """Refuse a configuration with a value that is not valid.
+
+    An option that is None or missing is accepted.
 
     Args:
-        cfg: has the values: an instance of ``config``, or the DictConfig that fairseq makes of one.
-        config: a dataclass; a field with ``"valid"`` in its metadata is checked.
-        others: what fields may be that others declare.
+        cfg: the values: an instance of ``config``, or the DictConfig that fairseq makes of it.
+        config: a dataclass; the function checks fields with ``"valid"`` in their metadata.
+        others: the valid values of fields that other dataclasses declare.
 
     Raises:
-        UserError: the message says what would be valid.
+        UserError: a value is not valid. The message lists the valid values.
     """
     declared = {
         field.name: field.metadata["valid"] for field in fields(config) if "valid" in field.metadata
     }
     for name, valid in (declared | others).items():
-        # By its key: OmegaConf 2.0, which the official fairseq has, has a method named select.
+        # Read by key: in OmegaConf 2.0, which fairseq 0.12.2 requires, `select` is a method.
         value = cfg.get(name) if isinstance(cfg, Mapping) else getattr(cfg, name, None)
         if value is None:
             continue

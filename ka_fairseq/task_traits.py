@@ -1,6 +1,6 @@
-"""What a task reads: dictionaries, length limits and what its samples are, of both kinds of task.
+"""Properties of a task: its dictionaries, its length limits and its kind of samples.
 
-A translation task has pairs of sentences, a language model's task blocks of running text.
+A translation task reads pairs of sentences. A language model's task reads blocks of running text.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from fairseq.tasks.language_modeling import LanguageModelingTask
 
 
 class Limit(NamedTuple):
-    """How many tokens a task lets through.
+    """A limit on the length of a sample.
 
     Attributes:
-        what: which tokens they are.
-        tokens: how many.
-        option: the option that sets it.
+        what: the tokens that the limit counts.
+        tokens: the greatest number of tokens.
+        option: the option that sets the limit.
     """
 
     what: str
@@ -27,12 +27,12 @@ class Limit(NamedTuple):
 
 
 def is_language_modeling(task: Any) -> bool:
-    """Whether a task is a language model's; all others are taken for translation."""
+    """Return whether a task trains a language model. All other tasks count as translation."""
     return isinstance(task, LanguageModelingTask)
 
 
 def dictionaries(task: Any) -> list[tuple[str, Dictionary]]:
-    """A task's dictionaries, by the names of their files in a binarized folder."""
+    """Return a task's dictionaries, each with the name of its file in a data-bin."""
     if is_language_modeling(task):
         return [("dict.txt", task.source_dictionary)]
     return [
@@ -42,29 +42,29 @@ def dictionaries(task: Any) -> list[tuple[str, Dictionary]]:
 
 
 def limits(task: Any) -> list[Limit]:
-    """The longest samples of a task, one limit for each part of a sample."""
+    """Return the length limits of a task, one for each part of a sample."""
     if not is_language_modeling(task):
         sides = zip(("source", "target"), task.max_positions(), strict=True)
         return [Limit(f"{side} tokens", most, f"--max-{side}-positions") for side, most in sides]
-    # As fairseq's language models have it; the task itself knows no limit.
+    # The limit of fairseq's language models; the task itself has no limit.
     if task.args.max_target_positions is not None:
         return [Limit("tokens", task.args.max_target_positions, "--max-target-positions")]
     return [Limit("tokens", task.args.tokens_per_sample, "--tokens-per-sample")]
 
 
 def max_positions(task: Any) -> int | tuple[int, ...]:
-    """The limits in the form that fairseq filters datasets by."""
+    """Return the limits in the form in which fairseq filters datasets."""
     most = tuple(limit.tokens for limit in limits(task))
     return most if len(most) > 1 else most[0]
 
 
 def sample_name(dataset: FairseqDataset) -> str:
-    """What messages call a sample."""
+    """Return the word for a sample in messages."""
     return "block" if isinstance(dataset, MonolingualDataset) else "pair"
 
 
 def lengths(dataset: FairseqDataset) -> list[np.ndarray]:
-    """How many tokens each part of each sample has, the target positions last."""
+    """Return the number of tokens in each part of each sample; target positions come last."""
     if isinstance(dataset, MonolingualDataset):
         # fairseq counts the tokens before it prepends one.
         return [dataset.sizes.astype(np.int64) + int(dataset.add_bos_token)]

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Translate text with a model that ``python -m ka_fairseq.export --to ctranslate2`` wrote.
 
-Its folder holds a copy of this file, which needs neither fairseq nor torch, only what the
-``requirements.txt`` beside it lists: ``python translate.py < text.de > text.en``. As a module::
+The exported folder holds a copy of this file. The copy needs the packages that ``requirements.txt``
+beside it lists, without fairseq and torch: ``python translate.py < text.de > text.en``. The file
+is a module, too::
 
     from translate import Translator
     Translator("folder").translate(["Ein Satz.", "Noch einer."])
@@ -24,26 +25,26 @@ from typing import Any, BinaryIO, NamedTuple
 
 SETTINGS_FILE = "translate.json"
 BUFFER_LINES = 2000
-BATCH_TOKENS = 512  # on a CPU a fifth faster than 2048 for the demo's teacher, a tenth for learners
+BATCH_TOKENS = 512  # on a CPU a fifth faster than 2048 for the demo's teacher, a tenth for students
 
-_MOST_TOKENS = 200  # as fairseq-generate's --max-len-b; for longer sources twice their length
+_MOST_TOKENS = 200  # --max-len-b of fairseq-generate; a longer source may give twice its length
 _SENTENCE_ENDS = tuple(".!?;:…。！？；")
 
 logger = logging.getLogger("translate")
 
 
 class TranslateError(ValueError):
-    """A wrong input, told in one line that says what to change."""
+    """A wrong input, reported in one line that says what to change."""
 
 
 class Translation(NamedTuple):
     """One translation of a line.
 
     Attributes:
-        text: of it, without subwords or tokenization.
-        score: its log-probability, divided by its length in subwords, the end included, to the
-            power of the length penalty; of a line that was split, the mean over its parts. The
-            logarithm is the natural one, where fairseq-generate tells it to base 2.
+        text: the translation, without subwords or tokenization.
+        score: the natural logarithm of the probability, divided by the length to the power of the
+            length penalty. The length is in subwords, the end included. A line that was split has
+            the mean score of its parts. fairseq-generate reports logarithms to base 2.
     """
 
     text: str
@@ -51,18 +52,18 @@ class Translation(NamedTuple):
 
 
 class Translator:
-    """A model with what comes before and after it: raw text to raw text.
+    """Translate raw text to raw text: segmentation, model and detokenization.
 
     Args:
         folder: written by ``python -m ka_fairseq.export --to ctranslate2``.
-        beam: hypotheses that are followed at a time; the folder's own by default.
-        threads: batches that are translated at a time on a CPU; as many as there are cores by
-            default.
-        device: ``cpu``, ``cuda``, or ``auto`` for CUDA where it works.
-        batch_tokens: subwords a batch, padding included; a GPU takes more.
+        beam: hypotheses followed at a time; by default the folder's setting.
+        threads: batches translated at a time on a CPU; by default the number of cores.
+        device: ``cpu``, ``cuda``, or ``auto`` for CUDA where CUDA works.
+        batch_tokens: subwords in a batch, padding included; a GPU can take more.
 
     Raises:
-        TranslateError: the folder is none, something is not installed, or the device is not there.
+        TranslateError: the folder is not an exported one, a package is not installed, or the device
+            is missing.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Translator:
             raise TranslateError(f"{folder} cannot be used on {device}: {error}") from error
 
     def translate(self, lines: Iterable[str]) -> list[str]:
-        """Return the best translation of each line, in their order; an empty one of an empty one.
+        """Return the best translation of each line, in order. An empty line gives an empty text.
 
         Raises:
             TypeError: `lines` is one string.
@@ -105,17 +106,17 @@ class Translator:
     def stream(
         self, lines: Iterable[str], *, n_best: int = 1, buffer: int = BUFFER_LINES
     ) -> Iterator[list[Translation]]:
-        """Translate while `lines` are still coming.
+        """Translate lines while they arrive.
 
         Args:
             lines: sentences.
-            n_best: how many translations of each, at most the beam.
-            buffer: lines that are read before the first of them is answered; among more of them
-                there are more that fit together into a batch.
+            n_best: how many translations of each line, at most the beam.
+            buffer: how many lines to read before the first answer. A larger buffer gives batches
+                of lines with more similar lengths.
 
         Yields:
-            For each line, in their order, its best translations, best first. An empty line has
-            empty ones.
+            The best translations of each line, in the order of the lines, best first. An empty line
+            gives empty translations.
 
         Raises:
             TranslateError: `n_best` is more than the beam.
@@ -125,8 +126,8 @@ class Translator:
             raise TypeError("give a list of lines, not one string")
         if not 1 <= n_best <= self.beam:
             raise TranslateError(
-                f"{n_best} best of a beam of {self.beam}: ask for 1 to {self.beam}, or for a "
-                "larger beam"
+                f"a beam of {self.beam} has no {n_best} translations: ask for 1 to {self.beam}, "
+                "or raise the beam"
             )
         return self._stream(lines, n_best, buffer)
 
@@ -142,7 +143,7 @@ class Translator:
                 yield self._joined([next(results).result() for _ in line], n_best)
 
     def _parts(self, line: str, number: int) -> list[list[str]]:
-        """A line's subwords; no part of it for an empty line, several for a very long one."""
+        """Return a line's subwords: no part for an empty line, several for a very long line."""
         tokens = self.segmentation.encode(line)
         if len(tokens) <= self._most_source:
             return [tokens] if tokens else []
@@ -154,9 +155,9 @@ class Translator:
         return parts
 
     def _results(self, sources: list[list[str]], n_best: int) -> list[Any]:
-        """What is to become of each source; the threads are at work on it."""
+        """Start to translate sources; return a future result for each source."""
         results: list[Any] = [None] * len(sources)
-        # Apart, so that an answer's bound does not depend on what else there is to translate.
+        # Two groups, so that a translation's length limit does not depend on the other sources.
         short = [i for i, source in enumerate(sources) if 2 * len(source) <= _MOST_TOKENS]
         long = [i for i, source in enumerate(sources) if 2 * len(source) > _MOST_TOKENS]
         for places in filter(None, (short, long)):
@@ -172,7 +173,7 @@ class Translator:
             beam_size=self.beam,
             num_hypotheses=n_best,
             length_penalty=self._lenpen,
-            max_input_length=0,  # longer ones were split
+            max_input_length=0,  # longer sources were split
             max_decoding_length=min(self._most_target, most),
             max_batch_size=self._batch_tokens,
             batch_type="tokens",
@@ -195,19 +196,19 @@ class Translator:
 def split(
     tokens: Sequence[str], most: int, begins_word: Callable[[Sequence[str], int], bool]
 ) -> list[list[str]]:
-    """Cut subwords into parts: behind the end of a sentence, else between words, else anywhere.
+    """Cut subwords into parts: after the end of a sentence, else between words, else anywhere.
 
     Args:
         tokens: subwords of a line.
-        most: how many a part may have.
+        most: the greatest number of subwords in a part.
         begins_word: whether the subword at an index begins a word.
 
     Returns:
-        The parts, none of them empty; joined, they are `tokens`.
+        The parts. No part is empty; the parts together are `tokens`.
     """
     parts, rest = [], list(tokens)
     while len(rest) > most:
-        # Not before the middle, so that no part has too little context.
+        # Cut in the second half only, so that each part has enough context.
         words = [i for i in range(most // 2 + 1, most + 1) if begins_word(rest, i)]
         ends = [i for i in words if rest[i - 1].endswith(_SENTENCE_ENDS)]
         cut = max(ends or words or [most])
@@ -217,13 +218,13 @@ def split(
 
 
 def _load(folder: Path, device: str, threads: int) -> Any:
-    """Return CTranslate2's translator, on a GPU once it has translated there.
+    """Return CTranslate2's translator; on a GPU only after a first translation has worked there.
 
-    A GPU that it sees may still be of no use: it loads cuBLAS, of the one version that it was built
-    for, with the first translation.
+    CTranslate2 may see a GPU that it cannot use. With the first translation CTranslate2 loads
+    cuBLAS, in the version that CTranslate2 was built for.
 
     Raises:
-        RuntimeError: the device is not there, or what CTranslate2 needs of CUDA is not.
+        RuntimeError: the device is missing, or a part of CUDA that CTranslate2 needs.
     """
     import ctranslate2
 
@@ -240,13 +241,13 @@ def _load(folder: Path, device: str, threads: int) -> Any:
     except (RuntimeError, ValueError) as error:
         if device == "cuda":
             raise
-        logger.warning("on the CPU: CTranslate2 cannot use the GPU here (%s)", error)
+        logger.warning("translating on the CPU: CTranslate2 cannot use the GPU here (%s)", error)
         return on("cpu")
     return model
 
 
 class _Text:
-    """Raw lines to subwords and back, as the settings say."""
+    """Segment raw lines into subwords, and join subwords, as the settings say."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         segmentation = settings["segmentation"]
@@ -316,7 +317,7 @@ class _SentencePiece:
 
 class _SubwordNmt:
     _JOINT = "@@"
-    _CACHED_WORDS = 200_000  # subword-nmt remembers every word that it met
+    _CACHED_WORDS = 200_000  # subword-nmt's own cache has no limit
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         from subword_nmt.apply_bpe import BPE, read_vocabulary
@@ -342,10 +343,10 @@ class _SubwordNmt:
 
 
 class _Words:
-    """No subwords: text is words with spaces between them."""
+    """Split text at spaces; the words are the tokens."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        del folder, settings  # what the others need
+        del folder, settings  # only the other methods need them
 
     def encode(self, line: str) -> list[str]:
         return line.split()
@@ -367,13 +368,13 @@ def _settings(folder: Path) -> dict[str, Any]:
         return json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TranslateError(
-            f"{folder} has no {SETTINGS_FILE} that can be read ({error}): give a folder that "
+            f"{folder}: {SETTINGS_FILE} cannot be read ({error}); give a folder that "
             "python -m ka_fairseq.export --to ctranslate2 wrote"
         ) from error
 
 
 def _cores() -> int:
-    # Not all systems tell which cores this process may use.
+    # Some systems do not report which cores this process may use.
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count() or 1
 
@@ -386,28 +387,30 @@ def _chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
             if len(chunk) == size:
                 yield chunk
                 chunk = []
-    except TranslateError:  # a broken line: those before it are translated all the same
+    except TranslateError:  # a broken line: first translate the lines before it
         yield chunk
         raise
     yield chunk
 
 
 def read_lines(file: BinaryIO, name: str) -> Iterator[str]:
-    """Yield the lines of a file in UTF-8 without their ends; only a newline ends a line.
+    """Yield the lines of a UTF-8 file without line ends. Only a newline ends a line.
 
     Args:
         file: opened for reading bytes.
-        name: of the file, for the error.
+        name: the file's name, for the error.
 
     Raises:
-        TranslateError: a line is no text; it says which.
+        TranslateError: a line is not UTF-8 text. The message names the line.
     """
     for number, line in enumerate(file, 1):
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         place = line.find(b"\0")
         if place >= 0:
-            raise TranslateError(f"{name}, line {number}: byte {place + 1} is NUL; is it UTF-16?")
+            raise TranslateError(
+                f"{name}, line {number}: byte {place + 1} is NUL; is it UTF-16? Give UTF-8 text"
+            )
         try:
             yield line.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
@@ -419,39 +422,42 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[str]:
 def _parser(folder: Path | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=None if folder else "python -m ka_fairseq.translate",
-        description="Translates text, a sentence a line, and writes a translation for each line.",
+        description="Translate text with one sentence per line. Write one translation per line.",
     )
     if folder is None:
-        parser.add_argument("folder", type=Path, help="what --to ctranslate2 wrote")
+        parser.add_argument("folder", type=Path, help="a folder that --to ctranslate2 wrote")
     parser.add_argument(
-        "files", nargs="*", help="text in UTF-8; standard input where there is none, or for -"
+        "files", nargs="*", help="text files in UTF-8; - is standard input (default: -)"
     )
-    parser.add_argument("-o", "--output", type=Path, help="file to write; else standard output")
-    parser.add_argument("--beam", type=int, help="hypotheses at a time; else the folder's own")
-    parser.add_argument("--threads", type=int, help="of the CPU; else as many as it has cores")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="file to write (default: standard output)"
+    )
+    parser.add_argument(
+        "--beam", type=int, help="hypotheses followed at a time (default: the folder's setting)"
+    )
+    parser.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu")
     parser.add_argument(
         "--n-best",
         type=int,
         metavar="N",
-        help="N translations of each line, a row for each: number of the line, tab, translation",
+        help="write N translations of each line, one per row: line number, tab, translation",
     )
     parser.add_argument(
         "--scores",
         action="store_true",
-        help="the score and a tab before each translation (log-probability by length)",
+        help="write score and tab before each translation (log-probability divided by length)",
     )
     parser.add_argument(
         "--batch-tokens",
         type=int,
         default=BATCH_TOKENS,
-        help="subwords a batch (default: %(default)s)",
+        help="subwords in a batch (default: %(default)s)",
     )
     parser.add_argument(
         "--buffer",
         type=int,
-        help=f"lines that are read before the first is answered (default: {BUFFER_LINES}, and 1 "
-        "where they are typed in)",
+        help=f"lines to read before the first answer (default: {BUFFER_LINES}; 1 for typed input)",
     )
     return parser
 
@@ -475,7 +481,7 @@ def _inputs(names: Sequence[str]) -> Iterator[str]:
 
 
 def _count_lines(names: Sequence[str]) -> int | None:
-    """How many lines there are to come, where that can be known."""
+    """Return the number of lines in the inputs, or None if an input is not a file."""
     if not all(Path(name).is_file() for name in names):
         return None
     total = 0
@@ -495,7 +501,7 @@ def _run(args: argparse.Namespace, folder: Path) -> None:
             raise TranslateError(f"--{option.replace('_', '-')} {value}: give 1 or more")
     names = args.files or ["-"]
     if missing := [name for name in names if name != "-" and not Path(name).exists()]:
-        raise TranslateError(f"no file {missing[0]}")
+        raise TranslateError(f"no file {missing[0]}: check the path")
     translator = Translator(
         folder,
         beam=args.beam,
@@ -518,7 +524,7 @@ def _run(args: argparse.Namespace, folder: Path) -> None:
             total=_count_lines(names),
             desc="translating",
             unit=" lines",
-            disable=True if seen else None,  # None: where standard error is no terminal
+            disable=True if seen else None,  # None: disabled if standard error is not a terminal
         )
         for number, translations in enumerate(bar, 1):
             rows = _rows(number, translations, args.n_best is not None, args.scores)
@@ -537,7 +543,7 @@ def main() -> None:
     try:
         _run(args, own or args.folder)
     except (TranslateError, OSError) as error:
-        if isinstance(error, BrokenPipeError):  # as with head: who reads has enough
+        if isinstance(error, BrokenPipeError):  # the reader has stopped, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         sys.exit(f"error: {' '.join(str(error).split())}")

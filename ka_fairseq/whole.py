@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Write files and folders completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from ka_fairseq.errors import UserError
 
 @contextlib.contextmanager
 def written_whole(path: str | Path, suffix: str = ".tmp") -> Iterator[Path]:
-    """Yield the name of a file or a folder to make; it becomes `path` where the block succeeds.
+    """Yield a temporary name for a file or folder; rename it to `path` if the block succeeds.
 
-    What is at `path` before is replaced then. Where the block fails, what it made is removed.
+    An earlier file or folder at `path` is replaced. If the block fails, the temporary file or
+    folder is removed.
 
     Args:
-        path: the name in the end.
-        suffix: what the other name has in addition. Processes that may write `path` at the same
-            time need one each.
+        path: the final name.
+        suffix: the ending of the temporary name. Processes that may write `path` at the same time
+            need different suffixes.
 
     Raises:
-        UserError: the system refused, as where the disk is full.
+        UserError: the system refuses the write, for example because the disk is full.
     """
     path = Path(path)
     unfinished = path.with_name(f"{path.name}{suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(unfinished)  # of a call that was killed
+        _remove(unfinished)  # left by a killed call
         yield unfinished
         if unfinished.is_dir():
             _remove(path)  # a folder cannot be renamed onto one that has files
         unfinished.replace(path)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written: {error.strerror or error}; mend that and run the same "
-            f"command again (what was written before is whole)"
+            f"{path} cannot be written: {error.strerror or error}; correct that and run the same "
+            f"command again (files written before are complete)"
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -1,4 +1,7 @@
-"""What the paper measures besides BLEU; each figure a function and a command."""
+"""The paper's measurements besides BLEU. Each figure has a function and a command.
+
+Students are the paper's *learners*; names in code and labels in figures keep *learner*.
+"""
 
 import importlib
 import logging
@@ -14,5 +17,5 @@ for _name in ("matplotlib", "pandas", "tabulate"):
             f"pip install -c constraints.txt '.[analysis]')"
         ) from error
 
-# Importing fairseq turns the root logger to DEBUG, and matplotlib tells it about every font.
+# Importing fairseq sets the root logger to DEBUG, where matplotlib logs every font.
 logging.getLogger("matplotlib").setLevel(logging.WARNING)

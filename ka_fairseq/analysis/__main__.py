@@ -1,4 +1,4 @@
-"""``python -m ka_fairseq.analysis COMMAND``: the paper's figures from one's own checkpoints."""
+"""``python -m ka_fairseq.analysis COMMAND``: draw the paper's figures from your checkpoints."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ka_fairseq.analysis import (
 from ka_fairseq.errors import UserError
 
 DESCRIPTION = """\
-The figures and tables of Sun & Cross (2020), "Learn to Talk via Proactive Knowledge Transfer",
-drawn from your own checkpoints. Every command writes its numbers as CSV and its figure as PNG and
-SVG; COMMAND --help lists its options.
+Draw the figures and tables of Sun & Cross (2020), "Learn to Talk via Proactive Knowledge Transfer",
+from your own checkpoints. Every command writes numbers as CSV and a figure as PNG and SVG.
+COMMAND --help lists the options of a command.
 """
 EXAMPLE = """\
 example:
@@ -32,10 +32,10 @@ example:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse a command line and do what it says."""
-    # fairseq turns the root logger to DEBUG when it is imported.
+    """Parse a command line and run its command."""
+    # Importing fairseq sets the root logger to DEBUG.
     logging.getLogger().setLevel(logging.WARNING)
-    # fairseq's encoder in evaluation mode, which no user of it can change.
+    # A warning about fairseq's encoder in evaluation mode, which a user cannot change.
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
     parser = argparse.ArgumentParser(
         prog="python -m ka_fairseq.analysis",

@@ -1,4 +1,4 @@
-"""How often a learner says what its teacher or the reference says, and how well it knows it."""
+"""Measure a student's agreement with its teacher and with the reference, and its calibration."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from ka_fairseq.loss.divergences import backward_kl, forward_kl
 
 BINS = 15
 TEACHER = "teacher"
-# A mean over fewer sentences than this share says little about a position.
+# The figure leaves out positions that fewer than this share of the sentences have.
 SHARE_OF_SENTENCES = 0.1
 
 
 class Agreement(NamedTuple):
-    """Three tables; the teacher is a run in them, compared with itself.
+    """Three tables. Each has the teacher as a run, compared with itself.
 
     Attributes:
         summary: run, teacher_agreement, accuracy (agreement with the reference), confidence (the
             mean probability of the best token), ece, forward_kl_bits, backward_kl_bits, positions.
-        calibration: run, low, high (a bin's bounds), positions, confidence, accuracy (means; none
-            in an empty bin).
-        by_position: run, position (from 1), positions (how many sentences have it),
-            forward_kl_bits and backward_kl_bits (means).
+        calibration: run, low, high (a bin's bounds), positions, confidence and accuracy (means;
+            NaN in an empty bin).
+        by_position: run, position (from 1), positions (the number of sentences that reach the
+            position), forward_kl_bits and backward_kl_bits (means).
     """
 
     summary: pd.DataFrame
@@ -44,17 +44,17 @@ class Agreement(NamedTuple):
 
 
 def bin_sums(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """What calibration is made of; the sums of two batches add up.
+    """Return the sums per bin that the calibration error needs. Sums of batches can be added.
 
-    Bin b of M holds the confidences in (b/M, (b + 1)/M], b from 0; 0 itself is in the first.
+    Bin b of M, counted from 0, holds confidences in (b/M, (b + 1)/M]. Bin 0 also holds 0.
 
     Args:
         confidence: the probability of the best token, shape (n,).
-        correct: whether it is the reference's, shape (n,).
+        correct: whether the best token is the reference's token, shape (n,).
         bins: M.
 
     Returns:
-        Shape (bins, 3): how many, Σ confidence, Σ correct.
+        Shape (bins, 3): count, Σ confidence, Σ correct.
     """
     bounds = np.linspace(0, 1, bins + 1)
     index = np.clip(np.searchsorted(bounds, confidence, side="left") - 1, 0, bins - 1)
@@ -63,25 +63,25 @@ def bin_sums(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> n
 
 
 def expected_calibration_error(sums: np.ndarray) -> float:
-    """ECE = Σ_b n_b/N · |accuracy_b − confidence_b|, over bins of equal width.
+    """Return ECE = Σ_b n_b/N · |accuracy_b − confidence_b|, over bins of equal width.
 
     Args:
-        sums: see :func:`bin_sums`.
+        sums: the result of :func:`bin_sums`.
 
     Returns:
-        In [0, 1].
+        The error, in [0, 1].
     """
     counts, confidence, correct = sums.T
     return float(np.abs(correct - confidence).sum() / counts.sum())
 
 
 class _Tally:
-    """Running sums of one run; their size does not depend on the corpus."""
+    """Running sums of one run. Their size does not depend on the corpus."""
 
     def __init__(self, longest: int, bins: int) -> None:
         self.calibration = np.zeros((bins, 3))
         self.agreed = 0
-        # Of each position: how many, Σ forward KL, Σ backward KL.
+        # For each position: count, Σ forward KL, Σ backward KL.
         self.by_position = np.zeros((longest, 3))
 
     def add(self, chunk: Chunk, lprobs: Tensor, teacher_lprobs: Tensor) -> None:
@@ -112,28 +112,28 @@ def agreement(
     teacher_data: Path | None = None,
     bins: int = BINS,
 ) -> Agreement:
-    """Compare learners with their teacher and with the reference, token by token.
+    """Compare students with their teacher and with the reference, token by token.
 
-    All models see the reference's prefix. Forward KL is KL(teacher‖learner), backward
-    KL(learner‖teacher), both over the whole vocabulary, in bits per token.
+    All models see the reference's prefix. Forward KL is KL(teacher‖student), backward KL is
+    KL(student‖teacher). Both are over the whole vocabulary, in bits per token.
 
     Args:
         corpus: the split.
-        learners: checkpoint by name.
+        learners: the students' checkpoints by name.
         teacher_path: the teacher's checkpoints, separated by colons.
         teacher_data: see :meth:`Corpus.load`.
-        bins: of the calibration error.
+        bins: the number of bins of the calibration error.
 
     Returns:
         Three tables, see :class:`Agreement`.
 
     Raises:
-        UserError: ``bins`` is less than 1, or a run is called "teacher".
+        UserError: ``bins`` is less than 1, or a run has the name "teacher".
     """
     if bins < 1:
         raise UserError(f"--bins must be at least 1, not {bins}")
     if TEACHER in learners:
-        raise UserError(f"a run is called {TEACHER!r}, which is the teacher's: name it otherwise")
+        raise UserError(f"--run {TEACHER}=…: the name is the teacher's; give another name")
     teacher = corpus.load(teacher_path, teacher_data)
     models = [teacher, *(corpus.load(path) for path in learners.values())]
     sentences = corpus.all_sentences()
@@ -183,7 +183,7 @@ def _by_position(name: str, tally: _Tally) -> pd.DataFrame:
 
 
 def plot_agreement(tables: Agreement, path: Path) -> None:
-    """Draw :func:`agreement`: agreement, calibration, and both KLs along the sentence."""
+    """Draw :func:`agreement`: agreement, calibration, and both KLs by target position."""
     summary = tables.summary
     styles = plotting.series_styles(summary.run[summary.run.ne(TEACHER)])
     styles |= {TEACHER: {"color": plotting.BLACK, "marker": "", "linestyle": "--"}}
@@ -213,7 +213,7 @@ def plot_agreement(tables: Agreement, path: Path) -> None:
 
 
 def _draw_bars(axes: Axes, summary: pd.DataFrame, styles: Mapping[str, Mapping]) -> None:
-    """Percentages of each run, side by side, with their values above them."""
+    """Draw the percentages of each run as bars, side by side, with their values above."""
     columns = {
         "teacher_agreement": "agrees with\nthe teacher",
         "accuracy": "agrees with\nthe reference",
@@ -256,18 +256,18 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "agreement",
         command,
         "agreement with the teacher and the reference, calibration, both KLs",
-        "How often the best token of each run is the teacher's and the reference's, how far its "
-        "probabilities can be believed (expected calibration error), and both KLs along the "
-        "sentence. Also writes PATH_calibration.csv and PATH_by_position.csv.",
+        "Compute how often the best token of each run is the teacher's token or the reference's "
+        "token. Compute the expected calibration error, and both KLs by target position. Also "
+        "write PATH_calibration.csv and PATH_by_position.csv.",
     )
     parser.add_argument(
         "--run",
         action="append",
         required=True,
         metavar="NAME=PATH",
-        help="a run's name and its checkpoint, or its --save-dir for checkpoint_best.pt; once for "
-        "each run",
+        help="a run's name, and its checkpoint or its --save-dir with checkpoint_best.pt; give the "
+        "option once for each run",
     )
-    parser.add_argument("--bins", type=int, default=BINS, help="bins of the calibration error")
+    parser.add_argument("--bins", type=int, default=BINS, help="number of calibration bins")
     options.add_teacher_options(parser, required=True)
     options.add_corpus_options(parser)

@@ -1,4 +1,4 @@
-"""Fig. 2: what forward and backward KL say about a one-mode learner of a two-mode teacher."""
+"""Fig. 2: derivatives of forward and backward KL, for a one-mode student and two-mode teacher."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ka_fairseq.analysis import options, plotting
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A normal distribution, and its share of a mixture."""
+    """A normal distribution with a weight in a mixture."""
 
     mean: float
     deviation: float
     weight: float = 1.0
 
     def log_density(self, y: np.ndarray) -> np.ndarray:
-        """log(weight · N(y; mean, deviation²))."""
+        """Return log(weight · N(y; mean, deviation²))."""
         z = (y - self.mean) / self.deviation
         return np.log(self.weight) - 0.5 * z**2 - np.log(self.deviation * np.sqrt(2 * np.pi))
 
@@ -48,15 +48,15 @@ P_ABOVE, P_BELOW = "p > q", "p < q"
 def derivatives(
     cases: Sequence[Case] = CASES, teacher: Sequence[Gaussian] = TEACHER, y: np.ndarray = GRID
 ) -> pd.DataFrame:
-    """Densities and derivatives (Sun & Cross, Eq. 5 and 6) along y.
+    """Compute densities and derivatives (Sun & Cross, Eq. 5 and 6) along y.
 
     Forward: ∂KL(q‖p)/∂p(y) = 1 − q(y)/p(y). Backward: ∂KL(p‖q)/∂p(y) = log p(y)/q(y), in nats. Both
-    hold the Lagrange multiplier of Σp = 1, as in the paper's appendix B.1.
+    include the Lagrange multiplier of Σp = 1, as in the paper's appendix B.1.
 
     Args:
-        cases: learners p, one Gaussian each.
+        cases: students p, one Gaussian each.
         teacher: q, a mixture whose weights sum to 1.
-        y: where; shape (n,).
+        y: the points, shape (n,).
 
     Returns:
         Columns case, y, p, q, forward, backward, region; n rows for each case.
@@ -89,7 +89,7 @@ def plot_derivatives(frame: pd.DataFrame, path: Path) -> None:
             density.plot(case.y, case.p, color=plotting.ORANGE, label="learner p")
             slope.plot(case.y, case.forward, "--", color=plotting.BLACK, label="forward 1 − q/p")
             slope.plot(case.y, case.backward, color=plotting.BLACK, label="backward log p/q")
-            # Both derivatives fall without bound in the tails; what matters is near the modes.
+            # Both derivatives fall without bound in the tails; the range shows the modes.
             slope.set_ylim(-6, 3)
             slope.set_xlabel("y")
             for axes in (density, slope):
@@ -102,7 +102,7 @@ def plot_derivatives(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _shade(axes: Axes, case: pd.DataFrame) -> None:
-    """Paint where p > q and where p < q; the hatching tells them apart in grey."""
+    """Shade the regions p > q and p < q; the hatching makes them distinct in grey."""
     for region, colour, hatch in (
         (P_ABOVE, plotting.PINK, ""),
         (P_BELOW, plotting.SKY, "//"),
@@ -138,7 +138,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         commands,
         "derivatives",
         command,
-        "Fig. 2: both derivatives for a one-mode learner of a two-mode teacher",
-        "Draw the two densities, where p > q and p < q, and both derivatives, 1 − q/p (forward) "
-        "and log p/q (backward), for a learner between the teacher's modes and one on a mode.",
+        "Fig. 2: both derivatives for a one-mode student of a two-mode teacher",
+        "Draw the densities, the regions p > q and p < q, and both derivatives: 1 − q/p (forward) "
+        "and log p/q (backward). One student lies between the teacher's modes, one on a mode.",
     )

@@ -1,4 +1,4 @@
-"""Fig. 5: how sure the learner is of the next token, epoch by epoch."""
+"""Fig. 5: the entropy of the student's next-token distribution, per epoch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEACHER = "teacher"
 
 
 def mean_entropy(corpus: Corpus, model: FrozenTeacher, label: str = "") -> float:
-    """The mean over all target positions t of H(p(·|y_<t, x)) = −Σ_y p·log2 p, in bits."""
+    """Return the mean over all target positions t of H(p(·|y_<t, x)) = −Σ_y p·log2 p, in bits."""
     total, positions = 0.0, 0
     for chunk in corpus.walk([model], corpus.all_sentences(), label):
         total += chunk.distributions[0].entropy.double().sum().item()
@@ -33,12 +33,12 @@ def entropy(
     teacher_path: str | None = None,
     teacher_data: Path | None = None,
 ) -> pd.DataFrame:
-    """Each run's mean entropy after each epoch, and the teacher's.
+    """Compute each run's mean entropy after each epoch, and the teacher's mean entropy.
 
     Args:
         corpus: the split.
-        runs: one line each.
-        teacher_path: the teacher's checkpoints, separated by colons; None leaves it out.
+        runs: the runs, one line each in the figure.
+        teacher_path: the teacher's checkpoints, separated by colons; None leaves the teacher out.
         teacher_data: see :meth:`Corpus.load`.
 
     Returns:
@@ -59,7 +59,13 @@ def entropy(
 def plot_entropy(
     frame: pd.DataFrame, path: Path, styles: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
-    """Draw :func:`entropy`: a line for each run, in its style if it has one, the teacher dashed."""
+    """Draw :func:`entropy`: a line for each run, and a dashed line for the teacher.
+
+    Args:
+        frame: the entropies.
+        path: the output path, without a suffix.
+        styles: see :func:`.plotting.draw_epochs`.
+    """
     with plotting.figure(path) as drawing:
         axes = drawing.subplots()
         learners = frame[frame.epoch.notna()]
@@ -86,9 +92,10 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         commands,
         "entropy",
         command,
-        "Fig. 5: the learner's entropy per epoch",
-        "The mean entropy of the next-token distribution over a split, teacher-forced, from every "
-        "epoch checkpoint of every run. The paper: it rises for KA and falls for KD.",
+        "Fig. 5: the student's entropy per epoch",
+        "Compute the mean entropy of the next-token distribution over a split, teacher-forced, for "
+        "every epoch checkpoint of every run. In the paper the entropy rises for KA and falls for "
+        "KD.",
     )
     options.add_run_options(parser)
     options.add_teacher_options(parser, required=False)

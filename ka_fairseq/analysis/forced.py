@@ -1,7 +1,7 @@
-"""What models predict after every prefix of the reference: teacher forcing over a split.
+"""Run models over a split with teacher forcing: predict after every prefix of the reference.
 
-The positions of a split are walked in batches of sentences and, within a batch, in chunks of rows.
-No (positions × types) tensor lives longer than its chunk, whatever the size of the split.
+The code visits the positions of a split in batches of sentences and, within a batch, in chunks of
+rows. A (positions × types) tensor lives only as long as its chunk, for splits of any size.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from ka_fairseq.teacher.frozen import FrozenTeacher
 
 
 class Chunk(NamedTuple):
-    """Some target positions of the sentences walked; n of them.
+    """A chunk of n target positions.
 
     Attributes:
-        rows: number of each position, counted from 0 through the sentences in the order in which
-            they were asked for; shape (n,).
+        rows: number of each position, counted from 0 through the sentences in the requested order;
+            shape (n,).
         sentences: index of each position's sentence in the split; shape (n,).
-        positions: place of each position in its sentence, from 0; shape (n,).
-        targets: the reference's token; shape (n,).
-        distributions: each model's, over all types.
+        positions: index of each position in its sentence, from 0; shape (n,).
+        targets: the reference's token at each position; shape (n,).
+        distributions: the distribution of each model over all types.
     """
 
     rows: Tensor
@@ -53,13 +53,13 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Corpus:
-    """A binarized split, and how to walk it.
+    """A binarized split, and the settings for running models over it.
 
     Attributes:
         task: fairseq's task, with the dictionaries.
-        split: its name.
-        folder: where it was read from.
-        device: where models run.
+        split: the split's name.
+        folder: the folder of the split.
+        device: the device of the models.
         max_tokens: tokens in a batch, padding included; changes memory and speed, not the numbers.
     """
 
@@ -79,19 +79,20 @@ class Corpus:
         device: torch.device | None = None,
         max_tokens: int = 4000,
     ) -> Corpus:
-        """Read what fairseq-preprocess wrote.
+        """Read a split of a data-bin.
 
         Args:
-            folder: its ``--destdir``.
+            folder: the ``--destdir`` of fairseq-preprocess.
             split: train, valid, test, …
-            like: a checkpoint; the task is set up as it was when this was trained. Of a language
-                model's text, blocks are made as they were then.
-            languages: source and target; None means those of the checkpoint.
-            device: None means CUDA where there is one.
+            like: a checkpoint. The task has the settings of the checkpoint's training. They also
+                decide the blocks of a language model's text.
+            languages: source and target; None means the checkpoint's language.
+            device: None means CUDA if a GPU is present, else the CPU.
             max_tokens: see :class:`Corpus`.
 
         Raises:
-            UserError: no such split or dictionaries, no reference in it, or no fairseq checkpoint.
+            UserError: the split, its references or the dictionaries are missing, or ``like`` is no
+                fairseq checkpoint.
         """
         overrides = {"data": str(folder)}
         for side, language in zip(("source_lang", "target_lang"), languages, strict=True):
@@ -102,7 +103,7 @@ class Corpus:
             raise UserError(f"{like} has no configuration: give a file that fairseq-train wrote")
         try:
             if not any(folder.glob("*.idx")):
-                raise FileNotFoundError("no binarized text at all")
+                raise FileNotFoundError("no binarized text")
             task = tasks.setup_task(cfg.task)
             task.load_dataset(split)
         except FileNotFoundError as error:
@@ -110,7 +111,7 @@ class Corpus:
         if task_traits.is_language_modeling(task):
             if any(languages):
                 raise UserError(
-                    f"{like} is a language model, which has no pair of languages: leave "
+                    f"{like} is a language model, without source and target: leave "
                     f"--source-lang and --target-lang out"
                 )
         elif getattr(task.dataset(split), "tgt", None) is None:
@@ -128,16 +129,16 @@ class Corpus:
 
     @property
     def lengths(self) -> np.ndarray:
-        """How many target positions each sentence has, end-of-sentence included."""
+        """The number of target positions in each sentence, end-of-sentence included."""
         return task_traits.lengths(self.dataset)[-1]
 
     def load(self, paths: str | Path, dictionaries: Path | None = None) -> FrozenTeacher:
-        """A trained model, frozen, in float32, on the corpus's device.
+        """Load a trained model, frozen, in float32, on the corpus's device.
 
         Args:
-            paths: its checkpoint; several, separated by colons, form an ensemble.
-            dictionaries: folder with the dictionaries it was trained with, which must be the
-                corpus's; None trusts, as fairseq-generate does, that they are.
+            paths: the model's checkpoint; several, separated by colons, form an ensemble.
+            dictionaries: folder with the model's dictionaries, which must equal the corpus's. None
+                skips the check, as fairseq-generate does.
 
         Raises:
             UserError: see :meth:`FrozenTeacher.load`.
@@ -147,7 +148,7 @@ class Corpus:
         return model.to(torch.empty(0, device=self.device))
 
     def all_sentences(self) -> np.ndarray:
-        """Indices of the sentences that are not longer than the task allows, in their order."""
+        """Return the indices of all sentences within the task's length limits, in order."""
         everything = np.arange(len(self.dataset))
         return self.task.filter_indices_by_size(
             everything,
@@ -157,21 +158,21 @@ class Corpus:
         )
 
     def sample(self, size: int, seed: int) -> np.ndarray:
-        """Indices of ``size`` sentences drawn without replacement; all, where there are fewer."""
+        """Return the indices of ``size`` sentences drawn without replacement; at most all."""
         sentences = self.all_sentences()
         if size >= len(sentences):
             return sentences
         return np.sort(np.random.default_rng(seed).choice(sentences, size, replace=False))
 
     def count_positions(self, sentences: np.ndarray) -> int:
-        """How many target positions sentences have, end-of-sentence included."""
+        """Return the number of target positions in some sentences, end-of-sentence included."""
         return int(self.lengths[sentences].sum())
 
     def check_sentence(self, sentence: int, position: int = 0) -> None:
-        """Check that there is such a place.
+        """Check that a sentence and a position in it exist.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no such sentence or position.
         """
         if not 0 <= sentence < len(self.dataset):
             raise UserError(
@@ -189,15 +190,16 @@ class Corpus:
     def walk(
         self, models: Sequence[FrozenTeacher], sentences: np.ndarray, label: str = ""
     ) -> Iterator[Chunk]:
-        """What each model predicts at every target position of some sentences.
+        """Yield each model's predictions at every target position of some sentences.
 
         Args:
-            models: one or more; run on the same batches.
-            sentences: indices in the split.
-            label: what the progress bar says.
+            models: one or more models, run on the same batches.
+            sentences: indices of sentences in the split.
+            label: the text of the progress bar.
 
         Yields:
-            Every position once. Sentences come sorted by length, not in the order asked for.
+            Chunks with every position once. Sentences come sorted by length, not in the requested
+            order.
         """
         first_row = np.zeros(len(self.dataset), dtype=np.int64)
         lengths = self.lengths[sentences]

@@ -1,4 +1,4 @@
-"""Fig. 4b: how many tokens enter the learner's top k that never stood there before."""
+"""Fig. 4b: the number of tokens that enter the student's top k for the first time, per epoch."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ NOTHING = np.empty(0, dtype=np.int64)
 def top_k_sets(
     corpus: Corpus, model: FrozenTeacher, sentences: np.ndarray, top_k: int, label: str = ""
 ) -> tuple[np.ndarray, float]:
-    """The k most probable tokens at every target position of some sentences.
+    """Return the k most probable tokens at every target position of some sentences.
 
     Args:
-        corpus: where the sentences are.
-        model: the learner.
-        sentences: their indices.
+        corpus: the split with the sentences.
+        model: the student.
+        sentences: indices of the sentences.
         top_k: k.
-        label: what the progress bar says.
+        label: the text of the progress bar.
 
     Returns:
-        Token indices, int32, shape (positions, k), and the mean probability mass on them.
+        Token indices, int32, shape (positions, k), and the mean probability mass on the top k.
     """
     best = np.empty((corpus.count_positions(sentences), top_k), dtype=np.int32)
     mass = 0.0
@@ -46,19 +46,19 @@ def top_k_sets(
 
 
 def count_novel(best: np.ndarray, seen: np.ndarray) -> tuple[int, np.ndarray]:
-    """How many tokens stand in an epoch's sets that stood there in no earlier epoch.
+    """Count the tokens in an epoch's top k that were in the top k of no earlier epoch.
 
     For epoch i, Σ_t |{y : y ∈ Top-k p_i(·|h_t), y ∉ Top-k p_j(·|h_t) for all j < i}| (Sun & Cross,
-    §5.3). The first epoch has none before it, so that all of its tokens count.
+    §5.3). In the first epoch all tokens count.
 
     Args:
-        best: the epoch's token indices, shape (positions, k); those of a position are distinct.
-        seen: what this function returned for the epoch before; :data:`NOTHING` for the first.
+        best: the epoch's token indices, shape (positions, k); distinct at each position.
+        seen: the second result for the previous epoch; :data:`NOTHING` for the first epoch.
 
     Returns:
-        The count, and all that was seen up to now.
+        The count, and all pairs of position and token up to this epoch.
     """
-    # A token at a position as one number: no vocabulary has 2^32 types.
+    # A pair of position and token as one number; no vocabulary has 2^32 types.
     position = np.arange(len(best), dtype=np.int64)[:, np.newaxis] << 32
     novel = np.setdiff1d((position + best).ravel(), seen, assume_unique=True)
     return len(novel), np.concatenate([seen, novel])
@@ -71,21 +71,21 @@ def novel_tokens(
     top_k: int = TOP_K,
     seed: int = SEED,
 ) -> pd.DataFrame:
-    """Novel tokens of each run in each epoch, and the probability mass on its top k.
+    """Count the novel tokens of each run in each epoch, with the probability mass on the top k.
 
     Args:
         corpus: the split; the paper takes the training pairs.
-        runs: one line each; all see the same sentences.
-        sentences: how many pairs are drawn.
+        runs: the runs, one line each in the figure; all use the same sentences.
+        sentences: the number of pairs to draw.
         top_k: k.
-        seed: of the drawing.
+        seed: the random seed for the draw.
 
     Returns:
-        Columns run, epoch, novel, novel_per_position, top_k_mass (in [0, 1]) and positions. The
-        first epoch of a run counts all its tokens as novel, see :func:`count_novel`.
+        Columns run, epoch, novel, novel_per_position, top_k_mass (in [0, 1]) and positions. In the
+        first epoch of a run all tokens are novel, see :func:`count_novel`.
 
     Raises:
-        UserError: ``top_k`` is not in [1, vocabulary], or no sentence is asked for.
+        UserError: ``top_k`` is not in [1, vocabulary], or ``sentences`` is less than 1.
     """
     types = len(corpus.task.target_dictionary)
     if not 1 <= top_k <= types:
@@ -113,12 +113,12 @@ def plot_novel_tokens(
     top_k: int = TOP_K,
     styles: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Draw :func:`novel_tokens`; the first epoch, in which all tokens are new, is left out.
+    """Draw :func:`novel_tokens` without the first epoch, where all tokens are new.
 
     Args:
         frame: the counts.
-        path: without a suffix.
-        top_k: how many tokens were looked at.
+        path: the output path, without a suffix.
+        top_k: the k of the counts.
         styles: see :func:`.plotting.draw_epochs`.
     """
     with plotting.figure(path, plotting.FULL_PAGE, 3.6) as drawing:
@@ -149,13 +149,15 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         commands,
         "novel-tokens",
         command,
-        "Fig. 4b: tokens that are new in the learner's top k, per epoch",
-        "Per epoch, how many tokens stand in the learner's top k that stood there in no earlier "
-        "epoch, summed over the positions of some random sentence pairs; and how much probability "
-        "the top k holds. With --start, tokens of the pre-trained learner's top k are not novel.",
+        "Fig. 4b: tokens that are new in the student's top k, per epoch",
+        "Count, per epoch, the tokens in the student's top k that were in the top k of no earlier "
+        "epoch. The positions come from random sentence pairs. Also compute the probability mass "
+        "on the top k. With --start, tokens in the pre-trained student's top k are not novel.",
     )
-    parser.add_argument("--sentences", type=int, default=SENTENCES, metavar="N", help="pairs drawn")
-    parser.add_argument("--top-k", type=int, default=TOP_K, metavar="K", help="k")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the drawing")
+    parser.add_argument(
+        "--sentences", type=int, default=SENTENCES, metavar="N", help="sentence pairs to draw"
+    )
+    parser.add_argument("--top-k", type=int, default=TOP_K, metavar="K", help="size of the top k")
+    parser.add_argument("--seed", type=int, default=SEED, help="random seed for the draw")
     options.add_run_options(parser)
     options.add_corpus_options(parser, split="train")

@@ -1,4 +1,4 @@
-"""Command-line options that several commands share, and what is made of them."""
+"""Add command-line options that several commands share, and read their values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ka_fairseq.errors import UserError
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that tells the defaults where there are any."""
+    """A help formatter that shows defaults, except None and False."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, False):
@@ -28,7 +28,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 def add_command(
     commands: argparse._SubParsersAction, name: str, call: Callable, summary: str, description: str
 ) -> argparse.ArgumentParser:
-    """A subcommand with its ``--out``; ``call`` gets the parsed arguments."""
+    """Add a subcommand with ``--out``; ``call`` is called with the parsed arguments."""
     parser = commands.add_parser(
         name,
         help=summary,
@@ -47,21 +47,21 @@ def add_command(
 
 
 def add_corpus_options(parser: argparse.ArgumentParser, split: str = "valid") -> None:
-    """Which binarized text the models are run on, and how."""
+    """Add the options for the binarized text and for the machine."""
     group = parser.add_argument_group("text")
     group.add_argument(
         "--data",
         type=Path,
         required=True,
         metavar="DIR",
-        help="what fairseq-preprocess wrote, with the dictionaries that the runs were trained with",
+        help="data-bin of fairseq-preprocess, with the dictionaries of the runs",
     )
     group.add_argument("--split", default=split, help="train, valid, test, …")
     for side in ("source", "target"):
         group.add_argument(
             f"--{side}-lang",
             metavar="LANG",
-            help=f"{side} language (default: as in the checkpoints)",
+            help=f"{side} language (default: the checkpoints' language)",
         )
     group = parser.add_argument_group("machine")
     group.add_argument(
@@ -71,35 +71,35 @@ def add_corpus_options(parser: argparse.ArgumentParser, split: str = "valid") ->
         metavar="N",
         help="tokens in a batch; changes memory and speed, not the numbers",
     )
-    group.add_argument("--cpu", action="store_true", help="leave the GPU alone")
+    group.add_argument("--cpu", action="store_true", help="use no GPU")
     group.add_argument(
         "--user-dir",
         metavar="DIR",
-        help="a fairseq --user-dir with the architecture of the checkpoints, if they need one",
+        help="fairseq's --user-dir, if the architecture of the checkpoints needs one",
     )
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Which runs are compared, by their epoch checkpoints."""
+    """Add the options for the runs to compare, given by their epoch checkpoints."""
     group = parser.add_argument_group("runs")
     group.add_argument(
         "--run",
         action="append",
         required=True,
         metavar="NAME=DIR",
-        help="a run's name in the figure and its --save-dir with checkpoint1.pt, checkpoint2.pt, "
-        "…; once for each run",
+        help="a run's name in the figure, and its --save-dir with checkpoint1.pt, checkpoint2.pt, "
+        "…; give the option once for each run",
     )
     group.add_argument(
         "--start",
         type=Path,
         metavar="FILE",
-        help="the pre-trained learner that all runs start from, drawn as epoch 0",
+        help="the pre-trained student that all runs start from, drawn as epoch 0",
     )
 
 
 def add_teacher_options(parser: argparse.ArgumentParser, required: bool) -> None:
-    """The teacher; options and their meaning are those of training."""
+    """Add the options for the teacher; they have the same meaning as in training."""
     group = parser.add_argument_group("teacher")
     group.add_argument(
         "--teacher-path",
@@ -116,14 +116,14 @@ def add_teacher_options(parser: argparse.ArgumentParser, required: bool) -> None
 
 
 def open_runs(args: argparse.Namespace) -> list[Run]:
-    """The runs of :func:`add_run_options`."""
+    """Return the runs that the options of :func:`add_run_options` name."""
     if args.start is not None and not args.start.is_file():
         raise UserError(f"no checkpoint at {args.start}: check --start")
     return [find_run(name, path, args.start) for name, path in parse_named_paths(args.run).items()]
 
 
 def open_corpus(args: argparse.Namespace, like: Path) -> Corpus:
-    """The text of :func:`add_corpus_options`, read by the task that a checkpoint was trained on."""
+    """Read the text of :func:`add_corpus_options` with the task of the checkpoint `like`."""
     if args.max_tokens < 1:
         raise UserError(f"--max-tokens must be at least 1, not {args.max_tokens}")
     if args.user_dir is not None:
@@ -139,10 +139,10 @@ def open_corpus(args: argparse.Namespace, like: Path) -> Corpus:
 
 
 def check_writable(out: Path) -> None:
-    """Make the folder of ``--out``, and try whether files can be made there.
+    """Make the folder of ``--out``, and check that it is writable before the models run.
 
     Raises:
-        UserError: they cannot; better now than after the models have run.
+        UserError: the folder is not writable.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -155,12 +155,12 @@ def check_writable(out: Path) -> None:
 
 
 def write_table(frame: pd.DataFrame, out: Path, part: str = "") -> None:
-    """Write ``out``.csv, or ``out``_``part``.csv."""
+    """Write a table to ``out``.csv, or to ``out``_``part``.csv."""
     frame.to_csv(f"{out}_{part}.csv" if part else f"{out}.csv", index=False, float_format="%.8g")
 
 
 def show(frame: pd.DataFrame, *paths: Path) -> None:
-    """Print a table, and what was written."""
+    """Print a table, and the names of the written files."""
     print(frame.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     for path in paths:
         print(f"wrote {path}.csv, {path}.png, {path}.svg")

@@ -1,4 +1,4 @@
-"""The look of every figure here: colours, fonts, sizes and file formats in one place."""
+"""Colours, fonts, sizes and file formats of all figures."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito's colours, told apart with any colour vision and, with the markers, in print.
+# Okabe and Ito's colours, distinct with any colour vision. Markers tell series apart in grey.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 YELLOW, SKY, BLACK, GREY = "#E69F00", "#56B4E9", "#000000", "#767676"
 SERIES_COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY)
 SERIES_MARKERS = ("o", "s", "D", "^", "v", "<", ">")
 
-# Fonts with letters that matplotlib's own lacks; those that are installed are used.
+# Fonts for letters that matplotlib's own font lacks. Only installed fonts are used.
 OTHER_SCRIPTS = (
     *("Noto Sans Thai", "Loma", "Garuda", "Noto Sans CJK SC", "Noto Sans Arabic"),
     *("Noto Sans Devanagari", "Noto Sans Hebrew"),
@@ -30,7 +30,7 @@ OTHER_SCRIPTS = (
 # A figure of 4.8 inches is readable at the width of half a page: 10 points become about 7.
 HALF_PAGE, FULL_PAGE = 4.8, 8.0
 
-_MANY = 12  # lines, beyond which a legend has small letters
+_MANY = 12  # with more lines, the legend has small letters
 
 _STYLE = {
     "font.size": 10,
@@ -48,17 +48,17 @@ _STYLE = {
     "savefig.dpi": 200,
     # Tokens may hold dollar signs.
     "text.parse_math": False,
-    # The same numbers give the same bytes.
+    # Makes the bytes of an SVG file depend on the numbers only.
     "svg.hashsalt": "ka_fairseq",
 }
 
 
 @contextmanager
 def figure(path: Path, width: float = HALF_PAGE, height: float = 3.4) -> Iterator[Figure]:
-    """A figure to draw on, written to ``path``.png and ``path``.svg when the block ends.
+    """Yield a figure to draw on; write it to ``path``.png and ``path``.svg after the block.
 
     Args:
-        path: where to write, without a suffix.
+        path: the output path, without a suffix.
         width: in inches.
         height: in inches.
     """
@@ -72,7 +72,7 @@ def figure(path: Path, width: float = HALF_PAGE, height: float = 3.4) -> Iterato
 
 
 def series_styles(names: Iterable[str]) -> Mapping[str, dict[str, Any]]:
-    """A colour and a marker for each name, in order of appearance."""
+    """Return a colour and a marker for each name, in order of appearance."""
     styles = zip(cycle(SERIES_COLOURS), cycle(SERIES_MARKERS), strict=False)
     return {
         name: {"color": colour, "marker": marker, "markeredgecolor": "white"}
@@ -81,12 +81,12 @@ def series_styles(names: Iterable[str]) -> Mapping[str, dict[str, Any]]:
 
 
 def legend_above(drawing: Figure, columns: int = 3) -> None:
-    """One legend for all axes, in a strip of its own above them, where it covers nothing.
+    """Draw one legend for all axes, in a strip above the axes.
 
     Args:
-        drawing: what has all lines already. It is made as much higher as the legend is high beyond
-            a quarter of it, so that many lines leave the axes their place.
-        columns: how many at most; fewer where the labels are too long for them.
+        drawing: the figure, with all lines drawn. If the legend is higher than a quarter of the
+            figure, the figure grows by the excess, so that the axes keep their space.
+        columns: the greatest number of columns; long labels get fewer columns.
     """
     labelled: dict[str, Any] = {}
     for axes in drawing.axes:
@@ -118,13 +118,13 @@ def draw_epochs(
     column: str,
     styles: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """A line over the epochs for each run.
+    """Draw a line over the epochs for each run.
 
     Args:
-        axes: where to draw.
-        frame: with the columns run, epoch and ``column``.
-        column: what to draw.
-        styles: of each run; by default those of :func:`series_styles`.
+        axes: the axes to draw on.
+        frame: a table with the columns run, epoch and ``column``.
+        column: the column to draw.
+        styles: the style of each run; by default the styles of :func:`series_styles`.
     """
     styles = styles or series_styles(frame.run)
     for name, run in frame.groupby("run", sort=False):

@@ -1,4 +1,4 @@
-"""A run of fairseq-train: its name and its checkpoints by epoch."""
+"""Find the epoch checkpoints of runs of fairseq-train."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ EPOCH_CHECKPOINT = re.compile(r"checkpoint(\d+)\.pt")
 
 @dataclass(frozen=True)
 class Run:
-    """What a figure draws as one line.
+    """A run of fairseq-train, drawn as one line in a figure.
 
     Attributes:
-        name: what the figure calls it.
+        name: the run's name in the figure.
         checkpoints: epoch → file, in order of the epochs.
     """
 
@@ -31,15 +31,15 @@ class Run:
 
 
 def find_run(name: str, folder: Path, start: Path | None = None) -> Run:
-    """The run whose ``--save-dir`` is a folder.
+    """Return the run with a folder as its ``--save-dir``.
 
     Args:
-        name: what the figures call it.
-        folder: where the epoch checkpoints are: checkpoint1.pt, checkpoint2.pt, …
+        name: the run's name in the figures.
+        folder: the folder with the epoch checkpoints: checkpoint1.pt, checkpoint2.pt, …
         start: the checkpoint that the run was fine-tuned from; it becomes epoch 0.
 
     Raises:
-        UserError: no such folder, or no epoch checkpoint in it.
+        UserError: the folder is missing, or has no epoch checkpoint.
     """
     if not folder.is_dir():
         raise UserError(f"the run {name} has no folder {folder}: check the path")
@@ -59,7 +59,7 @@ def find_run(name: str, folder: Path, start: Path | None = None) -> Run:
 
 
 def spread(run: Run, most: int) -> Run:
-    """The run with at most ``most`` (≥ 2) of its epochs, evenly spread, the first and last too."""
+    """Return a run with at most ``most`` (≥ 2) epochs, evenly spread, with the first and last."""
     epochs = list(run.checkpoints)
     if len(epochs) > most:
         step = (len(epochs) - 1) / (most - 1)
@@ -68,10 +68,10 @@ def spread(run: Run, most: int) -> Run:
 
 
 def parse_named_paths(texts: Sequence[str]) -> dict[str, Path]:
-    """``NAME=PATH`` arguments by name.
+    """Return the paths of ``NAME=PATH`` arguments by name.
 
     Raises:
-        UserError: another form, or a name twice.
+        UserError: an argument has another form, or a name occurs twice.
     """
     named: dict[str, Path] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""Fig. 4a: translation quality against k, from the results of a sweep."""
+"""Fig. 4a: translation quality over k, from the results of a sweep."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ WHOLE = "|V|"
 
 
 def read_results(file: Path, metric: str = "bleu") -> pd.DataFrame:
-    """A sweep's results: one row for each training run.
+    """Read a sweep's results: one row for each training run.
 
     Args:
         file: CSV with the columns criterion, top_k (0 means the whole vocabulary) and the metric;
-            others, such as transfer_weight, are kept.
+            other columns, such as transfer_weight, are kept.
         metric: the metric's column.
 
     Raises:
-        UserError: no such file, no such column, no row, or something that is no number in them.
+        UserError: the file or a column is missing, the file has no rows, or a value in top_k or the
+            metric is not a number.
     """
     if not file.is_file():
         raise UserError(f"no results at {file}: check --results")
@@ -36,13 +37,13 @@ def read_results(file: Path, metric: str = "bleu") -> pd.DataFrame:
     if missing:
         raise UserError(
             f"{file} has no column {', '.join(sorted(missing))} (it has "
-            f"{', '.join(frame.columns)}): add it, or name the metric's with --metric"
+            f"{', '.join(frame.columns)}): add it, or give the metric's column with --metric"
         )
     for column in ("top_k", metric):
         values = pd.to_numeric(frame[column], errors="coerce")
         if values.isna().any():
             line = int(values.isna().idxmax()) + 2
-            raise UserError(f"{file}, line {line}: {column} is not a number; mend or drop the line")
+            raise UserError(f"{file}, line {line}: {column} is not a number; correct or drop it")
         frame[column] = values
     if frame.empty:
         raise UserError(f"{file} has no results: run the sweep first")
@@ -50,14 +51,14 @@ def read_results(file: Path, metric: str = "bleu") -> pd.DataFrame:
 
 
 def sweep(results: pd.DataFrame, metric: str = "bleu") -> pd.DataFrame:
-    """The best result of each criterion at each k; ties go to the row that comes first.
+    """Return the best result of each criterion at each k. Of equal results, take the first row.
 
     Args:
-        results: see :func:`read_results`.
-        metric: the column that is to be great.
+        results: the result of :func:`read_results`.
+        metric: the column to maximize.
 
     Returns:
-        The rows chosen, by criterion and k, k = |V| (top_k 0) last.
+        The best rows, sorted by criterion and k; k = |V| (top_k 0) comes last.
     """
     best = results.loc[results.groupby(["criterion", "top_k"])[metric].idxmax()]
     order = best.top_k.where(best.top_k > 0, float("inf"))
@@ -72,16 +73,16 @@ def sweep(results: pd.DataFrame, metric: str = "bleu") -> pd.DataFrame:
 def plot_sweep(
     frame: pd.DataFrame, path: Path, metric: str = "bleu", others: pd.DataFrame | None = None
 ) -> None:
-    """Draw :func:`sweep`: a line for each criterion, |V| set apart at the right.
+    """Draw :func:`sweep`: a line for each criterion, with |V| separate at the right.
 
     Args:
         frame: the best results.
-        path: without a suffix.
-        metric: its column.
+        path: the output path, without a suffix.
+        metric: the metric's column.
         others: all results, drawn as faint points.
     """
     sizes = sorted(size for size in frame.top_k.unique() if size > 0)
-    # Even steps, as in the paper's figure: k doubles, and |V| would be far out of sight.
+    # Even steps, as in the paper's figure: k doubles, and |V| is much greater.
     places = {size: place for place, size in enumerate(sizes)} | {0: len(sizes) + 0.5}
     shown = [size for size in (*sizes, 0) if frame.top_k.eq(size).any()]
     styles = plotting.series_styles(sorted(frame.criterion.unique()))
@@ -127,16 +128,16 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         commands,
         "sweep",
         command,
-        "Fig. 4a: BLEU against k, from the results of a sweep",
-        "Draw each criterion's best result at each k (over λ and whatever else was varied); the "
-        "other results are faint points. Choose on a validation set.",
+        "Fig. 4a: BLEU over k, from the results of a sweep",
+        "Draw each criterion's best result at each k, over λ and all other varied settings. Draw "
+        "the other results as faint points. Use results on a validation set.",
     )
     parser.add_argument(
         "--results",
         type=Path,
         required=True,
         metavar="FILE",
-        help="CSV with the columns criterion, top_k (0 = the whole vocabulary), the metric and, "
-        "if it was varied, transfer_weight",
+        help="CSV with the columns criterion, top_k (0 = the whole vocabulary), the metric and "
+        "optionally transfer_weight",
     )
     parser.add_argument("--metric", default="bleu", metavar="COLUMN", help="the metric's column")

@@ -1,4 +1,4 @@
-"""Table 3: the learner's best tokens at one position, epoch by epoch, run beside run."""
+"""Table 3: the student's best tokens at one position, per epoch, for each run."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Place(NamedTuple):
     """A target position.
 
     Attributes:
-        sentence: index in the split, as in fairseq-generate's S-12.
-        position: target token, from 0.
-        source: the source sentence, readable.
-        target: the reference, readable, with the token at the position in brackets.
+        sentence: index of the sentence in the split, as 12 in fairseq-generate's S-12.
+        position: index of the target token, from 0.
+        source: the source sentence in readable subwords.
+        target: the reference in readable subwords, with the token at the position in brackets.
     """
 
     sentence: int
@@ -47,10 +47,10 @@ class Place(NamedTuple):
 
 
 def readable(symbols: Iterable[str], dictionary: Dictionary) -> list[str]:
-    """Subwords without spaces in them, for people.
+    """Return subwords in a readable form.
 
-    sentencepiece marks the start of a word, with ▁: there "▁look" becomes "look", a continuation
-    "er" becomes "+er" and "▁" alone "_". In other dictionaries symbols stay as they are.
+    sentencepiece marks the start of a word with ▁. So "▁look" becomes "look", a continuation "er"
+    becomes "+er", and "▁" alone becomes "_". Symbols of other dictionaries stay unchanged.
     """
     special = set(dictionary.symbols[: dictionary.nspecial])
     if not any(symbol.startswith(WORD_START) for symbol in dictionary.symbols):
@@ -66,10 +66,10 @@ def readable(symbols: Iterable[str], dictionary: Dictionary) -> list[str]:
 
 
 def describe_place(corpus: Corpus, sentence: int, position: int) -> Place:
-    """The sentence pair around a target position.
+    """Return the sentence pair around a target position.
 
     Raises:
-        UserError: there is no such place.
+        UserError: the split has no such position.
     """
     corpus.check_sentence(sentence, position)
     pair = corpus.dataset[sentence]
@@ -89,21 +89,21 @@ def describe_place(corpus: Corpus, sentence: int, position: int) -> Place:
 def top_tokens(
     corpus: Corpus, runs: Sequence[Run], sentence: int, position: int, top_k: int = TOP_K
 ) -> pd.DataFrame:
-    """The best tokens at one target position after each epoch of each run.
+    """Return the best tokens at one target position after each epoch of each run.
 
     Args:
         corpus: the split.
-        runs: they are compared with each other.
-        sentence: index in the split.
-        position: target token, from 0.
-        top_k: how many tokens.
+        runs: the runs to compare.
+        sentence: index of the sentence in the split.
+        position: index of the target token, from 0.
+        top_k: the number of tokens.
 
     Returns:
-        Columns run, epoch, rank (from 1), token, probability and only_here (whether the token
-        stands in no other run's list in any of the epochs).
+        Columns run, epoch, rank (from 1), token, probability and only_here (whether no list of
+        another run has the token, in any epoch).
 
     Raises:
-        UserError: there is no such place, or ``top_k`` is not in [1, vocabulary].
+        UserError: the split has no such position, or ``top_k`` is not in [1, vocabulary].
     """
     corpus.check_sentence(sentence, position)
     dictionary = _check_top_k(corpus, top_k)
@@ -138,9 +138,10 @@ def _log_probs_at(corpus: Corpus, file: Path, sentence: int, position: int) -> T
 
 
 def mass_on_own_tokens(lprobs: Sequence[Tensor], top_k: int) -> Tensor:
-    """How differently models see a position, by their top k.
+    """Return how much models differ at each position, by the tokens in their top k.
 
-    The mean over models r of Σ p_r(y) over y that stand in r's top k and in no other model's.
+    The value is the mean over models r of Σ p_r(y). The sum is over tokens y that are in r's top k
+    and in no other model's top k.
 
     Args:
         lprobs: log-probabilities of two models or more, shape (n, V) each.
@@ -159,16 +160,16 @@ def mass_on_own_tokens(lprobs: Sequence[Tensor], top_k: int) -> Tensor:
 
 
 def find_places(corpus: Corpus, runs: Sequence[Run], most: int, top_k: int = TOP_K) -> pd.DataFrame:
-    """The positions where the runs differ most at their end, one for each sentence.
+    """Return the positions where the runs' last checkpoints differ most, one for each sentence.
 
     Args:
         corpus: the split.
-        runs: two or more; their last checkpoints are compared, by :func:`mass_on_own_tokens`.
-        most: how many positions.
+        runs: two or more; :func:`mass_on_own_tokens` compares their last checkpoints.
+        most: the number of positions.
         top_k: k.
 
     Returns:
-        Columns sentence, position, own_mass, target; the greatest difference first.
+        Columns sentence, position, own_mass, target; the greatest difference is first.
 
     Raises:
         UserError: fewer than two runs, ``most`` less than 1, or ``top_k`` not in
@@ -185,7 +186,7 @@ def find_places(corpus: Corpus, runs: Sequence[Run], most: int, top_k: int = TOP
         masses = mass_on_own_tokens(chunk.lprobs, top_k).tolist()
         places = zip(chunk.sentences.tolist(), chunk.positions.tolist(), masses, strict=True)
         for sentence, position, mass in places:
-            # The earlier position where two are equal, whichever chunk comes first.
+            # Of two equal masses, take the earlier position, in whatever order the chunks come.
             found[sentence] = max(found.get(sentence, (-1.0, 0)), (mass, -position))
         found = dict(heapq.nlargest(most, found.items(), key=lambda item: (item[1], -item[0])))
     rows = [
@@ -196,7 +197,7 @@ def find_places(corpus: Corpus, runs: Sequence[Run], most: int, top_k: int = TOP
 
 
 def as_markdown(frame: pd.DataFrame, place: Place) -> str:
-    """:func:`top_tokens` as in the paper's Table 3: **bold** tokens are in one run only."""
+    """Return :func:`top_tokens` as Markdown, as in Table 3: **bold** tokens are in one run only."""
 
     def bold(name: str, only_here: bool) -> str:
         name = MARKDOWN_SIGNS.sub(r"\\\1", name)
@@ -210,9 +211,9 @@ def as_markdown(frame: pd.DataFrame, place: Place) -> str:
 
 
 def as_text(frame: pd.DataFrame, place: Place, width: int) -> str:
-    """:func:`top_tokens` for a terminal of ``width`` columns: *token stands in one run only."""
+    """Return :func:`top_tokens` for a terminal of ``width`` columns; * marks tokens of one run."""
     cells = _cells(frame, lambda name, only_here: f"*{name}" if only_here else name)
-    # What borders, padding and the column of epochs take.
+    # 11 and 3 are the widths of borders, padding and the column of epochs.
     column = max(16, (width - 11) // (len(cells.columns) - 1) - 3)
     table = tabulate(
         cells,
@@ -226,7 +227,10 @@ def as_text(frame: pd.DataFrame, place: Place, width: int) -> str:
 
 
 def _cells(frame: pd.DataFrame, mark: Callable[[str, bool], str]) -> pd.DataFrame:
-    """A row for each epoch and a column for each run. Commas are tokens, so dots part them."""
+    """Return a table with a row for each epoch and a column for each run.
+
+    A comma can be a token, so dots separate the tokens.
+    """
     marked = frame.assign(
         cell=[mark(*row) for row in zip(frame.token, frame.only_here, strict=True)]
     )
@@ -259,7 +263,7 @@ def plot_top_tokens(frame: pd.DataFrame, path: Path, place: Place) -> None:
 
 def _draw_lists(axes: Axes, lists: pd.DataFrame) -> object:
     values = lists.probability.to_numpy()
-    # By the square root: most probabilities in a list are small.
+    # Shaded by the square root, because most probabilities in a list are small.
     image = axes.imshow(values, cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         name, only_here = (lists[key].iat[row, column] for key in ("token", "only_here"))
@@ -280,7 +284,7 @@ def _draw_lists(axes: Axes, lists: pd.DataFrame) -> object:
 
 
 def shorten(text: str, most: int = 78, around: str = "") -> str:
-    """At most ``most`` letters of a text, with what stands ``around`` among them."""
+    """Return at most ``most`` letters of a text, around the text ``around``."""
     if len(text) <= most:
         return text
     start = min(max(0, text.find(around) - most // 2), len(text) - most) if around else 0
@@ -299,8 +303,8 @@ def command(args: argparse.Namespace) -> None:
     corpus = options.open_corpus(args, like=runs[0].last)
     if task_traits.is_language_modeling(corpus.task):
         raise UserError(
-            "top-tokens shows a source sentence and its translation: it needs runs of a "
-            "translation task, not of a language model"
+            "top-tokens shows a source sentence and its translation: give runs of a translation "
+            "task, not of a language model"
         )
     sentence, position = args.sentence, args.position
     if args.find is not None:
@@ -325,29 +329,29 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         commands,
         "top-tokens",
         command,
-        "Table 3: the learner's top 10 at one position, per epoch, run beside run",
-        "The most probable tokens at one target position after every epoch of every run; tokens "
-        "that stand in one run's lists only are marked. Also written as Markdown (PATH.md).",
+        "Table 3: the student's top 10 at one position, per epoch, for each run",
+        "List the most probable tokens at one target position after every epoch of every run. Mark "
+        "tokens that are in the lists of one run only. Also write Markdown (PATH.md).",
     )
     group = parser.add_argument_group("place")
     group.add_argument(
         "--sentence",
         type=int,
         metavar="N",
-        help="index in the split, from 0, as in fairseq-generate's S-N",
+        help="index of the sentence in the split, from 0, as in fairseq-generate's S-N",
     )
     group.add_argument(
         "--position",
         type=int,
         metavar="N",
-        help="target token, from 0",
+        help="index of the target token, from 0",
     )
     group.add_argument(
         "--find",
         type=int,
         metavar="N",
-        help="instead: propose the N places where the runs' last checkpoints differ most (by the "
-        "probability on tokens that no other run has in its top k), and show the first",
+        help="instead: list the N positions where the runs' last checkpoints differ most, and show "
+        "the first; the measure is the probability on tokens that only one run has in its top k",
     )
     parser.add_argument("--top-k", type=int, default=TOP_K, metavar="K", help="tokens in a list")
     parser.add_argument(
@@ -355,7 +359,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         type=int,
         default=EPOCHS,
         metavar="N",
-        help="epochs shown, evenly spread, the first and the last among them",
+        help="number of epochs shown, evenly spread, with the first and the last",
     )
     options.add_run_options(parser)
     options.add_corpus_options(parser)

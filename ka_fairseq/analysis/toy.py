@@ -1,7 +1,7 @@
-"""Fig. 3: the task of four classes, two of which the learner is told about at a time.
+"""Fig. 3: a task with four classes and a divergence restricted to two of them.
 
-A learner that is nothing but four logits is trained by plain gradient descent on a divergence
-restricted to k = 2 classes: the teacher's two best (forward) or the learner's own (backward).
+The student consists of four logits. Plain gradient descent minimizes a divergence restricted to
+k = 2 classes: the teacher's two best (forward KL) or the student's two best (backward KL).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ TEACHER = (0.4, 0.3, 0.2, 0.1)
 TOP_K = 2
 ORDERS = {"forward": forward_kl, "backward": backward_kl}
 
-# From here, and with this rate, the course is that of the paper's figure: forward is within .02 of
-# q0 and q1 after 37 epochs, backward's best two become {0, 1} after 100, and it ends nearer to q.
+# With this start and rate the course is that of the paper's figure. Forward is within .02 of q0 and
+# q1 after 37 epochs. Backward's best two become {0, 1} after 100, and backward ends nearer to q.
 START = (0.40, 0.04, 0.53, 0.03)
 RATE = 0.5
 EPOCHS = 200
-# From here the course of the best two is the same, but forward ends nearer.
+# With this start the best two change in the same way, but forward ends nearer.
 COUNTER_START = (0.33, 0.20, 0.30, 0.17)
 
 MARKED = {
@@ -39,27 +39,27 @@ MARKED = {
     COUNTER_START[0]: (COUNTER_START, "forward nearer"),
 }
 
-# Long enough for all but the starts beside the ridge p1 = p3, from which backward sees {0, 2} for
-# as long as one likes. Steps of RATE overshoot where backward changes its classes, by enough to
-# move the shares by a percent; these do not.
+# Enough epochs for all starts except starts near the ridge p1 = p3, where backward can see {0, 2}
+# for any number of epochs. With RATE, steps overshoot where backward changes its classes, and the
+# shares change by a percent. MAP_RATE avoids that.
 MAP_RATE, MAP_EPOCHS = 0.25, 3000
-# Distances closer together than this count as the same.
+# Two distances count as the same if they differ by at most this.
 SAME = 0.005
 CLASSES = [f"p{index}" for index in range(len(TEACHER))]
 
 
 def train(starts: Tensor, order: str, form: str, rate: float, epochs: int) -> Tensor:
-    """The probabilities before each epoch and after the last, by plain gradient descent on logits.
+    """Train logits by plain gradient descent; return the probabilities at each epoch.
 
     Args:
-        starts: probabilities to start from, shape (N, 4); rows do not touch each other.
+        starts: probabilities to start from, shape (N, 4); rows are independent.
         order: a key of :data:`ORDERS`.
         form: the top-k form, see :mod:`ka_fairseq.loss.divergences`.
         rate: learning rate.
         epochs: number of steps.
 
     Returns:
-        Shape (epochs + 1, N, 4), in float64.
+        The probabilities before each epoch and after the last; shape (epochs + 1, N, 4), float64.
     """
     teacher = torch.tensor(TEACHER, dtype=torch.float64).log().expand(len(starts), -1)
     logits = starts.double().log()
@@ -80,10 +80,10 @@ def toy(
     rate: float = RATE,
     epochs: int = EPOCHS,
 ) -> pd.DataFrame:
-    """The course of the learner in every form and both orders.
+    """Return the course of the student's training for every top-k form and both orders.
 
     Args:
-        start: the learner's four probabilities.
+        start: the student's four probabilities.
         forms: top-k forms.
         rate: learning rate.
         epochs: number of steps.
@@ -93,7 +93,7 @@ def toy(
         restricted to, such as "{0, 2}") and distance (|p2 − q2| + |p3 − q3|).
 
     Raises:
-        UserError: ``start`` is no distribution over four classes.
+        UserError: ``start`` is not a positive distribution over four classes.
     """
     frames = []
     for form in forms:
@@ -109,7 +109,7 @@ def toy(
 
 
 def unseen_distance(probabilities: Tensor) -> Tensor:
-    """|p2 − q2| + |p3 − q3|: how far the classes outside the teacher's best two end from it."""
+    """Return |p2 − q2| + |p3 − q3|, the distance on the classes outside the teacher's best two."""
     rest = torch.tensor(TEACHER[TOP_K:], dtype=torch.float64)
     return (probabilities[..., TOP_K:] - rest).abs().sum(-1)
 
@@ -117,7 +117,7 @@ def unseen_distance(probabilities: Tensor) -> Tensor:
 def toy_map(
     starts: Tensor, form: str = "generalized", rate: float = MAP_RATE, epochs: int = MAP_EPOCHS
 ) -> pd.DataFrame:
-    """Where the paper's claim holds that backward ends nearer to q on classes 2 and 3.
+    """Test at many starts the paper's claim: backward ends nearer to q on classes 2 and 3.
 
     Args:
         starts: probabilities to start from, shape (N, 4).
@@ -126,8 +126,8 @@ def toy_map(
         epochs: number of steps.
 
     Returns:
-        One row a start: p0…p3 (the start), forward and backward (each order's distance at the
-        end), nearer (the order that ends nearer, or "same", within :data:`SAME`) and like_paper
+        One row for each start: p0…p3 (the start), forward and backward (each order's distance at
+        the end), nearer (the order that ends nearer, or "same", within :data:`SAME`) and like_paper
         (whether backward sees {0, 2} first and {0, 1} at the end).
     """
     ends = {order: train(starts, order, form, rate, epochs)[[0, -1]] for order in ORDERS}
@@ -141,7 +141,7 @@ def toy_map(
 
 
 def slice_of_starts(first: float, step: float = 0.01) -> Tensor:
-    """All starts with p0 = ``first`` on a grid of p2 and p3, each class at least half a step."""
+    """Return all starts with p0 = ``first`` on a grid of p2 and p3, at least half a step each."""
     axis = torch.arange(step / 2, 1 - first, step, dtype=torch.float64)
     second, third = (values.flatten() for values in torch.meshgrid(axis, axis, indexing="ij"))
     rest = 1 - first - second - third
@@ -150,7 +150,7 @@ def slice_of_starts(first: float, step: float = 0.01) -> Tensor:
 
 
 def random_starts(size: int = 2000, seed: int = 1) -> Tensor:
-    """Starts drawn uniformly from all distributions over four classes, shape (size, 4)."""
+    """Draw starts uniformly from all distributions over four classes, shape (size, 4)."""
     return torch.from_numpy(np.random.default_rng(seed).dirichlet(np.ones(len(TEACHER)), size))
 
 
@@ -164,7 +164,7 @@ def plot_toy(frame: pd.DataFrame, path: Path) -> None:
                 _draw_course(axes, frame[frame.form.eq(form) & frame.order.eq(order)])
                 axes.set_title(f"{order}, {form}")
             row[0].set_ylabel("probability")
-        # Above the lines is room for the text.
+        # Leaves room for the text above the lines.
         grid[0, 0].set_ylim(0, 1.25 * frame[CLASSES].to_numpy().max())
         for axes in grid[-1]:
             axes.set_xlabel("epoch")
@@ -180,7 +180,7 @@ def _draw_course(axes: Axes, course: pd.DataFrame) -> None:
     axes.plot([], [], ":", color=plotting.GREY, label="teacher q0…q3")
     changes = course[course.seen.ne(course.seen.shift())]
     sets = list(changes.seen)
-    # A form that never settles changes its mind hundreds of times.
+    # With some forms the classes change hundreds of times.
     text = sets[0] if len(sets) <= 2 else f"{len(sets) - 1} changes"
     if len(sets) == 2:
         axes.axvline(changes.epoch.iloc[1], color=plotting.GREY, linewidth=1)
@@ -193,12 +193,12 @@ def _draw_course(axes: Axes, course: pd.DataFrame) -> None:
 
 
 def plot_toy_map(slices: pd.DataFrame, everywhere: pd.DataFrame, path: Path) -> None:
-    """Draw :func:`toy_map` on slices of starts, beside what holds over all starts.
+    """Draw :func:`toy_map` on slices of starts, with the shares over all starts as the title.
 
     Args:
         slices: starts with the values of p0 in :data:`MARKED`, on a grid of p2 and p3.
         everywhere: starts drawn from all distributions, for the shares in the title.
-        path: without a suffix.
+        path: the output path, without a suffix.
     """
     groups = slices.assign(lead=slices.forward - slices.backward).groupby("p0", sort=False)
     limit = (slices.forward - slices.backward).abs().max()
@@ -234,7 +234,7 @@ def plot_toy_map(slices: pd.DataFrame, everywhere: pd.DataFrame, path: Path) -> 
         bar.ax.set_xlabel("forward\nnearer", fontsize=9.5)
         drawing.suptitle(
             f"Of all starts: {_shares(everywhere)}\n"
-            f"Of those that see {{0, 2}} first and {{0, 1}} later (outlined): "
+            f"Of starts that see {{0, 2}} first and {{0, 1}} later (outlined): "
             f"{_shares(everywhere[everywhere.like_paper])}",
             fontsize=9.5,
         )
@@ -253,7 +253,7 @@ def _shares(frame: pd.DataFrame) -> str:
 
 
 def _names_of_best(probabilities: Tensor) -> np.ndarray:
-    """The most probable classes, as a text such as "{0, 2}"; shape (N, 4) → (N,)."""
+    """Return the most probable classes as texts such as "{0, 2}"; shape (N, 4) → (N,)."""
     best = probabilities.topk(TOP_K, dim=-1).indices.sort(-1).values
     return np.array([f"{{{', '.join(map(str, row))}}}" for row in best.tolist()])
 
@@ -261,7 +261,7 @@ def _names_of_best(probabilities: Tensor) -> np.ndarray:
 def _check_start(start: Sequence[float]) -> Tensor:
     if len(start) != len(TEACHER) or min(start) <= 0 or not math.isclose(sum(start), 1):
         raise UserError(
-            f"a start is {len(TEACHER)} positive probabilities that sum to 1, such as "
+            f"--start must be {len(TEACHER)} positive probabilities that sum to 1, such as "
             f"{' '.join(map(str, START))}, not {' '.join(map(str, start))}"
         )
     return torch.tensor([start], dtype=torch.float64)
@@ -295,10 +295,10 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         commands,
         "toy",
         command,
-        "Fig. 3: the task of four classes, and from where its claim holds",
+        "Fig. 3: the task of four classes, and a map of the starts where the claim holds",
         "Train four logits towards q = .4 .3 .2 .1 on two classes at a time, with both orders and "
-        "each top-k form; then map from which starting points backward ends nearer to q on the "
-        "classes 2 and 3 (PATH_map).",
+        "each top-k form. Then map the starts from which backward ends nearer to q on classes 2 "
+        "and 3 (PATH_map).",
     )
     parser.add_argument(
         "--start",
@@ -306,7 +306,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         nargs=len(TEACHER),
         default=START,
         metavar="P",
-        help="the learner's probabilities at the start",
+        help="the student's probabilities at the start",
     )
     parser.add_argument(
         "--form",
@@ -315,8 +315,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         help="top-k form; may be given several times (default: all)",
     )
     parser.add_argument("--rate", type=float, default=RATE, help="learning rate")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs to draw")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="number of epochs to draw")
     parser.add_argument(
-        "--map-step", type=float, default=0.01, metavar="STEP", help="grid of the map"
+        "--map-step", type=float, default=0.01, metavar="STEP", help="step of the map's grid"
     )
-    parser.add_argument("--no-map", action="store_true", help="leave the map out")
+    parser.add_argument("--no-map", action="store_true", help="draw no map")

@@ -1,8 +1,10 @@
-"""The only files that know versions: what fairseq and torch do differently from release to release.
+"""Patches for differences between releases of fairseq, torch and numpy.
 
-Importing this package mends fairseq in place, where it would not run: reading checkpoints,
-validation, workers, SLURM, bf16, what numpy 2 took away, and what only fairseq 0.12.2 does. Each
-function says what it is for. What only changes how fairseq behaves is in
+Code for single releases belongs here and in no other folder.
+
+Importing this package patches fairseq in place, in cases where fairseq would not run: reading of
+checkpoints, validation, workers, SLURM, bf16, names that numpy 2 removed, and faults of fairseq
+0.12.2. Each function names its reason. Patches that only change the behaviour of fairseq are in
 :mod:`ka_fairseq.hardening`.
 """
 

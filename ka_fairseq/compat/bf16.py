@@ -1,4 +1,4 @@
-"""bf16 is a precision, not a TPU."""
+"""Let --bf16 choose a precision only, without a TPU."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def _with_bf16_anywhere(parse: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def let_bf16_run_without_a_tpu() -> None:
-    """Take --bf16 as a precision, on GPUs and CPUs too.
+    """Make --bf16 choose a precision, on GPUs and CPUs too.
 
-    fairseq's command lines read it as --tpu as well, and stop where there is no torch_xla;
-    fairseq-hydra-train does not.
+    fairseq's command lines also set --tpu for --bf16, and stop if torch_xla is missing.
+    fairseq-hydra-train does not set --tpu.
     """
     if not hasattr(options.parse_args_and_arch, "knows_bf16"):
         options.parse_args_and_arch = _with_bf16_anywhere(options.parse_args_and_arch)

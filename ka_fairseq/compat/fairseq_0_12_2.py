@@ -1,4 +1,4 @@
-"""What the official release, fairseq 0.12.2 with its OmegaConf 2.0, does differently."""
+"""Patches for the official release, fairseq 0.12.2 with its OmegaConf 2.0."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAST_PATH_COPIES = tuple(
     for layer in ("in_proj", "out_proj", "fc1", "fc2")
     for kind in ("weight", "bias")
 )
-"""Parameters of an encoder layer of fairseq 0.12.2 that repeat others."""
+"""Parameters of an encoder layer in fairseq 0.12.2 that are copies of other parameters."""
 
 
 def _without_copies(init: Callable[..., None]) -> Callable[..., None]:
@@ -47,16 +47,20 @@ def _upgrade_forgetting_copies(upgrade: Callable[..., None]) -> Callable[..., No
 
 
 def leave_out_fast_path() -> None:
-    """Make encoders without torch's fast path for inference, which only fairseq 0.12.2 takes.
+    """Build encoders without torch's fast path for inference, which only fairseq 0.12.2 uses.
 
-    A layer of that release has a second copy of its weights for it (``in_proj_weight``, …): trained
-    by nothing, saved in each checkpoint, counted as parameters, in the way of
-    DistributedDataParallel as they get no gradient, and unknown to all other releases. And with
-    torch 1.13, which wants to be told what kind of mask it gets, the path stops at the first padded
-    batch: "Mask Type should be defined". A layer takes it only after its own
-    ``_load_from_state_dict`` has filled the copies.
+    For the fast path, a layer of that release has a second copy of its weights
+    (``in_proj_weight``, …). The copies
 
-    Checkpoints that have the copies load in any release; without them they do so anyway.
+    - are never trained, but are saved in each checkpoint and counted as parameters;
+    - get no gradient, which stops DistributedDataParallel;
+    - are unknown to all other releases.
+
+    With torch 1.13 the fast path also stops at the first padded batch, because torch needs the kind
+    of mask: "Mask Type should be defined". A layer uses the fast path only after its own
+    ``_load_from_state_dict`` has filled the copies; the patch removes that method.
+
+    After the patch, checkpoints load in every release, with the copies or without them.
     """
     layer = TransformerEncoderLayerBase
     if hasattr(layer.upgrade_state_dict_named, "forgets_copies"):
@@ -79,21 +83,21 @@ def _with_unsaved_marker(init: Callable[..., None]) -> Callable[..., None]:
     return with_unsaved_marker
 
 
-def _load_but_marker(self: nn.Module, state_dict: dict, prefix: str, *args: Any) -> None:
+def _load_without_marker(self: nn.Module, state_dict: dict, prefix: str, *args: Any) -> None:
     state_dict.pop(prefix + POSITION_MARKER, None)
     nn.Module._load_from_state_dict(self, state_dict, prefix, *args)
 
 
 def keep_position_marker_out_of_checkpoints() -> None:
-    """Let the same training write the same checkpoint, under fairseq 0.12.2 too.
+    """Make equal trainings write equal checkpoints, under fairseq 0.12.2 too.
 
-    That release marks the precision of sine positions with a tensor that it never fills, and saves
-    whatever was in its memory; loading puts in another one like it.
+    That release marks the precision of sine positions with a tensor that it never fills. A
+    checkpoint then holds the random contents of that memory. Loading makes another such tensor.
     """
     positions = SinusoidalPositionalEmbedding
     if POSITION_MARKER in positions(embedding_dim=4, padding_idx=None, init_size=2).state_dict():
         positions.__init__ = _with_unsaved_marker(positions.__init__)
-        positions._load_from_state_dict = _load_but_marker
+        positions._load_from_state_dict = _load_without_marker
 
 
 def _filling_configs(fill: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -104,7 +108,7 @@ def _filling_configs(fill: Callable[[Any], None]) -> Callable[[Any], None]:
             return
         options = argparse.Namespace(**OmegaConf.to_container(cfg))
         fill(options)
-        # The trainer asks for it before each save, and compares the None it gets with 0.
+        # The trainer compares base_layers with 0 before each save; the value must not be None.
         cfg.update({"base_layers": 0, **vars(options)})
 
     fill_config.fills_configs = True
@@ -112,10 +116,10 @@ def _filling_configs(fill: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def let_architectures_fill_configs() -> None:
-    """Give an architecture named in a Hydra config its sizes, under OmegaConf 2.0 too.
+    """Give an architecture in a Hydra config its own sizes, under OmegaConf 2.0 too.
 
-    fairseq's architectures fill in what is not set by ``getattr(args, name, default)``. The
-    OmegaConf that fairseq 0.12.2 asks for answers None there, for which fairseq then takes the
+    fairseq's architectures set missing options with ``getattr(args, name, default)``. The OmegaConf
+    that fairseq 0.12.2 requires returns None there instead of the default. fairseq then takes the
     sizes of its base Transformer: transformer_tiny got 45 million parameters.
     """
     if OMEGACONF >= (2, 1):

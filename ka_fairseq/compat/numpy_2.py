@@ -1,4 +1,4 @@
-"""What numpy 2 took away or counts otherwise, for those modules of fairseq that lean on it."""
+"""Patches for modules of fairseq that need names or integer rules of numpy 1."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NUMPY_2 = int(np.__version__.split(".")[0]) >= 2
 
 
 class _NumpyWith(ModuleType):
-    """numpy as one module sees it: with what is not there any more. Others see numpy's own."""
+    """numpy with removed names added. Only the patched module of fairseq sees this numpy."""
 
     def __init__(self, **given_back: Any) -> None:
         super().__init__(np.__name__, np.__doc__)
@@ -27,11 +27,10 @@ class _NumpyWith(ModuleType):
 
 
 def give_back_long_integers() -> None:
-    """Let translations be bucketed and sentences be read one by one, by a language model too.
+    """Restore ``np.compat.long``, which is Python's int and which numpy 2 removed.
 
-    ``np.compat.long``, which is Python's int, went with numpy 2; ``--num-batch-buckets`` and a
-    TokenBlockDataset of sentences (``--sample-break-mode eos``, ``fairseq-interactive`` with a
-    language model, …) ask for it.
+    fairseq uses the name for ``--num-batch-buckets`` and for a TokenBlockDataset of sentences
+    (``--sample-break-mode eos``, ``fairseq-interactive`` with a language model, …).
     """
     if not hasattr(np, "compat"):
         for module in (language_pair_dataset, token_block_dataset):
@@ -43,7 +42,7 @@ def _percentile(*args: Any, interpolation: str = "linear", **options: Any) -> An
 
 
 def give_back_interpolation() -> None:
-    """Let bucket sizes be found: numpy 2.4 knows percentile's `interpolation` only as `method`."""
+    """Restore `interpolation` of np.percentile for bucket sizes; numpy 2.4 has only `method`."""
     if "interpolation" not in inspect.signature(np.percentile).parameters:
         data_utils.np = _NumpyWith(percentile=_percentile)
 
@@ -61,8 +60,8 @@ def _counting_in_whole_numbers(finalize: Callable[..., None]) -> Callable[..., N
 def count_beyond_two_gigabytes() -> None:
     """Let ``fairseq-preprocess --workers`` write more than 2 GiB.
 
-    It adds up where each sentence starts from lengths that are numpy's int32; what numpy 1 made
-    int64 of by itself overflows under numpy 2, and the index points to nowhere.
+    fairseq computes the start of each sentence as a sum of lengths, which are numpy's int32.
+    numpy 1 widened the sum to int64. Under numpy 2 the sum overflows, and the index is wrong.
     """
     builder = MMapIndexedDatasetBuilder
     if NUMPY_2 and not hasattr(builder.finalize, "counts_in_whole_numbers"):

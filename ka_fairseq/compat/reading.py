@@ -1,4 +1,4 @@
-"""Reading what fairseq-train wrote with ``weights_only=True``."""
+"""Let ``torch.load(weights_only=True)`` read checkpoints of fairseq-train."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ka_fairseq.compat import restricted_pickle
 
 
 def checkpoint_globals() -> list[Any]:
-    """What fairseq checkpoints hold besides tensors and plain containers.
+    """Return the types in fairseq checkpoints other than tensors and plain containers.
 
-    ``args`` (an argparse.Namespace in releases up to 0.10) and, in ``extra_state``, meters and
-    best scores that are numpy scalars and arrays.
+    ``args`` is an argparse.Namespace in releases up to 0.10. ``extra_state`` holds meters and best
+    scores, which are numpy scalars and arrays.
     """
     multiarray = importlib.import_module(
         "numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray"
@@ -29,8 +29,8 @@ def checkpoint_globals() -> list[Any]:
         np.ndarray,
         np.dtype,
         *sorted(dtype_classes, key=lambda cls: cls.__name__),
-        # A file written under numpy 1 names these by their old place, under numpy 2 by the new
-        # one, whichever numpy reads it.
+        # Files written under numpy 1 use the old module name, files of numpy 2 the new name. Each
+        # numpy must read both.
         *(
             (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
             for name in ("_reconstruct", "scalar")
@@ -44,7 +44,7 @@ def allow_fairseq_checkpoints() -> None:
     if hasattr(torch.serialization, "add_safe_globals"):  # since torch 2.4
         torch.serialization.add_safe_globals(checkpoint_globals())
     elif not isinstance(torch.serialization._weights_only_unpickler, SimpleNamespace):
-        # Older ones have a fixed list, and torch 1.13's unpickler reads no float at all.
+        # Older releases have a fixed list. The unpickler of torch 1.13 reads no float at all.
         torch.serialization._weights_only_unpickler = restricted_pickle.restricted_to(
             torch._weights_only_unpickler._get_allowed_globals()
             | {"_codecs.encode": _codecs.encode}  # how protocol 2 writes bytes
@@ -53,7 +53,7 @@ def allow_fairseq_checkpoints() -> None:
 
 
 def _named(entry: Any) -> tuple[str, Any]:
-    """``("module.name", object)`` for one of :func:`checkpoint_globals`."""
+    """Return ``("module.name", object)`` for an entry of :func:`checkpoint_globals`."""
     if isinstance(entry, tuple):
         thing, name = entry
         return name, thing

@@ -1,9 +1,8 @@
-"""Reading pickles that may be hostile: nothing but what a table names is ever looked up or called.
+"""Read pickles that may be hostile: only objects in a table are looked up, called or built.
 
-For torch before 2.4, whose ``torch.load(weights_only=True)`` has no allow-list, and in 1.13 not
-even numbers with a fraction. The class stands where torch has its own unpickler, so everything else
-about reading a checkpoint stays torch's. See
-:func:`ka_fairseq.compat.reading.allow_fairseq_checkpoints`.
+The class is for torch before 2.4. There ``torch.load(weights_only=True)`` has no allow-list, and
+torch 1.13 reads no floats. The class replaces torch's own unpickler; torch does the rest of the
+reading. See :func:`ka_fairseq.compat.reading.allow_fairseq_checkpoints`.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from typing import Any, ClassVar
 
 
 class RestrictedUnpickler(pickle._Unpickler):
-    """Python's own unpickler, with each step that could run code checked against a table.
+    """Python's unpickler, which checks each step that could run code against a table.
 
-    It is the one written in Python, as the one in C lets nobody in between the steps.
+    The base class is the unpickler written in Python. Steps of the C version cannot be replaced.
     """
 
     allowed: ClassVar[Mapping[str, Any]]
-    """``{"module.name": object}``: what a pickle may name, and so call and build."""
+    """``{"module.name": object}``: the objects that a pickle may look up, call and build."""
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
-        """Look up a global in the table; nothing is imported."""
+        """Look up a global in the table, without an import."""
         try:
             return self.allowed[f"{module}.{name}"]
         except KeyError:
@@ -40,27 +39,27 @@ class RestrictedUnpickler(pickle._Unpickler):
             raise pickle.UnpicklingError(f"{deed} {type(thing).__name__} is not allowed")
 
     def load_reduce(self) -> None:
-        """Call a function: one of the table's."""
+        """Call a function, if it is in the table."""
         self._check_known(self.stack[-2], "calling a")
         super().load_reduce()
 
     def load_newobj(self) -> None:
-        """Make an object without calling its constructor: of one of the table's classes."""
+        """Make an object without its constructor, if its class is in the table."""
         self._check_known(self.stack[-2], "making a")
         super().load_newobj()
 
     def load_build(self) -> None:
-        """Set an object's state: never a class's or a function's."""
+        """Set an object's state, if its class is in the table; never a class's or a function's."""
         self._check_known(type(self.stack[-2]), "setting the state of a")
         super().load_build()
 
     def load_append(self) -> None:
-        """Append to a list: what else has the method could have been made for the purpose."""
+        """Append to a list. Other types are refused: their ``append`` could run code."""
         self._check_type(self.stack[-2], list)
         super().load_append()
 
     def load_appends(self) -> None:
-        """Append several."""
+        """Append several items to a list."""
         self._check_type(self.metastack[-1][-1], list)
         super().load_appends()
 
@@ -70,7 +69,7 @@ class RestrictedUnpickler(pickle._Unpickler):
         super().load_setitem()
 
     def load_setitems(self) -> None:
-        """Set several."""
+        """Set several items of a dictionary."""
         self._check_type(self.metastack[-1][-1], dict, OrderedDict)
         super().load_setitems()
 
@@ -80,7 +79,7 @@ class RestrictedUnpickler(pickle._Unpickler):
             raise pickle.UnpicklingError(f"adding to a {type(thing).__name__} is not allowed")
 
     def load_refused(self) -> None:
-        """Stop at what no checkpoint needs: protocol 0's ways to make objects, and extensions."""
+        """Refuse operations that no checkpoint needs: objects of protocol 0, and extensions."""
         raise pickle.UnpicklingError("the pickle has an operation that no checkpoint needs")
 
 
@@ -108,7 +107,7 @@ _fill_dispatch()
 
 
 def restricted_to(allowed: Mapping[str, Any]) -> SimpleNamespace:
-    """What torch takes for a pickle module: ``Unpickler`` and ``load``, restricted to a table."""
+    """Return a pickle module for torch: ``Unpickler`` and ``load``, restricted to a table."""
     unpickler = type("Unpickler", (RestrictedUnpickler,), {"allowed": dict(allowed)})
 
     def load(file: Any, **options: Any) -> Any:

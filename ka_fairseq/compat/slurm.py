@@ -1,4 +1,4 @@
-"""Several tasks of a SLURM step are the workers of one training, on CPUs too."""
+"""Make the tasks of a SLURM step the workers of one training, on CPUs too."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _scontrol(*words: str) -> str:
 
 
 def _address(host: str) -> str:
-    """The address of a node: its name where that resolves, or what SLURM knows."""
+    """Return a node's address: its name if the name resolves, else the address from SLURM."""
     try:
         socket.gethostbyname(host)
     except OSError:
@@ -45,7 +45,7 @@ def _one_worker_a_task(infer: Callable[..., bool]) -> Callable[..., bool]:
                 f"{tasks} tasks: without GPUs each task is one worker, so give the same number"
             )
         if cfg.distributed_port <= 0:
-            # The same in all tasks of a step; another one in another step on these nodes.
+            # All tasks of a step use the same port; other steps on the nodes use another port.
             seed = f"{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
             cfg.distributed_port = random.Random(seed).randint(10_000, 60_000)
         master = _address(_scontrol("hostnames", step).split()[0])
@@ -63,10 +63,11 @@ def _one_worker_a_task(infer: Callable[..., bool]) -> Callable[..., bool]:
 
 
 def let_tasks_train_together_on_cpus() -> None:
-    """Make each task of an srun a worker where there are no GPUs.
+    """Make each task of an srun a worker on nodes without GPUs.
 
-    fairseq counts a node's GPUs. Without one it makes a training of no process, which ends at once
-    with exit status 0, or sets a CUDA device and fails in one task while the others wait.
+    fairseq starts one process per GPU of a node. Without a GPU one of two things happens: fairseq
+    starts no process and ends at once with exit status 0. Or one task fails to set a CUDA device,
+    and the other tasks wait.
     """
     if not hasattr(distributed_utils._infer_slurm_init, "knows_cpus"):
         distributed_utils._infer_slurm_init = _one_worker_a_task(

@@ -1,4 +1,4 @@
-"""Validation by BLEU, of models that say nothing too."""
+"""Let fairseq validate by BLEU when a model generates no tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sacrebleu.metrics import BLEU
 
 
 def bleu_so_far(meters: Mapping[str, Any]) -> float:
-    """Validation BLEU from the sums that fairseq's task logs; 0 while there are none."""
+    """Return validation BLEU from the sums that fairseq's task logs; 0 without such sums."""
     if "_bleu_counts" not in meters:
         return 0.0
     bleu = BLEU.compute_bleu(
@@ -25,11 +25,11 @@ def bleu_so_far(meters: Mapping[str, Any]) -> float:
     return round(bleu.score, 2)
 
 
-def _with_bleu_of_silence(reduce_metrics: Callable[..., None]) -> Callable[..., None]:
+def _with_bleu_zero(reduce_metrics: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(reduce_metrics)
     def with_bleu(self: TranslationTask, logging_outputs: Any, criterion: Any) -> None:
         if any("_bleu_sys_len" in log for log in logging_outputs):
-            # Before fairseq's own, which leaves a meter alone that is there already.
+            # Called before fairseq's function, which does not replace an existing meter.
             metrics.log_derived("bleu", bleu_so_far)
         reduce_metrics(self, logging_outputs, criterion)
 
@@ -38,10 +38,10 @@ def _with_bleu_of_silence(reduce_metrics: Callable[..., None]) -> Callable[..., 
 
 
 def let_silent_models_be_validated() -> None:
-    """Give a model that translates everything by nothing the BLEU 0.
+    """Give BLEU 0 to a model that generates only empty translations.
 
-    fairseq logs no BLEU where no token was generated, and then stops with KeyError: 'bleu' where
-    checkpoints are chosen by it (as a model may well do in its first epoch).
+    A model may do so in its first epoch. fairseq logs no BLEU if no token was generated. If
+    checkpoints are chosen by BLEU, fairseq then stops with KeyError: 'bleu'.
     """
     if not hasattr(TranslationTask.reduce_metrics, "knows_silence"):
-        TranslationTask.reduce_metrics = _with_bleu_of_silence(TranslationTask.reduce_metrics)
+        TranslationTask.reduce_metrics = _with_bleu_zero(TranslationTask.reduce_metrics)

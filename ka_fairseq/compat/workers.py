@@ -1,4 +1,4 @@
-"""Several workers, on CPUs too."""
+"""Let several workers resume from a checkpoint, and train on CPUs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ def _broadcast_object(obj: Any, src_rank: int, group: Any, dist_device: torch.de
 
 
 def let_workers_share_a_checkpoint() -> None:
-    """Let the first worker hand the checkpoint that it read on to the others.
+    """Let the first worker send the checkpoint that it read to the other workers.
 
-    fairseq wraps it in torch.save and torch.load, and torch >= 2.6 refuses what arrives (a
-    checkpoint holds an omegaconf configuration by then), so that several workers could start from
-    no checkpoint at all. What arrives is not the file: it comes out of the memory of a worker of
-    the same run, which has read the file with ``weights_only=True``.
+    fairseq sends the checkpoint with torch.save and torch.load. torch >= 2.6 refuses to load it,
+    because the checkpoint holds an omegaconf configuration by then. So several workers could not
+    start from a checkpoint. The patch sends the object without torch.load's check. This is safe:
+    the object comes from the memory of a worker of the same run, which has read the file with
+    ``weights_only=True``.
     """
     distributed_utils._broadcast_object_slow = _broadcast_object
 
@@ -36,9 +37,9 @@ class _DistributedDataParallel(DistributedDataParallel):
 
 
 def let_workers_run_on_cpus() -> None:
-    """Leave the number of the GPU out where there is none.
+    """Pass no GPU number to torch if the model is on a CPU.
 
-    With --ddp-backend pytorch_ddp, the default, fairseq names GPU 0 to torch even with --cpu, and
-    torch stops there.
+    With --ddp-backend pytorch_ddp, the default, fairseq passes GPU 0 to torch even with --cpu.
+    torch then stops with an error.
     """
     distributed_fairseq_model.DistributedDataParallel = _DistributedDataParallel

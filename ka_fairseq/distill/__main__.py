@@ -25,27 +25,27 @@ from ka_fairseq.teacher.cache.share import ALL
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse a command line and do what it says."""
+    """Parse a command line and run the distillation."""
     logging.getLogger().setLevel(logging.WARNING)
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
         run(options.parse(argv), argv)
     except OSError as error:
         raise UserError(
-            f"{error.filename or 'the disk'}: {error.strerror or error}; mend that, and the same "
-            "command goes on"
+            f"{error.filename or 'the disk'}: {error.strerror or error}; correct that and run the "
+            "same command again: finished files are kept"
         ) from error
 
 
 def run(settings: Settings, argv: Sequence[str]) -> None:
-    """Translate what is missing, choose, and write the data-bin.
+    """Translate the missing shards, choose translations, and write the data-bin.
 
     Args:
         settings: the command line.
-        argv: its words, for the record.
+        argv: the words of the command line, for the record.
 
     Raises:
-        UserError: something that the user can mend is wrong.
+        UserError: an input is wrong in a way that the user can correct.
     """
     own = settings.own
     folder = Path(own.translations or Path(own.destdir) / "translations")
@@ -60,7 +60,7 @@ def run(settings: Settings, argv: Sequence[str]) -> None:
         _translate(settings, translations, data, teachers)
     if own.shard:
         if settings.share != ALL:
-            tell(f"share {settings.share} is there; when all are, the same command with --merge")
+            tell(f"share {settings.share} is done; when all are, run the command with --merge")
         return
     _write(settings, translations, data, teachers, argv)
 
@@ -109,8 +109,8 @@ def _check_whole(translations: Translations) -> None:
     missing = translations.missing(ALL)
     if missing:
         raise UserError(
-            f"{len(missing)} files of translations are missing, {missing[0][1].path} the first "
-            "one: let the shares that translate them end first, or leave --merge out"
+            f"{len(missing)} files of translations are missing, the first is "
+            f"{missing[0][1].path}: wait until all shares are done, or leave --merge out"
         )
 
 
@@ -135,7 +135,7 @@ def _write(
     if write.done(destdir, record):
         tell(f"{destdir}: done already")
         return
-    of = "words" if how else "subwords (--remove-bpe or --sentencepiece makes words of them)"
+    of = "words" if how else "subwords (--remove-bpe or --sentencepiece joins them to words)"
     tell(f"choosing by {own.metric} of {of}")
     references = [Part(write.REFERENCES, own.keep_references)] if own.keep_references else []
     parts = [Part(name, times, translations) for name, times in settings.choose]
@@ -148,7 +148,7 @@ def _write(
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what decides the translations."""
+    """Return the versions of the packages that affect the translations."""
     found = {}
     for name in ("ka-fairseq", "ve-fairseq", "fairseq", "torch", "ctranslate2", "fastchrf"):
         try:

@@ -1,4 +1,4 @@
-"""Sentences of about one length, translated together."""
+"""Group sentences of similar length into batches."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sized
 
 
 def batches(found: Mapping[int, Sized], max_tokens: int) -> Iterator[list[int]]:
-    """Yield lines of sentences of about one length, as many as make `max_tokens` with padding.
+    """Yield the line numbers of each batch. The sentences of a batch have similar lengths.
 
     Args:
         found: the subwords of each line.
-        max_tokens: how many subwords a batch has at most, padding counted in; one sentence is a
-            batch, however long the sentence is.
+        max_tokens: the greatest number of subwords in a batch, padding included. A longer sentence
+            is a batch of its own.
     """
     batch: list[int] = []
     for line in sorted(found, key=lambda line: (len(found[line]), line)):

@@ -1,4 +1,4 @@
-"""Which of a teacher's translations of a sentence is trained on: what ``--choose`` names."""
+"""Choosers for ``--choose``: each picks one of the teacher's translations of a sentence."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from ka_fairseq.errors import UserError
 
 
 class Sentence(NamedTuple):
-    """What a chooser sees of a sentence: words where it is known how to make words, else subwords.
+    """A sentence as a chooser sees it.
+
+    Texts are in words if the options name a way to join subwords (``--remove-bpe``,
+    ``--sentencepiece``), else in subwords.
 
     Attributes:
-        source: the sentence.
+        source: the source sentence.
         candidates: the teacher's translations with their scores, best first; one or more.
-        reference: the reference, or None where there is none.
+        reference: the reference, or None for monolingual text.
     """
 
     source: str
@@ -25,16 +28,16 @@ class Sentence(NamedTuple):
 
 
 Chooser = Callable[[Sequence[Sentence], Nearness], Sequence[int]]
-"""From some thousand sentences, and what ``--metric`` names, to the number of a candidate of each.
+"""A function from sentences and the measure of ``--metric`` to the index of a candidate for each.
 
-Sentences come in thousands so that a chooser with a model of its own can make batches of them.
+A call gets some thousand sentences, so that a chooser with its own model can form batches.
 """
 
 _CHOOSERS: dict[str, Chooser] = {}
 
 
 def register_chooser(name: str) -> Callable[[Chooser], Chooser]:
-    """Register a chooser.
+    """Register a chooser under a name for ``--choose``.
 
     ::
 
@@ -44,7 +47,7 @@ def register_chooser(name: str) -> Callable[[Chooser], Chooser]:
             return [found.index(min(found)) for found in lengths]
 
     Args:
-        name: what ``--choose`` calls it.
+        name: the chooser's name.
 
     Raises:
         ValueError: another chooser has the name.
@@ -52,22 +55,22 @@ def register_chooser(name: str) -> Callable[[Chooser], Chooser]:
 
     def register(chooser: Chooser) -> Chooser:
         if _CHOOSERS.setdefault(name, chooser) is not chooser:
-            raise ValueError(f"there is a chooser {name!r} already: choose another name")
+            raise ValueError(f"a chooser {name!r} is registered already: choose another name")
         return chooser
 
     return register
 
 
 def chooser_names() -> list[str]:
-    """Return the names that are registered now."""
+    """Return the names of all registered choosers."""
     return list(_CHOOSERS)
 
 
 def chooser_named(name: str) -> Chooser:
-    """Return the chooser of a name.
+    """Return the chooser with a name.
 
     Raises:
-        UserError: there is none.
+        UserError: no chooser has the name.
     """
     if name not in _CHOOSERS:
         raise UserError(f"--choose {name}: choose from {', '.join(_CHOOSERS)}")
@@ -76,9 +79,9 @@ def chooser_named(name: str) -> Chooser:
 
 @register_chooser("closest")
 def closest(sentences: Sequence[Sentence], nearness: Nearness) -> list[int]:
-    """Choose the candidate nearest to the reference (Kim & Rush 2016, sequence interpolation).
+    """Choose the candidate most similar to the reference (Kim & Rush 2016, sequence interpolation).
 
-    Without a reference the teacher's best is chosen.
+    Without a reference, choose the candidate with the teacher's best score.
     """
     others = [[] if one.reference is None else [one.reference] for one in sentences]
     return _nearest(sentences, others, nearness)
@@ -86,16 +89,16 @@ def closest(sentences: Sequence[Sentence], nearness: Nearness) -> list[int]:
 
 @register_chooser("best")
 def best(sentences: Sequence[Sentence], nearness: Nearness) -> list[int]:
-    """Choose the candidate that the teacher scores best (Kim & Rush 2016, sequence-level KD)."""
+    """Choose the candidate with the teacher's best score (Kim & Rush 2016, sequence-level KD)."""
     del nearness
     return [0] * len(sentences)
 
 
 @register_chooser("mbr")
 def mbr(sentences: Sequence[Sentence], nearness: Nearness) -> list[int]:
-    """Choose the candidate nearest to all candidates: minimum Bayes risk.
+    """Choose the candidate most similar to all candidates: minimum Bayes risk.
 
-    Source: Eikema & Aziz (2022) for samples, Freitag et al. (2022) for the n best.
+    Sources: Eikema & Aziz (2022) for samples, Freitag et al. (2022) for n-best lists.
     """
     return _nearest(sentences, [[c.text for c in one.candidates] for one in sentences], nearness)
 
@@ -103,7 +106,7 @@ def mbr(sentences: Sequence[Sentence], nearness: Nearness) -> list[int]:
 def _nearest(
     sentences: Sequence[Sentence], others: Sequence[Sequence[str]], nearness: Nearness
 ) -> list[int]:
-    """Return the candidate with the highest sum of scores; of equal ones the teacher's best."""
+    """Return the candidate with the highest sum of scores; of equal sums the teacher's best."""
     chosen = [0] * len(sentences)
     asked = [n for n, one in enumerate(sentences) if others[n] and len(one.candidates) > 1]
     if asked:

@@ -1,4 +1,4 @@
-"""CTranslate2 as the engine: on all cores, or on the GPU where there is one."""
+"""Translate with CTranslate2, on all cores or on a GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ka_fairseq.distill.telling import tell
 
 
 class CTranslate2:
-    """A converted model."""
+    """An engine that translates with a CTranslate2 model."""
 
     def __init__(
         self, model: Path, data: DataBin, search: Search, *, threads: int, gpu: bool
@@ -27,9 +27,9 @@ class CTranslate2:
 
         Args:
             model: the folder that `ka_fairseq.export.convert` wrote.
-            data: the dictionary of the source.
-            search: how to translate.
-            threads: how many; 0: as many as there are cores.
+            data: the data-bin with the source dictionary.
+            search: the options of the search.
+            threads: number of threads; 0 means one per core.
             gpu: whether a GPU may be used.
         """
         self._model = model
@@ -45,15 +45,15 @@ class CTranslate2:
         """Translate sentences.
 
         Args:
-            found: token ids of sources by line, with the end of the sentence.
-            seed: of samples.
-            told: gets how many more sentences are translated.
+            found: token ids of each source by line number, with the end of the sentence.
+            seed: the random seed for samples.
+            told: called after each batch with the number of sentences in the batch.
 
         Returns:
             The translations of each line, best first.
         """
         sampling = self._search.generation.sampling
-        if sampling:  # a translator's threads take the seed when they draw first, and never again
+        if sampling:  # threads read the seed only once, so each seed needs a new translator
             self._translator = self._load(seed)
         elif self._translator is None:
             self._translator = self._load(None)
@@ -77,14 +77,14 @@ class CTranslate2:
         return self._translator.translate_batch(
             sources,
             **_options(self._search),
-            max_input_length=0,  # none is cut off: those that are too long are not here
+            max_input_length=0,  # no limit: sources that are too long were left out before
             max_decoding_length=self._search.most(max(map(len, sources))),
             return_scores=True,
             asynchronous=True,
         )
 
     def _load(self, seed: int | None) -> Any:
-        """Return the translator, on the GPU where there is one that it can use."""
+        """Return the translator, on a GPU if CTranslate2 can use one."""
         import ctranslate2
 
         if seed is not None:
@@ -92,17 +92,18 @@ class CTranslate2:
         if self._gpu and ctranslate2.get_cuda_device_count():
             translator = ctranslate2.Translator(str(self._model), device="cuda")
             try:
-                # cuBLAS, of the one version that CTranslate2 was built for, is loaded here.
+                # This call loads cuBLAS, and fails without the version that CTranslate2 needs.
                 translator.translate_batch([[""]], max_decoding_length=1)
             except RuntimeError as error:
                 self._gpu = False
                 reason = " ".join(str(error).split())
-                tell(f"on the CPU, as CTranslate2 cannot use this GPU ({reason})")
+                tell(f"translating on the CPU: CTranslate2 cannot use this GPU ({reason})")
             else:
                 return translator
             if seed is not None:
                 ctranslate2.set_random_seed(seed)
-        # Batches on several threads beside each other. Which thread draws would decide a sample.
+        # Beam search runs one batch per thread. Sampling runs one batch on all threads: with
+        # several batches a sample would depend on its thread.
         beside, within = (1, self._threads) if seed is not None else (self._threads, 1)
         return ctranslate2.Translator(
             str(self._model), device="cpu", inter_threads=beside, intra_threads=within
@@ -125,14 +126,14 @@ def _options(search: Search) -> dict[str, Any]:
     return {
         **found,
         "beam_size": 1,
-        "sampling_topk": max(how.sampling_topk, 0),  # 0: of all; CTranslate2's own default is 1
+        "sampling_topk": max(how.sampling_topk, 0),  # 0: all types; CTranslate2's default is 1
         "sampling_topp": how.sampling_topp if how.sampling_topp > 0 else 1.0,
         "sampling_temperature": how.temperature,
     }
 
 
 def _cores() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""A data-bin as fairseq loads it: token ids, of which no more are held than are used."""
+"""Load a data-bin with fairseq. Token ids are read from disk when they are used."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ from ka_fairseq.whole import written_whole
 
 TRAIN, MONO = "train", "mono"
 MONO_IDS = "mono.ids"
-"""What the token ids of a monolingual text file are called; `MONO` is a folder of translations."""
+"""The name for files of token ids of monolingual text; `MONO` is a folder of translations."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """Source sentences, with references or without.
+    """Source sentences, with or without references.
 
     Attributes:
-        name: `TRAIN`, or `MONO` for sentences without references; names the folder of their
-            translations.
-        sources: token ids of each sentence, with the end of the sentence.
-        sizes: how many token ids each sentence has.
-        references: likewise, or None.
-        files: the files that hold the sources.
+        name: `TRAIN`, or `MONO` for monolingual text. The folder of translations has this name.
+        sources: token ids of each source sentence, with the end of the sentence.
+        sizes: the number of token ids in each source sentence.
+        references: token ids of each reference, with the end of the sentence, or None.
+        files: the files of the sources.
     """
 
     name: str
@@ -48,11 +47,11 @@ class Text:
 
 @dataclass(frozen=True)
 class DataBin:
-    """What fairseq-preprocess wrote.
+    """A data-bin, as fairseq-preprocess wrote it.
 
     Attributes:
         task: fairseq's translation task, with the dictionaries.
-        texts: the training text, and monolingual text where there is some.
+        texts: the training text and, with ``--mono``, the monolingual text.
     """
 
     task: Any
@@ -60,29 +59,29 @@ class DataBin:
 
     @property
     def folder(self) -> Path:
-        """The folder, of several the first, which has the dictionaries, valid and test."""
+        """The first folder of the data-bin, which has the dictionaries, valid and test."""
         return Path(utils.split_paths(self.task.cfg.data)[0])
 
     @property
     def languages(self) -> tuple[str, str]:
-        """Source and target."""
+        """The source language and the target language."""
         return self.task.cfg.source_lang, self.task.cfg.target_lang
 
     @property
     def dictionaries(self) -> tuple[Dictionary, Dictionary]:
-        """Of source and target."""
+        """The dictionaries of source and target."""
         return self.task.source_dictionary, self.task.target_dictionary
 
     @property
     def dictionary_files(self) -> tuple[Path, Path]:
-        """Their files."""
+        """The files of the dictionaries of source and target."""
         return dictionaries.paths(self.folder, self.languages)
 
     def collate(self, lines: Sequence[int], sentences: Sequence[Tensor]) -> dict[str, Any]:
-        """Return a batch as fairseq makes one: sorted by length and padded.
+        """Return a batch in fairseq's form: sorted by length and padded.
 
         Args:
-            lines: a number for each sentence, which the batch's ``id`` has.
+            lines: a number for each sentence; the numbers become the batch's ``id``.
             sentences: token ids of sources, with the end of the sentence.
         """
         samples = [
@@ -103,18 +102,18 @@ class DataBin:
 
 
 def config(data: Path, source: str, target: str) -> TranslationConfig:
-    """Return the configuration of fairseq's task for a folder, without a command line.
+    """Return the configuration of fairseq's translation task for a data-bin.
 
     Args:
-        data: the folder.
-        source: the language of the source.
-        target: likewise.
+        data: the folder of the data-bin.
+        source: the source language.
+        target: the target language.
     """
     return TranslationConfig(
         data=str(data),
         source_lang=source,
         target_lang=target,
-        # What other sections of a whole configuration say.
+        # A complete configuration takes these values from other sections.
         train_subset=TRAIN,
         dataset_impl=None,
         required_seq_len_multiple=1,
@@ -125,9 +124,9 @@ def load(task_cfg: Any, split: str) -> DataBin:
     """Load a split and the dictionaries.
 
     Args:
-        task_cfg: of fairseq's translation task; `data` names the folder, or several with colons
-            between them, whose training splits follow each other.
-        split: ``train``, or another one.
+        task_cfg: the configuration of fairseq's translation task. `data` names one folder, or
+            several with colons between them. The training splits of several are joined.
+        split: ``train``, or another split.
 
     Raises:
         UserError: the folder, a dictionary or the split is missing or damaged.
@@ -137,12 +136,12 @@ def load(task_cfg: Any, split: str) -> DataBin:
 
 
 def unknown(sentence: Tensor, dictionary: Dictionary) -> bool:
-    """Return whether a sentence has types that the dictionary does not know."""
+    """Return whether a sentence has types that are not in the dictionary."""
     return bool((sentence == dictionary.unk()).any())
 
 
 def subwords(sentence: Tensor, dictionary: Dictionary) -> list[str]:
-    """Return the subwords of token ids, without the end of the sentence."""
+    """Return the subwords of a sentence of token ids, without the end of the sentence."""
     symbols, end = dictionary.symbols, dictionary.eos()
     return [symbols[index] for index in sentence.tolist() if index != end]
 
@@ -151,13 +150,13 @@ def monolingual(data: DataBin, prefix: Path, folder: Path) -> Text:
     """Load source sentences that have no translation.
 
     Args:
-        data: the data-bin whose dictionary the sentences go with.
-        prefix: of a data-bin's files, as ``mono-bin/train``, or a text file of subwords with
-            spaces between them, a sentence a line.
-        folder: gets the token ids of a text file.
+        data: the data-bin with the dictionary of the sentences.
+        prefix: the prefix of a data-bin's files, such as ``mono-bin/train``. Or a text file with
+            one sentence per line, in subwords with spaces between them.
+        folder: the folder to which token ids of a text file are written.
 
     Raises:
-        UserError: there is no such text, or its dictionary is another one.
+        UserError: the text is missing, or it has another dictionary.
     """
     source, target = data.languages
     names = [f"{prefix}.{source}-{target}.{source}", f"{prefix}.{source}-None.{source}"]
@@ -170,8 +169,8 @@ def monolingual(data: DataBin, prefix: Path, folder: Path) -> Text:
     texts = [Path(name) for name in names if Path(name).is_file()]
     if not texts:
         raise UserError(
-            f"--mono {prefix}: no {Path(names[0]).name}.bin and no text file of that name: give "
-            "the prefix of a data-bin, as mono-bin/train, or a file of subwords"
+            f"--mono {prefix}: found no {Path(names[0]).name}.bin and no text file: give the "
+            "prefix of a data-bin's files, such as mono-bin/train, or a text file of subwords"
         )
     ids = _binarized(texts[0], dictionary, folder / MONO_IDS)
     return _text(MONO, [_indexed(str(ids), dictionary)], None, _files([ids]))
@@ -183,7 +182,7 @@ def _task(cfg: Any) -> Any:
     cfg.source_lang, cfg.target_lang = found
     for path in dictionaries.paths(folder, found):
         if not path.is_file():
-            raise UserError(f"no {path.name} in {folder}: give what fairseq-preprocess wrote")
+            raise UserError(f"no {path.name} in {folder}: give a data-bin's folder")
     try:
         return TranslationTask.setup_task(cfg)
     except (ValueError, AssertionError, UnicodeError) as error:
@@ -193,7 +192,7 @@ def _task(cfg: Any) -> Any:
 def _bitext(task: Any, split: str) -> Text:
     folders = utils.split_paths(task.cfg.data)
     parts = folders if split == task.cfg.train_subset else folders[:1]
-    if task.cfg.upsample_primary < 1:  # fairseq's default repeats train.* -1 times beside train1.*
+    if task.cfg.upsample_primary < 1:  # with train1.*, fairseq's default repeats train.* -1 times
         task.cfg.upsample_primary = 1
     loaded = []
     for epoch, folder in enumerate(parts, start=1):
@@ -234,7 +233,7 @@ def _joined(parts: list[Any]) -> Any:
 
 
 def _check_end(*datasets: Any) -> None:
-    """Read the last sentence: of a file that was cut off there is none."""
+    """Read the last sentence, which fails if the file is truncated."""
     for dataset in datasets:
         if dataset is not None and len(dataset):
             dataset[len(dataset) - 1]
@@ -256,13 +255,13 @@ def _files(names: Sequence[Path]) -> tuple[Path, ...]:
 def _check_dictionary(path: Path, dictionary: Dictionary) -> None:
     if path.is_file() and Dictionary.load(str(path)).symbols != dictionary.symbols:
         raise UserError(
-            f"--mono: {path} has other types than the data-bin's: binarize the text with "
+            f"--mono: {path} differs from the data-bin's dictionary: binarize the text with "
             "fairseq-preprocess --srcdict and the data-bin's dictionary"
         )
 
 
 def _binarized(text: Path, dictionary: Dictionary, prefix: Path) -> Path:
-    """Write a text file's token ids, as fairseq-preprocess does, a line at a time."""
+    """Write a text file's token ids as fairseq-preprocess does, one line at a time."""
     prefix.parent.mkdir(parents=True, exist_ok=True)
     data, index = map(str, _files([prefix]))
     with written_whole(data) as unfinished, written_whole(index) as unfinished_index:

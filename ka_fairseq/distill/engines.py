@@ -1,4 +1,4 @@
-"""Which engine translates: CTranslate2, or fairseq's own generator where CTranslate2 cannot."""
+"""Choose the engine: CTranslate2, or fairseq's generator if CTranslate2 lacks the features."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ AUTO, CTRANSLATE2, FAIRSEQ = ENGINES = ("auto", "ctranslate2", "fairseq")
 
 @dataclass(frozen=True)
 class Engine:
-    """What translates.
+    """An engine for translation.
 
     Attributes:
-        name: with the precision.
-        at_work: has `translate`; see `CTranslate2`.
-        longest: how many subwords of a source the engine reads.
+        name: the engine's name with its precision.
+        at_work: the object with the method `translate`; see `CTranslate2`.
+        longest: the greatest number of source subwords that the engine reads.
     """
 
     name: str
@@ -45,21 +45,21 @@ def choose(
     quantization: str,
     threads: int,
 ) -> Engine:
-    """Return the engine that is asked for, ready to translate.
+    """Return the requested engine, ready to translate.
 
     Args:
-        engine: one of `ENGINES`; auto: CTranslate2 for what it can express.
-        teachers: fairseq's checkpoints; several translate as an ensemble.
-        data: the dictionaries.
-        search: how to translate.
+        engine: one of `ENGINES`; auto means CTranslate2 if CTranslate2 supports model and search.
+        teachers: fairseq checkpoints; several form an ensemble.
+        data: the data-bin with the dictionaries.
+        search: the options of the search.
         cfg: fairseq-generate's configuration.
-        scratch: gets CTranslate2's model.
-        quantization: of CTranslate2's weights.
-        threads: how many; 0: as many as there are cores.
+        scratch: a folder for CTranslate2's model.
+        quantization: type of CTranslate2's weights.
+        threads: number of threads; 0 means one per core.
 
     Raises:
-        UserError: CTranslate2 is asked for and cannot express the model or the search; or a
-            checkpoint does not fit.
+        UserError: CTranslate2 is requested and does not support the model or the search, or a
+            checkpoint does not fit the dictionaries.
     """
     reason = None if engine == FAIRSEQ else _beyond_ctranslate2(teachers, search, cfg)
     if engine != FAIRSEQ and reason is None:
@@ -74,7 +74,7 @@ def choose(
             reason = str(error).removeprefix("error: ")
         else:
             most, _ = model.max_tokens
-            del model  # CTranslate2 has the weights in a file of its own
+            del model  # CTranslate2 reads the weights from its own file
             at_work = CTranslate2(
                 scratch / "ctranslate2", data, search, threads=threads, gpu=not cfg.common.cpu
             )
@@ -82,19 +82,19 @@ def choose(
     if engine == CTRANSLATE2:
         raise UserError(f"{reason}: leave --engine out, or give --engine {FAIRSEQ}")
     if reason is not None:
-        tell(f"{reason}; so fairseq's generator is at work, which takes longer")
+        tell(f"{reason}; fairseq's generator translates instead, which is slower")
     generator = FairseqGenerator(list(teachers), data, search, cfg, threads=threads)
     return Engine("fairseq's generator", generator, generator.longest)
 
 
 def _beyond_ctranslate2(teachers: Sequence[Path], search: Search, cfg: Any) -> str | None:
-    """Return why CTranslate2 cannot be at work, without a look at the model."""
+    """Return why CTranslate2 cannot translate, or None, before the model is loaded."""
     if importlib.util.find_spec("ctranslate2") is None:
         return "ctranslate2 is not installed (pip install 'ka-fairseq[export]')"
     if len(teachers) > 1:
         return "CTranslate2 cannot average several models"
     if cfg.common_eval.model_overrides != "{}":
-        return "CTranslate2 knows no --model-overrides"
+        return "CTranslate2 has no --model-overrides"
     if option := search.beyond_ctranslate2:
-        return f"CTranslate2 knows no {option}"
+        return f"CTranslate2 has no {option}"
     return None

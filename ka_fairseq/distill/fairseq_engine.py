@@ -1,4 +1,4 @@
-"""fairseq's own generator as the engine: slower, for every model of fairseq's and for ensembles."""
+"""Translate with fairseq's generator: slower, but for every fairseq model and for ensembles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ka_fairseq.errors import UserError
 
 
 class FairseqGenerator:
-    """One model, or several that translate together by the mean of their probabilities."""
+    """An engine with one model, or with an ensemble that averages probabilities."""
 
     def __init__(
         self, teachers: list[Path], data: DataBin, search: Search, cfg: Any, *, threads: int
@@ -28,10 +28,10 @@ class FairseqGenerator:
 
         Args:
             teachers: the checkpoints.
-            data: the dictionaries and the task.
-            search: how to translate.
+            data: the data-bin with the dictionaries and the task.
+            search: the options of the search.
             cfg: fairseq-generate's configuration.
-            threads: how many; 0: PyTorch decides.
+            threads: number of threads; 0 means PyTorch's default.
 
         Raises:
             UserError: a checkpoint cannot be read or does not fit the dictionaries.
@@ -52,13 +52,13 @@ class FairseqGenerator:
 
     @property
     def longest(self) -> int:
-        """How many subwords of a source the models read, the end not counted."""
+        """The greatest number of source subwords that the models read, without the end."""
         return min(int(model.max_positions()[0]) for model in self._models) - 1
 
     def translate(
         self, found: Mapping[int, Tensor], seed: int, told: Callable[[int], None]
     ) -> dict[int, list[Candidate]]:
-        """As `CTranslate2.translate`."""
+        """Translate sentences; arguments and result as in `CTranslate2.translate`."""
         utils.set_torch_seed(seed)
         translations: dict[int, list[Candidate]] = {}
         for lines in batches(found, self._search.max_tokens):
@@ -88,6 +88,6 @@ def _models(teachers: list[Path], task: Any, cfg: Any) -> list[Any]:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"the weights in {' or '.join(map(str, teachers))} do not fit the data-bin's "
-            f"dictionaries: give a data-bin of the teacher's ({reason})"
+            f"dictionaries: give a data-bin with the teacher's dictionaries ({reason})"
         ) from error
     return models

@@ -1,4 +1,4 @@
-"""Translations that are not fit to train on."""
+"""Filters for translations that are not fit for training."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ class Filters:
     """Which translations are left out; None or False switches a filter off.
 
     Attributes:
-        max_ratio: one side has more than this times the other's subwords, the end of the sentence
-            counted in.
-        max_repeats: the most frequent run of four subwords comes at least this many times more
-            often than the source's does (Raunak et al. 2021: hallucinations that oscillate).
-        drop_copies: the translation is the source.
-        drop_duplicates: the same pair came before.
+        max_ratio: leave out a pair if one side has more than this many times the subwords of the
+            other side. The end of the sentence counts as a subword.
+        max_repeats: count the most frequent run of four subwords in source and translation. Leave
+            out a translation if its count is greater by at least this number (Raunak et al. 2021:
+            hallucinations that oscillate).
+        drop_copies: leave out a translation that is equal to its source.
+        drop_duplicates: leave out a pair that occurred before.
     """
 
     max_ratio: float | None = 3.0
@@ -29,12 +30,12 @@ class Filters:
 
 
 def fault(source: Sequence[str], target: Sequence[str], filters: Filters) -> str | None:
-    """Return why a pair of one sentence is not fit to train on, or None.
+    """Return why a pair is not fit for training, or None.
 
     Args:
-        source: subwords.
-        target: likewise, of the translation.
-        filters: what is left out; `drop_duplicates` is not looked at, as one pair has none.
+        source: subwords of the source.
+        target: subwords of the translation.
+        filters: the filters to apply. `drop_duplicates` is ignored: it needs more than one pair.
     """
     if not target:
         return "empty translations"
@@ -49,6 +50,6 @@ def fault(source: Sequence[str], target: Sequence[str], filters: Filters) -> str
 
 
 def repeats(subwords: Sequence[str]) -> int:
-    """Return how often the most frequent run of four subwords comes; 1 where there is none."""
+    """Return how often the most frequent run of four subwords occurs; 1 for shorter sentences."""
     runs = zip(*(subwords[start:] for start in range(_RUN)), strict=False)
     return max(Counter(runs).values(), default=1)

@@ -1,4 +1,4 @@
-"""How near two translations of a sentence are: what a chooser may measure by."""
+"""Measures of the similarity of two translations, for the choosers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sacrebleu.metrics import BLEU
 
 Texts = Sequence[Sequence[str]]
 Nearness = Callable[[Texts, Texts], list[list[list[float]]]]
-"""From the texts of each sentence, and the texts that they are compared with, to their scores.
+"""A function from texts of each sentence, and other texts of the sentence, to their similarity.
 
-``scores[sentence][text][other]``; higher is nearer.
+Returns ``scores[sentence][text][other]``; a higher score means more similar texts.
 """
 
 
@@ -23,8 +23,8 @@ def chrf(texts: Texts, others: Texts) -> list[list[list[float]]]:
 def bleu(texts: Texts, others: Texts) -> list[list[list[float]]]:
     """Return sacrebleu's sentence BLEU, 0 to 100.
 
-    The score is over the n-gram orders that a sentence has, with exponential smoothing, as Kim &
-    Rush (2016) have it.
+    The score uses the n-gram orders that occur in a sentence, with exponential smoothing, as in
+    Kim & Rush (2016).
     """
     metric = BLEU(effective_order=True)
     return [
@@ -34,4 +34,4 @@ def bleu(texts: Texts, others: Texts) -> list[list[list[float]]]:
 
 
 METRICS: dict[str, Nearness] = {"chrf": chrf, "bleu": bleu}
-"""What ``--metric`` names."""
+"""The measures by their names for ``--metric``."""

@@ -1,4 +1,4 @@
-"""The command line: fairseq-generate's options, as far as they mean something here, and more."""
+"""Parse the command line: some options of fairseq-generate, and options of this command."""
 
 # fairseq makes command-line options from real types of the form Optional[...].
 # ruff: noqa: UP045
@@ -24,9 +24,10 @@ from ka_fairseq.teacher.cache.share import ALL, Share
 
 PROGRAM = "python -m ka_fairseq.distill"
 DESCRIPTION = """\
-Have a teacher translate the training source of a data-bin, choose one of its translations for each
-sentence, and write a data-bin of them: the same dictionaries, valid and test, and a training split
-of its own. Any command of fairseq's takes it. A run that was cut off goes on where it was.
+Translate the training source of a data-bin with a teacher. Choose one translation for each
+sentence. Write a new data-bin with the chosen translations as its training split, and with the same
+dictionaries, valid and test. All fairseq commands read the new data-bin. An interrupted run
+continues where it stopped.
 """
 EPILOG = f"""\
 examples:
@@ -36,7 +37,7 @@ examples:
   {PROGRAM} data-bin --path teacher.pt --destdir distilled --merge
 """
 
-# What of fairseq-generate's other options is looked at.
+# Other options of fairseq-generate that have an effect here.
 _KEPT = (
     *("help", "data", "path", "source_lang", "target_lang", "gen_subset", "dataset_impl"),
     *("left_pad_source", "left_pad_target", "max_source_positions", "max_target_positions"),
@@ -47,28 +48,28 @@ _KEPT = (
 
 @dataclass
 class DistillConfig(FairseqDataclass):
-    """What fairseq-generate does not have."""
+    """Options that fairseq-generate does not have."""
 
     destdir: Optional[str] = field(default=None, metadata={"help": "the data-bin to write"})
     choose: str = field(
         default="closest",
         metadata={
-            "help": "closest: the translation nearest to the reference; best: what the teacher "
-            "scores best; mbr: the one nearest to the others; or several, with how often each pair "
-            "counts: closest:1,best:1"
+            "help": "closest: the translation most similar to the reference; best: the translation "
+            "with the teacher's best score; mbr: the translation most similar to the other "
+            "translations; several choosers, each with the number of copies: closest:1,best:1"
         },
     )
     metric: ChoiceEnum(list(METRICS)) = field(
-        default="chrf", metadata={"help": "what closest and mbr measure by, of a sentence"}
+        default="chrf", metadata={"help": "sentence metric for closest and mbr"}
     )
     keep_references: int = field(
-        default=0, metadata={"help": "how often the pairs of the data-bin itself are there, too"}
+        default=0, metadata={"help": "copies of the original pairs in the new training split"}
     )
     mono: Optional[str] = field(
         default=None,
         metadata={
-            "help": "source text without translations: the prefix of a data-bin's files, as "
-            "mono-bin/train, or a file of subwords; closest takes the best there"
+            "help": "source text without translations: the prefix of a data-bin's files, such as "
+            "mono-bin/train, or a file of subwords; for this text closest means best"
         },
     )
     sentencepiece: bool = field(
@@ -76,48 +77,46 @@ class DistillConfig(FairseqDataclass):
     )
     engine: ChoiceEnum(list(ENGINES)) = field(
         default=AUTO,
-        metadata={"help": "auto: CTranslate2, and fairseq's generator where that cannot"},
+        metadata={"help": "auto: CTranslate2, or fairseq's generator for unsupported models"},
     )
     quantization: ChoiceEnum(list(QUANTIZATIONS)) = field(
-        default="float32", metadata={"help": "of CTranslate2's weights"}
+        default="float32", metadata={"help": "type of CTranslate2's weights"}
     )
-    threads: int = field(default=0, metadata={"help": "0: as many as there are cores"})
+    threads: int = field(default=0, metadata={"help": "number of threads; 0: one per core"})
     longest_source: int = field(
-        default=250, metadata={"help": "longer sources, in subwords, are not translated"}
+        default=250, metadata={"help": "leave out sources with more subwords"}
     )
     translations: Optional[str] = field(
         default=None,
-        metadata={"help": "where the n best are kept (default: DESTDIR/translations)"},
+        metadata={"help": "folder for the n best (default: DESTDIR/translations)"},
     )
     per_file: int = field(
         default=2000,
-        metadata={"help": "sentences a file of translations; a kill loses one file at most"},
+        metadata={"help": "sentences in a file of translations; a kill loses at most one file"},
     )
     shard: Optional[str] = field(
         default=None,
-        metadata={"help": "translate one share of several, as 1/4, and write no data-bin"},
+        metadata={"help": "translate one share of several, such as 1/4; write no data-bin"},
     )
     merge: bool = field(
         default=False,
-        metadata={"help": "write the data-bin of shares that are all there; translate nothing"},
+        metadata={"help": "write the data-bin after all shares are done; translate nothing"},
     )
     max_ratio: float = field(
         default=3.0,
-        metadata={
-            "help": "leave out pairs one side of which has more times the other's subwords; 0: none"
-        },
+        metadata={"help": "leave out pairs with a greater length ratio, in subwords; 0: keep all"},
     )
     max_repeats: int = field(
         default=2,
         metadata={
-            "help": "leave out translations that repeat four subwords so many times more than the "
-            "source; 0: none"
+            "help": "leave out translations whose most frequent run of four subwords occurs at "
+            "least this many more times than the source's; 0: keep all"
         },
     )
     keep_copies: bool = field(
-        default=False, metadata={"help": "keep translations that are the source"}
+        default=False, metadata={"help": "keep translations that are equal to their source"}
     )
-    keep_duplicates: bool = field(default=False, metadata={"help": "keep pairs that came before"})
+    keep_duplicates: bool = field(default=False, metadata={"help": "keep repeated pairs"})
 
 
 _OWN = tuple(f.name for f in fields(DistillConfig) if not f.name.startswith("_"))
@@ -125,15 +124,15 @@ _OWN = tuple(f.name for f in fields(DistillConfig) if not f.name.startswith("_")
 
 @dataclass(frozen=True)
 class Settings:
-    """A command line, read.
+    """The settings from a command line.
 
     Attributes:
         cfg: fairseq-generate's configuration.
-        own: what fairseq-generate does not have.
-        choose: the choosers with how often each pair counts.
-        search: how to translate.
-        filters: what is left out.
-        share: what of the translating this process does.
+        own: options that fairseq-generate does not have.
+        choose: the choosers, each with the number of copies of its pairs.
+        search: the options of the search.
+        filters: the filters for translations.
+        share: the part of the translation that this process does.
     """
 
     cfg: Any
@@ -148,7 +147,7 @@ def parse(argv: Sequence[str]) -> Settings:
     """Read a command line.
 
     Raises:
-        UserError: an option is missing, or does not go with another one.
+        UserError: an option is missing, or does not fit another option.
     """
     parser = options.get_generation_parser()
     parser.prog, parser.description, parser.epilog = PROGRAM, DESCRIPTION, EPILOG
@@ -160,21 +159,21 @@ def parse(argv: Sequence[str]) -> Settings:
         dest="nbest",
         type=int,
         default=argparse.SUPPRESS,
-        help="as --nbest: translations of a sentence that are kept (default: as many as --beam)",
+        help="the same as --nbest: translations kept for each sentence (default: --beam)",
     )
-    if {"-h", "--help"} & set(argv):  # fairseq would print it before it knows the task's options
+    if {"-h", "--help"} & set(argv):  # fairseq would print the help without the task's options
         options.parse_args_and_arch(parser, ["DATA"], modify_parser=_narrow)
         parser.parse_args(["--help"])
     args = options.parse_args_and_arch(parser, list(argv), modify_parser=_narrow)
     _check_known(parser, argv)
-    with warnings.catch_warnings():  # Hydra's, of how fairseq calls it
+    with warnings.catch_warnings():  # Hydra warns about fairseq's calls
         warnings.simplefilter("ignore")
         cfg = convert_namespace_to_omegaconf(args)
     return _settings(cfg, DistillConfig(**{name: getattr(args, name) for name in _OWN}))
 
 
 def _narrow(parser: argparse.ArgumentParser) -> None:
-    """Give defaults of this command, and leave what is not looked at out of the help."""
+    """Set the defaults of this command, and hide unused options of fairseq from the help."""
     parser.set_defaults(gen_subset="train", nbest=0, max_len_a=1.5, max_len_b=20, max_tokens=4000)
     for action in parser._actions:
         if action.dest not in _known():
@@ -186,7 +185,7 @@ def _known() -> set[str]:
 
 
 def _check_known(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
-    """Refuse an option that would be read and have no effect."""
+    """Refuse an option that would have no effect."""
     for word in argv:
         option = word.partition("=")[0]
         action = parser._option_string_actions.get(option)
@@ -196,20 +195,20 @@ def _check_known(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
 
 def _settings(cfg: Any, own: DistillConfig) -> Settings:
     if not cfg.task.data:
-        raise UserError("give the data-bin, as fairseq-preprocess wrote it")
+        raise UserError("give a data-bin that fairseq-preprocess wrote")
     if not cfg.common_eval.path:
         raise UserError("give the teacher: --path teacher.pt[:teacher2.pt…]")
     if own.destdir is None and (own.shard is None or own.translations is None):
-        raise UserError("say where the data-bin shall be: --destdir FOLDER")
+        raise UserError("give the folder for the new data-bin: --destdir FOLDER")
     if own.merge and own.shard:
-        raise UserError("--shard translates and --merge writes: give one of them")
+        raise UserError("--shard only translates, --merge only writes: give one of them")
     if own.sentencepiece:
         cfg.common_eval.post_process = "sentencepiece"
     for name in ("keep_references", "threads", "max_repeats", "max_ratio"):
         if getattr(own, name) < 0:
-            raise UserError(f"--{name.replace('_', '-')}: give a number from 0 up")
+            raise UserError(f"--{name.replace('_', '-')}: give 0 or more")
     if own.per_file < 1:
-        raise UserError("--per-file: give a number from 1 up")
+        raise UserError("--per-file: give 1 or more")
     cfg.generation.nbest = cfg.generation.nbest or cfg.generation.beam
     search = Search(cfg.generation, own.longest_source, cfg.dataset.max_tokens, cfg.common.seed)
     filters = Filters(
@@ -234,8 +233,8 @@ def _choose(text: str) -> tuple[tuple[str, int], ...]:
         chooser_named(name)
         if name in found or (colon and not (times.isdecimal() and int(times))):
             raise UserError(
-                f"--choose {text}: give each of {', '.join(chooser_names())} once, with a number "
-                "from 1 up after a colon: closest:1,best:1"
+                f"--choose {text}: give each of {', '.join(chooser_names())} at most once, with a "
+                "number of 1 or more after a colon: closest:1,best:1"
             )
         found[name] = int(times) if colon else 1
     return tuple(found.items())

@@ -1,4 +1,4 @@
-"""How a teacher translates: fairseq-generate's options, and which of them CTranslate2 has."""
+"""Options of the teacher's search, as in fairseq-generate, and the subset that CTranslate2 has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fairseq.dataclass.configs import GenerationConfig
 
 from ka_fairseq.errors import UserError
 
-# Of GenerationConfig; the others print, score or force something, which is no business of this.
+# Options of GenerationConfig that change translations. The others print, score or force something.
 OPTIONS = (
     *("beam", "nbest", "lenpen", "unnormalized", "max_len_a", "max_len_b", "min_len"),
     *("no_repeat_ngram_size", "unkpen", "temperature"),
@@ -22,13 +22,13 @@ _DEFAULTS = {field.name: field.default for field in fields(GenerationConfig)}
 
 @dataclass(frozen=True)
 class Search:
-    """How a teacher translates.
+    """The options of a teacher's search.
 
     Attributes:
         generation: fairseq's GenerationConfig.
-        longest: longer sources, in subwords, are not translated.
-        max_tokens: source subwords a batch.
-        seed: of samples; each shard draws with the next one.
+        longest: the greatest length of a source, in subwords; longer sources are not translated.
+        max_tokens: source subwords in a batch.
+        seed: the random seed for samples. Each shard uses the next seed.
     """
 
     generation: Any
@@ -37,38 +37,41 @@ class Search:
     seed: int
 
     def checked(self) -> Search:
-        """Return the search itself.
+        """Check the options, and return the search itself.
 
         Raises:
-            UserError: no translation can be found so.
+            UserError: the options do not fit together.
         """
         how = self.generation
         if how.beam < 1 or self.longest < 1:
-            raise UserError("--beam and --longest-source: give numbers from 1 up")
+            raise UserError("--beam and --longest-source: give 1 or more")
         if how.nbest > how.beam:
             raise UserError(
-                f"a beam of {how.beam} finds no {how.nbest} translations: raise --beam, or lower "
+                f"a beam of {how.beam} has no {how.nbest} translations: raise --beam, or lower "
                 "--n-best"
             )
         if how.sampling and how.nbest != how.beam:
             raise UserError(
-                f"--sampling draws as many as --beam, {how.beam}: leave --n-best out, or give "
-                "that number"
+                f"--sampling draws {how.beam} samples (--beam): leave --n-best out, or give "
+                "the same number"
             )
         if not how.sampling and (how.sampling_topk > 0 or how.sampling_topp > 0):
-            raise UserError("--sampling-topk and --sampling-topp are for --sampling alone")
+            raise UserError(
+                "--sampling-topk and --sampling-topp need --sampling: give it, or leave them out"
+            )
         if how.temperature <= 0 or how.sampling_topp > 1:
-            raise UserError("--temperature is above 0, --sampling-topp at most 1")
+            raise UserError("--temperature must be above 0, and --sampling-topp at most 1")
         if self.longest > self.max_tokens:
             raise UserError(
                 f"a sentence of {self.longest} subwords (--longest-source) does not fit a batch "
-                f"of {self.max_tokens} (--max-tokens)"
+                f"of {self.max_tokens} (--max-tokens): raise --max-tokens, or lower "
+                "--longest-source"
             )
         return self
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the translations depend on; the size of a batch changes rounding alone."""
+        """The options that translations depend on. The batch size only changes rounding."""
         found = {name: getattr(self.generation, name) for name in OPTIONS}
         return {**found, "longest_source": self.longest} | (
             {"seed": self.seed} if self.generation.sampling else {}
@@ -76,7 +79,7 @@ class Search:
 
     @property
     def beyond_ctranslate2(self) -> str | None:
-        """The first option that CTranslate2 does not have, if there is one."""
+        """The first option in use that CTranslate2 does not have, or None."""
         how = self.generation
         asked = [name for name in _ONLY_FAIRSEQ if getattr(how, name) != _DEFAULTS[name]]
         if how.temperature != 1 and not how.sampling:
@@ -84,9 +87,9 @@ class Search:
         return f"--{asked[0].replace('_', '-')}" if asked else None
 
     def most(self, source: int) -> int:
-        """Return how many subwords a translation may have, as fairseq counts.
+        """Return the greatest number of subwords in a translation, with fairseq's rule.
 
         Args:
-            source: subwords of the longest source of the batch, its end not counted.
+            source: subwords in the longest source of the batch, without the end of the sentence.
         """
         return int(self.generation.max_len_a * (source + 1) + self.generation.max_len_b)

@@ -1,4 +1,7 @@
-"""Translations on disk: a TSV file for some thousand sentences, each there as a whole or not."""
+"""Read and write translations on disk: one TSV file for some thousand sentences.
+
+Each file is written completely or not at all.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ class Candidate(NamedTuple):
     """A translation of a sentence.
 
     Attributes:
-        score: the teacher's log-probability by the length penalty; higher is better.
+        score: the teacher's log-probability with the length penalty; higher is better.
         text: the translation, in subwords or in words with spaces between them.
     """
 
@@ -25,12 +28,12 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True)
 class Shard:
-    """The sentences of a few lines of a text.
+    """A range of lines of a text, with the file of their translations.
 
     Attributes:
-        path: the file; a row for each translation, best first: line (from 1), score, translation.
-        first: the first line, from 0.
-        last: the one after the last.
+        path: the file. Each row is a translation, best first: line (from 1), score, translation.
+        first: the first line, counted from 0.
+        last: the line after the last line, counted from 0.
     """
 
     path: Path
@@ -42,7 +45,7 @@ class Shard:
 
     @property
     def number(self) -> int:
-        """Of the file, from 0."""
+        """The number of the file, from 0."""
         return int(self.path.stem)
 
     @property
@@ -55,9 +58,9 @@ def divide(folder: Path, sentences: int, size: int) -> list[Shard]:
     """Return the shards of a text.
 
     Args:
-        folder: where their files are or will be.
-        sentences: how many lines the text has.
-        size: of a shard.
+        folder: the folder of the shards' files.
+        sentences: the number of lines in the text.
+        size: lines in a shard.
     """
     starts = range(0, sentences, size)
     return [
@@ -67,14 +70,14 @@ def divide(folder: Path, sentences: int, size: int) -> list[Shard]:
 
 
 def write(shard: Shard, found: Mapping[int, Sequence[Candidate]]) -> None:
-    """Write a shard, whole or not at all.
+    """Write a shard completely or not at all.
 
     Args:
-        shard: which.
-        found: translations by line, from 0; a line without any is left out.
+        shard: the shard to write.
+        found: translations by line, from 0. Lines without a translation are left out.
 
     Raises:
-        UserError: the system refused, as where the disk is full.
+        UserError: the system refuses the write, for example because the disk is full.
     """
     shard.path.parent.mkdir(parents=True, exist_ok=True)
     rows = (
@@ -90,19 +93,22 @@ def read(shard: Shard) -> list[list[Candidate]]:
     """Return the translations of each line of a shard.
 
     Raises:
-        UserError: the file is not there or is no such file.
+        UserError: the file is missing or is not a file of translations.
     """
     try:
         rows = shard.path.read_text(encoding="utf-8").split("\n")[:-1]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{shard.path} cannot be read ({error}): delete the file, and the same command "
-            "translates its sentences anew"
+            f"{shard.path} cannot be read ({error}): delete the file and run the same command "
+            "again to translate its sentences"
         ) from None
     found: list[list[Candidate]] = [[] for _ in range(len(shard))]
     for line, candidate in parse(rows, shard.path):
         if not shard.first <= line < shard.last:
-            raise UserError(f"{shard.path} has line {line + 1}, which is not one of its own")
+            raise UserError(
+                f"{shard.path} has line {line + 1}, which belongs to another file: delete the file "
+                "and run the same command again"
+            )
         found[line - shard.first].append(candidate)
     return found
 
@@ -111,7 +117,7 @@ def parse(rows: Iterable[str], path: Path) -> Iterator[tuple[int, Candidate]]:
     """Yield the line, from 0, and the translation of each row.
 
     Raises:
-        UserError: a row is none.
+        UserError: a row does not have the form line, score, translation.
     """
     for number, row in enumerate(rows, start=1):
         line, _, rest = row.partition("\t")
@@ -122,6 +128,6 @@ def parse(rows: Iterable[str], path: Path) -> Iterator[tuple[int, Candidate]]:
             yield int(line) - 1, Candidate(float(score), text)
         except ValueError:
             raise UserError(
-                f"{path}, line {number}: give the number of the sentence from 1 up, a score and "
+                f"{path}, line {number}: give the number of the sentence (from 1), a score and "
                 "the translation, with tabs between them"
             ) from None

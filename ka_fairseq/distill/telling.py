@@ -1,4 +1,4 @@
-"""What the command says while it is at work: lines, and bars over sentences."""
+"""Print messages and progress bars of the command."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 from tqdm import tqdm
 
 PREFIX = "distill: "
-"""What a line that is told begins with, among those of fairseq and of the bars."""
+"""The start of each message. Lines of fairseq and of progress bars have another start."""
 
 
 def tell(line: str) -> None:
-    """Print a line."""
+    """Print a message."""
     print(f"{PREFIX}{line}", flush=True)
 
 
 def bar(title: str, total: int, done: int = 0) -> tqdm:
-    """Return a bar over sentences; in a file, a line each second."""
+    """Return a progress bar over sentences; if the output is a file, one line per second."""
     interval = 0.1 if sys.stderr.isatty() else 1.0
     return tqdm(
         desc=title, total=total, initial=done, unit=" sentences", mininterval=interval, miniters=0

@@ -1,4 +1,4 @@
-"""A teacher translates the sources of a data-bin, shard by shard."""
+"""Translate the sources of a data-bin with the teacher, shard by shard."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def translate(
     share: Share,
     engine: Callable[[Path], Engine],
 ) -> None:
-    """Translate the shards of a share that are not there; the others are left as they are.
+    """Translate the missing shards of a share; existing shards stay unchanged.
 
     Args:
-        translations: where they are and will be.
+        translations: the folder of translations.
         data: the texts.
-        search: how to translate.
-        share: what of the work this process does.
-        engine: makes the engine, given a folder of its own; not called where nothing is missing.
+        search: the options of the search.
+        share: the part of the work that this process does.
+        engine: makes the engine, given a folder for its files; not called if no shard is missing.
 
     Raises:
-        UserError: the engine cannot be had, or the disk has no room.
+        UserError: the engine is not available, or the disk has no room.
     """
     missing = translations.missing(share)
     if not missing:
@@ -48,27 +48,29 @@ def translate(
     with _scratch(translations.folder / f"at-work-{share.number}-of-{share.of}") as scratch:
         at_work = engine(scratch)
         longest = min(search.longest, at_work.longest)
-        tell(_told_of(data, longest))
+        tell(_listed_faults(data, longest))
         tell(f"{at_work.name} translates {left} of {total} sentences")
         with bar("translating", total, total - left) as progress:
-            room = _Room(translations.folder, left)
+            room = _DiskSpace(translations.folder, left)
             ends = total - left
             for text, shard in missing:
                 found = dict(_sentences(text, shard, longest))
                 seed = search.seed + shard.number
                 shards.write(shard, at_work.at_work.translate(found, seed, progress.update))
                 ends += len(shard)
-                progress.update(ends - progress.n)  # those that have no translation, too
+                progress.update(ends - progress.n)  # also count sentences without a translation
                 room.check(shard)
 
 
 def faults(text: Text, data: DataBin, longest: int) -> Counter[str]:
-    """Count the sentences that are not translated, or that the teacher cannot read all of.
+    """Count sentences that are empty, too long, or have types unknown to the teacher.
+
+    Empty and too long sentences are not translated.
 
     Args:
         text: the sources.
-        data: the dictionary.
-        longest: in subwords.
+        data: the data-bin with the dictionary.
+        longest: the greatest length of a source, in subwords.
     """
     source, _ = data.dictionaries
     found = Counter({"empty": 0, "too long": 0, "with unknown types": 0})
@@ -82,23 +84,23 @@ def faults(text: Text, data: DataBin, longest: int) -> Counter[str]:
     return found
 
 
-def _told_of(data: DataBin, longest: int) -> str:
+def _listed_faults(data: DataBin, longest: int) -> str:
     counts: Counter[str] = Counter()
     for text in data.texts:
         counts.update(faults(text, data, longest))
     listed = ", ".join(f"{count} {what}" for what, count in counts.items())
-    return f"{listed}; those that are empty or too long have no translation"
+    return f"{listed}; empty and too long sentences are not translated"
 
 
 def _sentences(text: Text, shard: Shard, longest: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield the sentences to translate, none that is empty or too long."""
+    """Yield the sentences to translate, without empty and too long ones."""
     for line in shard.lines:
         if 1 < text.sizes[line] <= longest + 1:
             yield line, text.sources[line]
 
 
-class _Room:
-    """The room that the translations which are left will take, by the first shard's."""
+class _DiskSpace:
+    """A check of the free disk space, from the size of the first shard."""
 
     def __init__(self, folder: Path, sentences: int) -> None:
         self._folder = folder
@@ -106,10 +108,10 @@ class _Room:
         self._checked = False
 
     def check(self, shard: Shard) -> None:
-        """Check once.
+        """Check the disk space at the first call; later calls do nothing.
 
         Raises:
-            UserError: the disk has no room for the rest.
+            UserError: the disk has no room for the remaining shards.
         """
         if self._checked:
             return
@@ -119,14 +121,14 @@ class _Room:
         if needed > free:
             raise UserError(
                 f"the translations need {needed / 1e9:.1f} GB more, and the disk of "
-                f"{self._folder} has {free / 1e9:.1f}: make room, give another folder, or lower "
-                "--n-best"
+                f"{self._folder} has {free / 1e9:.1f} GB free: make room, give another folder, or "
+                "lower --n-best"
             )
 
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder, and remove it in the end."""
+    """Yield an empty folder, and remove it after the block."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:

@@ -1,4 +1,4 @@
-"""A folder of translations: what they were made of, and which are missing."""
+"""Manage a folder of translations: record their inputs, and find missing shards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ka_fairseq.teacher.cache.share import Share
 from ka_fairseq.whole import written_whole
 
 RECORD = "translations.json"
-"""Says what the translations were made of."""
+"""The file that records the inputs of the translations."""
 _PER_FILE = "sentences a file"
 
 
@@ -26,9 +26,9 @@ class Translations:
     """The translations of some texts.
 
     Attributes:
-        folder: has a folder of shards for each text, and `RECORD`.
-        texts: what is translated.
-        made_of: what the translations depend on.
+        folder: the folder, with `RECORD` and a folder of shards for each text.
+        texts: the texts to translate.
+        made_of: the inputs and options that the translations depend on.
     """
 
     folder: Path
@@ -39,17 +39,17 @@ class Translations:
     def begin(
         cls, folder: Path, texts: tuple[Text, ...], made_of: Mapping[str, Any]
     ) -> Translations:
-        """Write down what the translations are made of, or compare with what stands there.
+        """Write `RECORD`, or compare an existing `RECORD` with `made_of`.
 
         Raises:
-            UserError: something differs, or the folder cannot be written.
+            UserError: an entry differs, or the folder cannot be written.
         """
         there = _read(folder)
         if there is None:
             if any(folder.glob("*/*.tsv")):
                 raise UserError(
-                    f"{folder} has translations and no {RECORD} to say what of: name another "
-                    "folder, or delete this one"
+                    f"{folder} has translations but no {RECORD}, so their inputs are unknown: name "
+                    "another folder, or delete this one"
                 )
             write_json(folder / RECORD, made_of)
             return cls(folder, texts, made_of)
@@ -60,55 +60,58 @@ class Translations:
                 for key in differing
             )
             raise UserError(
-                f"{folder} has translations with another {what}: take that back, name another "
-                "folder, or delete this one"
+                f"{folder} has translations with another {what}: use the earlier value, name "
+                "another folder, or delete this one"
             )
         return cls(folder, texts, there)
 
     @classmethod
     def open(cls, folder: Path, data: DataBin) -> Translations:
-        """Open translations that are there.
+        """Open existing translations.
 
         Raises:
-            UserError: there are none, or those of another text.
+            UserError: there are no translations, or they belong to another text.
         """
         there = _read(folder)
         if there is None:
-            raise UserError(f"{folder} has no {RECORD}: translate anew into another folder")
+            raise UserError(f"{folder} has no {RECORD}: translate again into another folder")
         changed = [t.name for t in data.texts if there.get(t.name) not in (None, source_of(t))]
         if changed:
-            raise UserError(f"{folder} has translations of another text {changed[0]}")
+            raise UserError(
+                f"{folder} has translations of another text {changed[0]}: translate again into "
+                "another folder"
+            )
         return cls(folder, tuple(t for t in data.texts if there.get(t.name)), there)
 
     def shards(self, text: Text) -> list[Shard]:
-        """Return all shards of a text, those that are missing too."""
+        """Return all shards of a text, existing or missing."""
         return shards.divide(self.folder / text.name, len(text), self.made_of[_PER_FILE])
 
     def missing(self, share: Share) -> list[tuple[Text, Shard]]:
-        """Return the shards of a share that are not there."""
+        """Return the missing shards of a share."""
         found = ((text, shard) for text in self.texts for shard in self.of_share(text, share))
         return [(text, shard) for text, shard in found if not shard.path.exists()]
 
     def of_share(self, text: Text, share: Share) -> Sequence[Shard]:
-        """Return every n-th shard of a text."""
+        """Return the shards of a text that belong to a share: every n-th shard."""
         return self.shards(text)[share.number - 1 :: share.of]
 
 
 def source_of(text: Text) -> str:
-    """Return the SHA-256 of a text's sources."""
+    """Return the SHA-256 of the files with a text's sources."""
     return fingerprint.of_files(map(str, text.files))
 
 
 def made_of(
     data: DataBin, teachers: Sequence[Path], search: Mapping[str, Any], per_file: int
 ) -> dict[str, Any]:
-    """Return what translations depend on.
+    """Return the inputs and options that translations depend on.
 
     Args:
         data: the texts and dictionaries.
         teachers: the checkpoints.
-        search: how the teacher translates.
-        per_file: sentences a shard.
+        search: the options of the search.
+        per_file: sentences in a shard.
     """
     return {
         "teacher": [fingerprint.of_files([str(path)]) for path in teachers],
@@ -120,10 +123,10 @@ def made_of(
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all.
+    """Write a JSON file completely or not at all.
 
     Raises:
-        UserError: the system refused.
+        UserError: the system refuses the write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(str(path)) as unfinished:
@@ -132,7 +135,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read such a file; None where there is none."""
+    """Read a JSON file. Return None if there is no file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A data-bin of chosen translations: its own training split, everything else as it was."""
+"""Write a data-bin with a training split of chosen translations; all other files are copies."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from ka_fairseq.distill.translations import Translations, read_json, write_json
 from ka_fairseq.errors import UserError
 
 RECORD = "distill.json"
-"""Says what a distilled data-bin is."""
+"""The file that records how a distilled data-bin was made."""
 REFERENCES = "references"
-"""The part that is not chosen: the training text as it was."""
+"""The part without a chooser: the original training text."""
 
 Pair = tuple[Tensor, Tensor]
 """Token ids of a source and of a target, with the ends of the sentences."""
@@ -38,13 +38,13 @@ Bar = Callable[[str, int], tqdm]
 
 @dataclass(frozen=True)
 class Part:
-    """Some of the text to train on.
+    """A part of the training split.
 
     Attributes:
         kind: a chooser's name, or `REFERENCES`.
-        times: how often each pair is there.
-        translations: what is chosen from; None for references.
-        name: of the part where it is counted; `kind` by default.
+        times: copies of each pair.
+        translations: the translations to choose from; None for references.
+        name: the part's name in the counts; by default `kind`.
     """
 
     kind: str
@@ -55,13 +55,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Choice:
-    """How translations are chosen and left out.
+    """How translations are chosen and filtered.
 
     Attributes:
-        nearness: what choosers measure by.
-        filters: what is left out.
-        post_process: how subwords become words, as of fairseq's ``--remove-bpe``; None: they do
-            not.
+        nearness: the metric for choosers.
+        filters: the filters for translations.
+        post_process: how to join subwords to words, as in fairseq's ``--remove-bpe``; None keeps
+            subwords.
     """
 
     nearness: Nearness
@@ -77,21 +77,22 @@ def write(
     record: Mapping[str, Any],
     bar: Bar = bar,
 ) -> dict[str, Any]:
-    """Write a data-bin with the same dictionaries, and valid and test as they were.
+    """Write a data-bin with a new training split, and with the same dictionaries, valid and test.
 
     Args:
         data: the data-bin that was translated.
-        parts: what the training split is made of, in their order.
-        choice: how to choose.
+        parts: the parts of the training split, in order.
+        choice: how to choose translations.
         destdir: the folder to write.
-        record: what `RECORD` says besides the counts.
-        bar: makes a bar over sentences, given a title and how many there are.
+        record: entries for `RECORD` besides the counts.
+        bar: makes a progress bar, given a title and the number of sentences.
 
     Returns:
-        What `RECORD` says.
+        The contents of `RECORD`.
 
     Raises:
-        UserError: no translation is left, or the folder is another data-bin or cannot be written.
+        UserError: no translation is left, the folder is another data-bin, or the folder cannot be
+            written.
     """
     check_destination(destdir, data)
     (destdir / RECORD).unlink(missing_ok=True)
@@ -114,7 +115,7 @@ def write(
 
 
 def check_destination(destdir: Path, data: DataBin) -> None:
-    """Check that nothing of somebody else's would be replaced.
+    """Check that no other data-bin would be replaced.
 
     Raises:
         UserError: the folder is the data-bin itself, or another data-bin.
@@ -130,14 +131,14 @@ def check_destination(destdir: Path, data: DataBin) -> None:
 
 
 def done(destdir: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what `RECORD` says, where the data-bin is there and made of the same."""
+    """Return the contents of `RECORD` if they agree with `record`, else None."""
     there = read_json(destdir / RECORD)
     same = there is not None and all(there.get(key) == record[key] for key in record)
     return there if same else None
 
 
 class _Split:
-    """The files of a split, being written."""
+    """A writer for the files of a split."""
 
     def __init__(self, prefix: Path, data: DataBin) -> None:
         self.pairs = 0
@@ -158,7 +159,7 @@ class _Split:
                 builder.finalize(indexed_dataset.index_file_path(prefix))
 
     def add(self, *sides: Tensor) -> None:
-        """Add a pair."""
+        """Add a pair of sentences."""
         self.pairs += 1
         for side, builder in zip(sides, self._builders, strict=True):
             builder.add_item(side)
@@ -167,12 +168,12 @@ class _Split:
 def _pairs(
     data: DataBin, part: Part, choice: Choice, kept: dict[str, dict[str, int]], bar: Bar
 ) -> Iterator[Pair]:
-    """Yield the pairs of a part, and count them."""
+    """Yield the pairs of a part, and store their counts in `kept`."""
     name = part.name or part.kind
     if part.kind == REFERENCES:
         (text,) = (text for text in data.texts if text.name == databin.TRAIN)
         if text.references is None:
-            raise UserError(f"{data.folder} has no references to keep: leave them out")
+            raise UserError(f"{data.folder} has no references: leave --keep-references out")
         kept[name] = {"kept": len(text)}
         for _ in range(part.times):
             yield from ((text.sources[n], text.references[n]) for n in range(len(text)))
@@ -185,20 +186,20 @@ def _pairs(
     if not chosen.counts["kept"]:
         raise UserError(
             f"no translation is left to train on ({listed(chosen.counts)}): raise --max-ratio or "
-            "--max-repeats, or see what the teacher says"
+            "--max-repeats, or check the teacher's translations"
         )
     for _ in range(part.times):
         yield from chosen
 
 
 def listed(counts: Mapping[str, int]) -> str:
-    """Return in words what was left out."""
+    """Return the counts of dropped sentences in words."""
     found = sorted((why, n) for why, n in counts.items() if n and why != "kept")
     return (", ".join(f"{n} {why}" for why, n in found) or "none") + " dropped"
 
 
 class _Chosen:
-    """The choice of one chooser: a number and a hash are held for each sentence, and no text."""
+    """The choice of one chooser. It holds a number and a hash for each sentence, but no text."""
 
     def __init__(
         self, data: DataBin, translations: Translations, chooser: Chooser, choice: Choice
@@ -209,14 +210,14 @@ class _Chosen:
         self._choice = choice
         self._source, self._target = data.dictionaries
         self._known = set(self._target.symbols[self._target.nspecial :])
-        # Of each sentence which candidate is chosen, -1 for none.
+        # The index of the chosen candidate of each sentence; -1 means no candidate.
         self._numbers = [np.full(len(text), -1, np.int32) for text in translations.texts]
 
     def choose(self, progress: tqdm) -> None:
-        """Choose, and leave out what is not fit.
+        """Choose a candidate for each sentence, and apply the filters.
 
         Args:
-            progress: is told how many more sentences are done.
+            progress: the progress bar to update.
         """
         dropped: Counter[str] = Counter()
         hashes = [np.zeros(len(numbers), np.uint64) for numbers in self._numbers]
@@ -286,9 +287,9 @@ class _Chosen:
 
 
 def _drop_repeated(numbers: Sequence[np.ndarray], hashes: Sequence[np.ndarray]) -> int:
-    """Drop pairs that came before, in place; return how many.
+    """Drop repeated pairs in place, and return their number.
 
-    Two of five million different pairs have the same hash with a probability of one in a million.
+    The probability that any two of five million different pairs share a hash is one in a million.
     """
     chosen = np.concatenate([of_text >= 0 for of_text in numbers]).nonzero()[0]
     _, first = np.unique(np.concatenate(hashes)[chosen], return_index=True)
@@ -307,7 +308,7 @@ def _hash(source: Tensor, target: str) -> int:
 
 
 def _others(data: DataBin) -> list[Path]:
-    """Return the dictionaries and the files of the splits that are not the training text."""
+    """Return the files of the dictionaries and of all splits except the training split."""
     found = list(dict.fromkeys(data.dictionary_files))
     source, target = data.languages
     for order in (f"{source}-{target}", f"{target}-{source}"):

@@ -1,4 +1,4 @@
-"""Checkpoints made ready for use elsewhere: in plain fairseq, or without fairseq in CTranslate2."""
+"""Export checkpoints for use elsewhere: in plain fairseq, or in CTranslate2 without fairseq."""
 
 from ka_fairseq.export.ctranslate2_model import convert
 from ka_fairseq.export.folder import export_folder

@@ -1,6 +1,7 @@
-"""``python -m ka_fairseq.export``: a checkpoint for use elsewhere, ``--to`` a target.
+"""``python -m ka_fairseq.export``: export a checkpoint ``--to`` a target.
 
-Each module of ``targets/`` is a target by the module's name: its options, and what writes it.
+Each module of ``targets/`` is a target under the module's name. The module adds its options and
+writes the output.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def main() -> None:
     args = parser.parse_args()
     for name, target in found.items():
         if name != args.to and (misplaced := _typed(target)):
-            parser.error(f"--{misplaced[0].replace('_', '-')} has no meaning with --to {args.to}")
+            parser.error(
+                f"--{misplaced[0].replace('_', '-')} is no option of --to {args.to}: leave it out"
+            )
     try:
         found[args.to].export_to(args.checkpoint, args.target, vars(args))
     except argparse.ArgumentTypeError as error:
@@ -40,7 +43,7 @@ def _parser(found: dict[str, ModuleType]) -> argparse.ArgumentParser:
         prog="python -m ka_fairseq.export",
         description="Write a checkpoint for use elsewhere. "
         + " ".join(f"--to {name}: {target.WHAT}." for name, target in found.items()),
-        argument_default=argparse.SUPPRESS,  # a target asks which of its options were typed
+        argument_default=argparse.SUPPRESS,  # so that a target sees only the typed options
     )
     parser.add_argument("checkpoint", type=Path, help="written by fairseq-train")
     parser.add_argument("target", type=Path, help="file or folder to write")
@@ -51,7 +54,7 @@ def _parser(found: dict[str, ModuleType]) -> argparse.ArgumentParser:
 
 
 def _typed(target: ModuleType) -> list[str]:
-    """The options of a target, of no other one, that are on the command line."""
+    """Return the options on the command line that belong to a target."""
     parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     target.add_options(parser)
     return list(vars(parser.parse_known_args()[0]))

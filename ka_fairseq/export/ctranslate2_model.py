@@ -1,8 +1,8 @@
-"""A checkpoint as a model for CTranslate2, by CTranslate2's own converter for fairseq.
+"""Convert a checkpoint to a CTranslate2 model, with CTranslate2's converter for fairseq.
 
-That converter takes what fairseq-train of old wrote: ``args``, a Namespace with every option of the
-model in it, and the folder of its dictionaries. So the model is built here first, by fairseq, from
-whatever wrote the checkpoint, and handed over in that form.
+The converter reads the old checkpoint format of fairseq-train: ``args``, a Namespace with every
+option of the model, and a folder of dictionaries. So fairseq first builds the model here from a
+checkpoint of any format. Then this module writes the old format for the converter.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from ka_fairseq.whole import written_whole
 
 QUANTIZATIONS = ("int8", "int8_float32", "float16", "float32")
 MODEL_FILE = "model.bin"
-"""A file that every model of CTranslate2's has."""
+"""A file in every CTranslate2 model."""
 
 _ARCHITECTURES = ("transformer", "transformer_align")
-_SIDES = ("source", "target")  # what the languages are called inside of the conversion
+_SIDES = ("source", "target")  # names of the languages during the conversion
 
-# What the converter reads; a model with other parameters computes something else than it writes.
+# Parameters that the converter reads. It would ignore other parameters and write a wrong model.
 _TAKEN = re.compile(
     r"(encoder|decoder)\."
     r"(embed_tokens|embed_positions|layernorm_embedding|layer_norm|output_projection"
@@ -45,13 +45,13 @@ _TAKEN = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class TranslationModel:
-    """A model that CTranslate2 can express, built by fairseq.
+    """A model built by fairseq that CTranslate2 supports.
 
     Attributes:
-        checkpoint: where it came from.
-        model: it, with its weights.
-        languages: of source and target as the checkpoint has them, or None.
-        dictionary: the source's.
+        checkpoint: the file that the model comes from.
+        model: the model, with its weights.
+        languages: source and target in the checkpoint, each a name or None.
+        dictionary: the source dictionary.
     """
 
     checkpoint: Path
@@ -61,7 +61,7 @@ class TranslationModel:
 
     @property
     def max_tokens(self) -> tuple[int, int]:
-        """How many subwords of a source it reads and of a target it writes, the end not counted."""
+        """The greatest number of source subwords and of target subwords, without the end symbol."""
         source, target = self.model.max_positions()
         return source - 1, target - 1
 
@@ -73,21 +73,22 @@ def convert(
     dictionaries: tuple[Path, Path],
     quantization: str = "float32",
 ) -> TranslationModel:
-    """Write a folder that ``ctranslate2.Translator`` takes: the model and its vocabularies.
+    """Write a folder for ``ctranslate2.Translator``: the model and its vocabularies.
 
     Args:
         checkpoint: a translation model, written by fairseq-train or fairseq-hydra-train, with or
             without this package, or by `export`.
-        target: the folder; appears whole or not at all. One that holds such a model is replaced.
-        dictionaries: fairseq's of source and target, one file twice where they are joint.
-        quantization: of the weights, one of `QUANTIZATIONS`.
+        target: the folder; it appears complete or not at all. An earlier CTranslate2 model is
+            replaced.
+        dictionaries: fairseq's dictionaries of source and target; the same file twice if joint.
+        quantization: type of the weights, one of `QUANTIZATIONS`.
 
     Returns:
         The model that is written.
 
     Raises:
-        UserError: it is no translation model, CTranslate2 cannot express it, the dictionaries are
-            not the model's, or the folder cannot be written.
+        UserError: the checkpoint holds no translation model, CTranslate2 does not support the
+            model, the dictionaries do not fit the model, or the folder cannot be written.
     """
     check_quantization(quantization)
     model = load(checkpoint, dictionaries)
@@ -98,17 +99,17 @@ def convert(
 
 
 def check_quantization(name: str) -> None:
-    """Refuse what CTranslate2's converter has no name for.
+    """Refuse an unknown quantization.
 
     Raises:
-        UserError: with the names that there are.
+        UserError: the name is unknown. The message lists the valid names.
     """
     if name not in QUANTIZATIONS:
         raise UserError(f"--quantization {name}: choose from {', '.join(QUANTIZATIONS)}")
 
 
 def check_target(target: Path) -> None:
-    """Refuse to replace what is no model of CTranslate2's.
+    """Refuse to replace a file or folder other than a CTranslate2 model.
 
     Raises:
         UserError: there is something else at `target`.
@@ -119,7 +120,7 @@ def check_target(target: Path) -> None:
         ours = not (target.exists() or target.is_symlink())
     if not ours:
         raise UserError(
-            f"{target} is there and is no exported model: name another folder, or remove it"
+            f"{target} exists and is no exported model: name another folder, or remove {target}"
         )
 
 
@@ -127,12 +128,12 @@ def load(checkpoint: Path, dictionaries: tuple[Path, Path]) -> TranslationModel:
     """Build the model of a checkpoint with its weights.
 
     Raises:
-        UserError: as of `convert`.
+        UserError: as for `convert`.
     """
     if ":" in str(checkpoint) and not checkpoint.exists():
         raise UserError(
-            f"{checkpoint} names an ensemble, and CTranslate2 runs one model: export one of them, "
-            "or a learner that the ensemble taught"
+            f"{checkpoint} names an ensemble, and CTranslate2 runs one model: export one model of "
+            "the ensemble, or a student of the ensemble"
         )
     state, cfg = plain.load(checkpoint)
     _check_kind(checkpoint, cfg)
@@ -157,18 +158,18 @@ def load(checkpoint: Path, dictionaries: tuple[Path, Path]) -> TranslationModel:
 def write(
     model: TranslationModel, folder: Path, dictionaries: tuple[Path, Path], quantization: str
 ) -> None:
-    """Have the converter write a model to a folder that is not there yet.
+    """Write a model with the converter to a new folder.
 
     Raises:
-        UserError: CTranslate2 is not installed, or cannot express the model.
+        UserError: CTranslate2 is not installed, or does not support the model.
     """
     try:
         from ctranslate2.converters import FairseqConverter
     except ImportError:
         raise UserError(
-            "this needs ctranslate2: pip install 'ka-fairseq[export]', or ctranslate2 alone"
+            "ctranslate2 is not installed: pip install 'ka-fairseq[export]', or ctranslate2 alone"
         ) from None
-    # Inside of the folder, so that a kill leaves no more than it; the converter empties it itself.
+    # Inside the folder, so that a kill leaves only this folder. The converter empties the folder.
     inputs = folder / "inputs"
     inputs.mkdir(parents=True)
     args, weights = _flat_options(model.model), model.model.state_dict()
@@ -179,35 +180,35 @@ def write(
     try:
         converter.convert(str(folder), quantization=quantization, force=True)
     except ValueError as error:
-        raise UserError(f"CTranslate2 cannot express {model.checkpoint}: {error}") from error
+        raise UserError(f"CTranslate2 does not support {model.checkpoint}: {error}") from error
     shutil.rmtree(inputs, ignore_errors=True)
 
 
 def _check_kind(checkpoint: Path, cfg: Mapping[str, Any]) -> None:
     task = cfg["task"].get("_name")
     if task == "language_modeling":
-        raise UserError(f"{checkpoint} is a language model: what is exported here translates")
+        raise UserError(f"{checkpoint} is a language model: give a translation model")
     if task != "translation":
         raise UserError(
-            f"{checkpoint} was trained for the task {task}: what is exported here is a model of "
-            "the task translation or translation_with_teacher"
+            f"{checkpoint} was trained for the task {task}: give a model of the task translation "
+            "or translation_with_teacher"
         )
     architecture = cfg["model"].get("_name") or cfg["model"].get("arch")
     name = models.ARCH_MODEL_NAME_REGISTRY.get(architecture, architecture)
     if name not in _ARCHITECTURES:
         raise UserError(
             f"{checkpoint} holds a model of the architecture {architecture}, which CTranslate2 "
-            f"cannot express: it takes fairseq's {' and '.join(_ARCHITECTURES)} of any size"
+            f"does not support: give a {' or '.join(_ARCHITECTURES)} of fairseq, of any size"
         )
 
 
 def _dictionary(path: Path) -> Dictionary:
     if not path.is_file():
-        raise UserError(f"no dictionary at {path}: give the one that the model was trained with")
+        raise UserError(f"no dictionary at {path}: give the dictionary of the model's training")
     try:
         return Dictionary.load(str(path))
     except (ValueError, RuntimeError, UnicodeError) as error:
-        raise UserError(f"{path} is no dictionary of fairseq's: {error}") from error
+        raise UserError(f"{path} is no dictionary of fairseq: {error}") from error
 
 
 def _check_sizes(
@@ -221,13 +222,13 @@ def _check_sizes(
         if embeddings is not None and len(embeddings) != len(dictionary):
             raise UserError(
                 f"{checkpoint} has {len(embeddings)} types in its {side}, {path} has "
-                f"{len(dictionary)}: give the dictionary that it was trained with"
+                f"{len(dictionary)}: give the dictionary of the model's training"
             )
 
 
 def _check_expressible(checkpoint: Path, model: TransformerModel) -> None:
     cfg = model.cfg
-    # What leaves no trace among the parameters, or a gap there that the converter stumbles over.
+    # Options that add no parameters, or that remove parameters which the converter needs.
     refused = {
         "--cross-self-attention": cfg.cross_self_attention,
         "--no-cross-attention": cfg.no_cross_attention,
@@ -238,12 +239,12 @@ def _check_expressible(checkpoint: Path, model: TransformerModel) -> None:
     if reasons:
         more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
         raise UserError(
-            f"CTranslate2 cannot express {checkpoint}: it has nothing like {reasons[0]}{more}"
+            f"CTranslate2 does not support {checkpoint}: its model has {reasons[0]}{more}"
         )
 
 
 def _flat_options(model: TransformerModel) -> argparse.Namespace:
-    """A model's options as fairseq-train's command line has them, whatever they came from."""
+    """Return a model's options in the form of fairseq-train's command line."""
     options: dict[str, Any] = {}
     for field in dataclasses.fields(model.cfg):
         value = getattr(model.cfg, field.name)

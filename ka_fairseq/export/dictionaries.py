@@ -1,4 +1,4 @@
-"""Where a translation model's dictionaries are."""
+"""Find the dictionaries of a translation model."""
 
 from __future__ import annotations
 
@@ -10,31 +10,30 @@ from ka_fairseq.errors import UserError
 
 
 def find_languages(data: Path, source: str | None, target: str | None) -> tuple[str, str]:
-    """Return source and target language of a folder that fairseq-preprocess wrote.
+    """Return source and target language of a data-bin.
 
     Args:
-        data: the folder.
-        source: the source, where it is known.
-        target: likewise.
+        data: the data-bin, as fairseq-preprocess wrote it.
+        source: the source language, or None if it is unknown.
+        target: the target language, or None if it is unknown.
 
     Raises:
-        UserError: the folder's files do not tell them.
+        UserError: the folder is missing, or its file names do not tell the languages.
     """
     if not data.is_dir():
-        raise UserError(f"--data {data} is no folder: give the one with the model's dict.LANG.txt")
+        raise UserError(f"--data {data} is no folder: give the folder with dict.LANG.txt")
     found = (source, target)
     if None in found:
-        inferred = infer_language_pair(str(data))  # of names like train.de-en.de.bin
+        inferred = infer_language_pair(str(data))  # from names like train.de-en.de.bin
         found = (source or inferred[0], target or inferred[1])
     if None in found:
         raise UserError(
-            f"{data} has no text whose name tells the languages: give --source-lang and "
-            "--target-lang"
+            f"no file name in {data} tells the languages: give --source-lang and --target-lang"
         )
     return found
 
 
 def paths(data: Path, languages: tuple[str, str]) -> tuple[Path, Path]:
-    """Return the dictionaries of source and target in such a folder."""
+    """Return the paths of the source and target dictionaries in a data-bin."""
     source, target = (data / f"dict.{language}.txt" for language in languages)
     return source, target

@@ -1,4 +1,4 @@
-"""A folder that translates raw text on any machine: model, segmentation and translator."""
+"""Write a folder that translates raw text on any machine: model, segmentation and translator."""
 
 from __future__ import annotations
 
@@ -28,33 +28,34 @@ def export_folder(
     beam: int = 6,
     lenpen: float = 1.0,
 ) -> None:
-    """Write a folder with all that translating raw text needs, but for what pip installs.
+    """Write a folder that translates raw text, once pip has installed its requirements.
 
-    It holds the model and its vocabularies, what segments text, ``translate.json``,
-    ``translate.py`` and ``requirements.txt``; no name of a folder or file of this machine.
+    The folder holds the model and its vocabularies, the files for segmentation, ``translate.json``,
+    ``translate.py`` and ``requirements.txt``. No file names a path of this machine.
 
     Args:
-        checkpoint: as of `ctranslate2_model.convert`.
-        target: the folder; appears whole or not at all. One that holds such a model is replaced.
-        dictionaries: fairseq's of source and target, one file twice where they are joint.
-        segmentation: how the text was made that the model was trained on: `method`, and
+        checkpoint: as for `ctranslate2_model.convert`.
+        target: the folder; it appears complete or not at all. An earlier exported folder is
+            replaced.
+        dictionaries: fairseq's dictionaries of source and target; the same file twice if joint.
+        segmentation: the segmentation of the training text. `method`, and
 
-            - for ``sentencepiece``: `model`, its file;
-            - for ``subword-nmt``: `codes`, its file, and, where rare subwords were split further,
-              `vocabulary` (the source's, a file) and `vocabulary_threshold`;
+            - for ``sentencepiece``: `model`, a file;
+            - for ``subword-nmt``: `codes`, a file. If training split rare subwords further, also
+              `vocabulary` (a file, for the source) and `vocabulary_threshold`;
             - for ``none``: nothing, text is words with spaces between them.
 
-            Before it, for all of them: `unicode_form` (``NFC``, ...), and `moses`, True or a
-            mapping with some of `segmentation.MOSES`, for Moses' normalization and tokenization,
-            which translations are freed from.
-        quantization: of the weights, one of `ctranslate2_model.QUANTIZATIONS`.
-        languages: of source and target, where they are not what the checkpoint tells.
-        beam: the translator's, unless it is told otherwise.
-        lenpen: likewise, the length penalty: hypotheses are compared by their log-probability,
-            divided by their length to the power of this.
+            Two keys describe steps before the segmentation, for all methods: `unicode_form`
+            (``NFC``, ...), and `moses` for Moses' normalization and tokenization. `moses` is True
+            or a mapping with some of `segmentation.MOSES`. Translations are detokenized.
+        quantization: type of the weights, one of `ctranslate2_model.QUANTIZATIONS`.
+        languages: source and target; None takes the checkpoint's language.
+        beam: the translator's default beam.
+        lenpen: the translator's length penalty. Hypotheses are ranked by their log-probability
+            divided by (length to the power of `lenpen`).
 
     Raises:
-        UserError: the model or the segmentation cannot be exported, they do not belong together, or
+        UserError: the model or the segmentation cannot be exported, they do not fit each other, or
             the folder cannot be written.
     """
     ctranslate2_model.check_quantization(quantization)

@@ -1,8 +1,8 @@
-"""A checkpoint that plain fairseq takes.
+"""Write a checkpoint that plain fairseq loads.
 
-Out of a checkpoint goes what only this package or only its own training needs: the teacher's
-options, the criterion's, the optimizer's state (two thirds of the file) and the numpy values and
-Namespaces for which torch >= 2.6 refuses the file unless somebody allow-lists them.
+The export leaves out entries that only this package or the training needs: the options of the
+teacher and of the criterion, and the optimizer's state (two thirds of the file). It also replaces
+numpy values and Namespaces, which torch >= 2.6 refuses without an allow-list.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PLAIN_CRITERION = "label_smoothed_cross_entropy"
 
 
 def _own_options(configs: Iterable[type]) -> set[str]:
-    """What dataclasses have from this package, and not from fairseq's that they extend."""
+    """Return the fields that this package adds to the dataclasses of fairseq."""
     package = ka_fairseq.__name__
     return {
         name
@@ -40,7 +40,7 @@ def _own_options(configs: Iterable[type]) -> set[str]:
         for base in config.__mro__
         if base.__module__.partition(".")[0] == package
         for name in base.__annotations__
-        if name != "seed"  # fairseq's, which some of its tasks pass on as ours do
+        if name != "seed"  # an option of fairseq, which some of its tasks declare as ours do
     }
 
 
@@ -51,20 +51,20 @@ OWN_OPTIONS = _own_options(
     [*CRITERION_DATACLASS_REGISTRY.values(), *TASK_DATACLASS_REGISTRY.values()]
 )
 FOLDERS = ("data", "save_dir", "finetune_from_model", "user_dir")
-"""Options that name folders and files of the machine that the model was trained on."""
+"""Options that name folders and files on the training machine."""
 
 
 def export(checkpoint: Path, target: Path, *, half: bool = False, folders: bool = True) -> None:
-    """Write a checkpoint anew, without what plain fairseq would stumble over.
+    """Write a copy of a checkpoint that plain fairseq can load.
 
-    The model's weights and configuration stay as they are, but for what `half` and `folders` say.
-    The criterion becomes fairseq's label_smoothed_cross_entropy, with the same smoothing.
+    Weights and configuration stay unchanged except for `half` and `folders`. The criterion becomes
+    fairseq's label_smoothed_cross_entropy, with the same smoothing.
 
     Args:
         checkpoint: written by fairseq-train or fairseq-hydra-train, with or without this package.
-        target: where to write; appears whole or not at all.
-        half: round the weights to fp16, for half the file; fairseq loads them as it loads others.
-        folders: keep the names of the folders that the model was trained in.
+        target: the file to write; it appears complete or not at all.
+        half: round the weights to fp16, which halves the file; fairseq loads such a file as usual.
+        folders: keep the names of the folders that the training used.
 
     Raises:
         UserError: the checkpoint cannot be read, or the target cannot be written.
@@ -84,7 +84,7 @@ def export(checkpoint: Path, target: Path, *, half: bool = False, folders: bool 
 
 
 def load(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read a checkpoint, and its configuration as a plain fairseq would have written it.
+    """Read a checkpoint, with its configuration in the form that plain fairseq writes.
 
     Args:
         checkpoint: written by fairseq-train or fairseq-hydra-train, with or without this package.
@@ -107,10 +107,10 @@ def load(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _plain_config(cfg: DictConfig) -> dict[str, Any]:
     plain = _plain(OmegaConf.to_container(cfg))
     task = plain["task"].get("_name")
-    criterion = plain.get("criterion") or {}  # an old checkpoint may name none
+    criterion = plain.get("criterion") or {}  # an old checkpoint may have no criterion
     if task not in PLAIN_TASKS and criterion.get("_name") not in OWN_CRITERIONS:
         return plain
-    # fairseq-train keeps the whole command line once more beside the model's own options.
+    # fairseq-train also stores the whole command line among the model's options.
     for section in ("task", "criterion", "model"):
         plain[section] = {k: v for k, v in plain[section].items() if k not in OWN_OPTIONS}
     for option in ("task", "criterion", "user_dir"):
@@ -124,12 +124,12 @@ def _plain_config(cfg: DictConfig) -> dict[str, Any]:
 def _without_folders(cfg: dict[str, Any]) -> dict[str, Any]:
     for section in (section for section in cfg.values() if isinstance(section, dict)):
         section.update(dict.fromkeys(set(FOLDERS) & set(section)))
-    cfg.pop("job_logging_cfg", None)  # Hydra's: where its log was
+    cfg.pop("job_logging_cfg", None)  # Hydra's, with the path of its log
     return cfg
 
 
 def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in fp16; what several names share (embeddings, mostly) stays one tensor."""
+    """Return weights in fp16; a tensor with several names (mostly embeddings) stays shared."""
     made: dict[tuple[int, torch.Size], Tensor] = {}
     for tensor in weights.values():
         if tensor.is_floating_point():
@@ -141,7 +141,7 @@ def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _plain(value: Any) -> Any:
-    """Namespaces as dictionaries and numpy scalars as numbers, however deep."""
+    """Turn Namespaces into dictionaries and numpy scalars into numbers, at any depth."""
     if isinstance(value, argparse.Namespace):
         value = vars(value)
     if isinstance(value, Mapping):

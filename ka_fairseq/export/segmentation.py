@@ -1,4 +1,4 @@
-"""What is done to raw text before a model reads it, as files and settings of an exported folder."""
+"""Install the segmentation of raw text in an exported folder: files and settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ka_fairseq.errors import UserError
 
 METHODS = ("sentencepiece", "subword-nmt", "none")
 UNICODE_FORMS = ("NFC", "NFD", "NFKC", "NFKD")
-# How the field's recipes, fairseq's among them, call Moses' tokenizer.
+# The usual settings of Moses' tokenizer, as in fairseq's recipes.
 MOSES = {"normalize": True, "aggressive_dash_splits": True, "escape": True}
 
 _KEYS = {
@@ -26,7 +26,7 @@ _KEYS = {
 _COMMON_KEYS = ("method", "moses", "unicode_form")
 _SPECIAL = re.compile(r"<(s|pad|/s|unk)>|madeupword\d+")
 _LEAST_SHARED = 0.5
-"""The least share of the dictionary's types that must come from the segmentation."""
+"""At least this share of the dictionary's types must be in the segmentation's vocabulary."""
 
 
 def install(
@@ -35,21 +35,21 @@ def install(
     languages: tuple[str | None, str | None],
     dictionary: Dictionary,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Copy what segmenting needs to a folder.
+    """Copy the files for segmentation to a folder.
 
     Args:
-        segmentation: as of `ka_fairseq.export.export_folder`.
-        folder: where to.
-        languages: of source and target, which Moses' rules depend on.
-        dictionary: the source's, which the segmentation must fit.
+        segmentation: as for `ka_fairseq.export.export_folder`.
+        folder: the destination.
+        languages: source and target; Moses' rules depend on them.
+        dictionary: the source dictionary, which must fit the segmentation.
 
     Returns:
         The settings `segmentation`, `moses` and `unicode_form` of ``translate.json``, and the
-        requirements.
+        lines of requirements.txt.
 
     Raises:
-        UserError: a key or a value is none that there is, a file is missing, or the segmentation
-            and the dictionary are of different models.
+        UserError: a key or a value is unknown, a file is missing, or segmentation and dictionary
+            belong to different models.
     """
     method = segmentation.get("method")
     if method not in METHODS:
@@ -69,7 +69,7 @@ def install(
 
 
 def requirement(name: str) -> str:
-    """Return a line of a requirements.txt: this version of a package or a later one of its kind.
+    """Return a line for requirements.txt: at least the installed version, below the next major.
 
     Raises:
         UserError: the package is not installed.
@@ -91,7 +91,7 @@ def _moses(
         raise UserError(f"moses has no {unknown[0]}; it has {', '.join(MOSES)}")
     if None in languages:
         raise UserError(
-            "Moses' rules depend on the languages, and the checkpoint does not tell them: give "
+            "Moses' rules depend on the languages, and the checkpoint does not name them: give "
             "--source-lang and --target-lang"
         )
     return {"source": languages[0], "target": languages[1], **MOSES, **options}
@@ -108,10 +108,10 @@ def _sentencepiece(
     model = sentencepiece_model_pb2.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())
-    except Exception as error:  # protobuf's own, of one module or another
-        raise UserError(f"{path} is no model of sentencepiece's: {error}") from None
+    except Exception as error:  # protobuf's error class depends on its implementation
+        raise UserError(f"{path} is no model of sentencepiece: {error}") from None
     _check_share(path, dictionary, {piece.piece for piece in model.pieces})
-    # It names the files that it was trained on, with their folders.
+    # These fields hold paths of the machine that trained the model.
     model.trainer_spec.ClearField("input")
     model.trainer_spec.ClearField("model_prefix")
     (folder / "sentencepiece.model").write_bytes(model.SerializeToString())
@@ -126,9 +126,12 @@ def _subword_nmt(
     vocabulary = segmentation.get("vocabulary")
     threshold = segmentation.get("vocabulary_threshold")
     if (vocabulary is None) != (threshold is None):
-        raise UserError("a vocabulary of BPE and its threshold go together: give both or none")
+        raise UserError("a BPE vocabulary needs its threshold: give both, or leave both out")
     if not any(symbol.endswith("@@") for symbol in dictionary.symbols):
-        raise UserError(f"{codes} does not fit the dictionary, in which no subword ends with @@")
+        raise UserError(
+            f"{codes} does not fit the dictionary, where no subword ends with @@: give the "
+            "segmentation of the training text"
+        )
     shutil.copyfile(codes, folder / "bpe.codes")
     if vocabulary is not None:
         shutil.copyfile(_file(vocabulary, "BPE's vocabulary"), folder / "bpe.vocabulary")
@@ -144,7 +147,7 @@ def _subword_nmt(
 def _none(
     segmentation: Mapping[str, Any], folder: Path, dictionary: Dictionary
 ) -> tuple[dict[str, Any], list[str]]:
-    del segmentation, folder, dictionary  # what the others need
+    del segmentation, folder, dictionary  # only the other methods need them
     return {"method": "none"}, []
 
 
@@ -158,11 +161,11 @@ def _file(path: str | Path | None, what: str) -> Path:
 
 
 def _check_share(path: Path, dictionary: Dictionary, pieces: set[str]) -> None:
-    """Else every subword would be unknown to the model, which translates such text all the same."""
+    """Refuse a segmentation of another model, whose subwords the model would not know."""
     types = [symbol for symbol in dictionary.symbols if not _SPECIAL.fullmatch(symbol)]
     share = sum(symbol in pieces for symbol in types) / max(1, len(types))
     if share < _LEAST_SHARED:
         raise UserError(
-            f"{path} has only {share:.0%} of the dictionary's types: it is not what the model's "
-            "text was segmented with"
+            f"{path} has only {share:.0%} of the dictionary's types: give the file that segmented "
+            "the model's training text"
         )

@@ -1,7 +1,7 @@
-"""Patches that change what fairseq does where it would run without them, too.
+"""Patches that make fairseq more reliable; fairseq runs without them.
 
-Importing this package applies them, says so in one line of the log, and leaves out what
-``KA_FAIRSEQ_HARDENING_OFF`` names.
+Importing this package applies the patches and logs them in one line. The environment variable
+``KA_FAIRSEQ_HARDENING_OFF`` names patches to leave out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 SWITCH = "KA_FAIRSEQ_HARDENING_OFF"
 
-# Name: (what changes, what changes it).
+# Name: (what changes, the functions that apply the patch).
 PATCHES: dict[str, tuple[str, tuple[Callable[[], None], ...]]] = {
     "reading": (
         "damaged, foreign and unfitting checkpoints are refused in one line",
@@ -35,20 +35,20 @@ PATCHES: dict[str, tuple[str, tuple[Callable[[], None], ...]]] = {
         (writing.write_checkpoints_whole,),
     ),
     "resuming": (
-        "a resumed training logs and learns as if it had not been cut off",
+        "a resumed run gives the same result as an uninterrupted one",
         (resuming.resume_exactly,),
     ),
 }
 
 
 def harden(off: str) -> None:
-    """Apply all patches but those that are switched off, and say so.
+    """Apply all patches that are not switched off, and log them.
 
     Args:
-        off: names, separated by commas, or ``all``.
+        off: names of patches to leave out, separated by commas, or ``all``.
 
     Raises:
-        UserError: a name that is none of them.
+        UserError: a name is not the name of a patch.
     """
     left_out = {name.strip() for name in off.split(",") if name.strip()}
     if unknown := sorted(left_out - {*PATCHES, "all"}):
@@ -59,7 +59,7 @@ def harden(off: str) -> None:
             patch()
     told = [f"{name} ({what})" for name, (what, _) in PATCHES.items() if name in applied]
     if told:
-        logger.info(f"fairseq is hardened: {'; '.join(told)}; {SWITCH}=NAME,... leaves out")
+        logger.info(f"fairseq is patched: {'; '.join(told)}; to leave out: {SWITCH}=NAME,...")
 
 
 harden(os.environ.get(SWITCH, ""))

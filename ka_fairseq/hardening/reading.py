@@ -1,4 +1,4 @@
-"""Reading checkpoints: nothing foreign is run, errors and damage are told in one line."""
+"""Read checkpoints safely: run no foreign code, and report errors and damage in one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ka_fairseq.errors import UserError
 
 TRUSTED_FILE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"
 
-# Options of a model that decide which weights there are, and of which shape.
+# Options of a model that decide the names and shapes of its weights.
 _SHAPES_WEIGHTS = re.compile(
     r"_embed_dim$|_layers$|_learned_pos$|_normalize_before$|^share_|^adaptive_|_layernorm_embedding$"
     r"|^layernorm_embedding$|^no_token_positional_embeddings$|_hidden_size$|_input_dim$|_output_dim$"
@@ -29,7 +29,7 @@ _SHAPES_WEIGHTS = re.compile(
 
 
 class _LengthChecked:
-    """torch's reader of zip files, which takes a part only for a tensor of its length."""
+    """torch's reader of zip files, with a check that a part has its tensor's length."""
 
     def __init__(self, reader: Any) -> None:
         self._reader = reader
@@ -40,7 +40,7 @@ class _LengthChecked:
     def get_storage_from_record(self, name: str, length: int, dtype: Any) -> Any:
         held = len(self._reader.get_record(name))
         if held != length:
-            raise RuntimeError(f"{name} has {held} bytes, and its tensor {length}")
+            raise RuntimeError(f"{name} has {held} bytes, but its tensor has {length}")
         return self._reader.get_storage_from_record(name, length, dtype)
 
 
@@ -52,7 +52,7 @@ class _LengthCheckingReader(torch.serialization._opener):
 def check_lengths_of_tensors() -> None:
     """Refuse a checkpoint with a part that is shorter than its tensor.
 
-    torch 1.13 fills the rest of the tensor with what lies behind the part in its memory.
+    torch 1.13 fills the rest of the tensor with the bytes that follow the part in memory.
     """
     if not hasattr(torch.serialization, "add_safe_globals"):  # since torch 2.4
         torch.serialization._open_zipfile_reader = _LengthCheckingReader
@@ -60,9 +60,10 @@ def check_lengths_of_tensors() -> None:
 
 @contextlib.contextmanager
 def weights_only() -> Iterator[None]:
-    """Make ``torch.load`` refuse what could run code, as torch >= 2.6 does by itself.
+    """Make ``torch.load`` refuse files that could run code, as torch >= 2.6 does by default.
 
-    Raises nothing of its own; :data:`TRUSTED_FILE_SWITCH` in the environment switches it off.
+    The context manager raises no errors itself. :data:`TRUSTED_FILE_SWITCH` in the environment
+    switches the refusal off.
     """
     trusted, _ = TRUSTED_FILE_SWITCH.split("=")
     forced = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -81,11 +82,11 @@ def _is_set(switch: str) -> bool:
 
 
 def foreign_globals(path: str, error: Exception) -> list[str]:
-    """The names in a checkpoint's pickle that are not allow-listed; nothing of it is run.
+    """Return the names in a checkpoint's pickle that are not allow-listed, without running it.
 
     Args:
         path: the checkpoint.
-        error: what torch.load said of it; it names the first one where torch cannot list them all
+        error: the error of torch.load. It gives the first name if torch cannot list all names
             (before torch 2.6, or for files in the format that preceded zip).
     """
     try:
@@ -96,7 +97,7 @@ def foreign_globals(path: str, error: Exception) -> list[str]:
 
 
 def explain_unreadable(path: str, error: Exception) -> UserError:
-    """One line for a checkpoint that could not be read: foreign contents, or damage."""
+    """Return a one-line error for a checkpoint that cannot be read: foreign contents or damage."""
     foreign = foreign_globals(path, error)
     if foreign:
         return UserError(
@@ -112,10 +113,13 @@ def explain_unreadable(path: str, error: Exception) -> UserError:
 
 
 def damaged_part(path: str) -> str | None:
-    """The first part of a checkpoint that does not fit its checksum.
+    """Return the name of the first part of a checkpoint that does not match its checksum.
 
-    torch.load leaves the checksums of its zip files unread, and so takes a flipped bit in a weight
-    for a weight. Files in the format that preceded zip (torch < 1.6) have none.
+    torch.load does not read the checksums of its zip files, so it does not notice a flipped bit in
+    a weight. Files in the format that preceded zip (torch < 1.6) have no checksums.
+
+    Returns:
+        None if no part is damaged, or if the file has no checksums.
     """
     local = PathManager.get_local_path(path)
     if not zipfile.is_zipfile(local):
@@ -139,7 +143,7 @@ def _one_line_errors(load: Callable[..., dict]) -> Callable[..., dict]:
             raise explain_unreadable(path, error) from error
         if damaged:
             raise UserError(
-                f"{path} is damaged: {damaged} in it does not fit its checksum; replace it"
+                f"{path} is damaged: its part {damaged} does not match its checksum; replace it"
             )
         if not isinstance(state, Mapping) or "model" not in state:
             raise UserError(
@@ -153,10 +157,11 @@ def _one_line_errors(load: Callable[..., dict]) -> Callable[..., dict]:
 
 
 def explain_checkpoint_errors() -> None:
-    """Make fairseq's own loading (--restore-file, --path, …) tell errors in one line.
+    """Make fairseq report errors of its own loading (--restore-file, --path, …) in one line.
 
-    fairseq passes torch's many-line message on without the file's name, and calls the function by
-    its module, so replacing it there reaches the trainer, fairseq-generate and this package alike.
+    fairseq passes on torch's message, which has many lines and no file name. All of fairseq calls
+    the function through its module, so one replacement there serves the trainer, fairseq-generate
+    and this package.
     """
     if not hasattr(checkpoint_utils.load_checkpoint_to_cpu, "explains_errors"):
         checkpoint_utils.load_checkpoint_to_cpu = _one_line_errors(
@@ -165,16 +170,16 @@ def explain_checkpoint_errors() -> None:
 
 
 def shape_flags(theirs: Any, ours: Any) -> str:
-    """The flags that give a model the shape of another one.
+    """Return the flags that give a model the shape of another model.
 
     Args:
         theirs: the other model's configuration, as in its checkpoint.
-        ours: this model's.
+        ours: this model's configuration.
 
     Returns:
-        `` --name value`` for each option of which the two differ and that decides the weights; an
-        empty string where there is none. A switch that is on here alone is left out, as its flag
-        has no opposite.
+        `` --name value`` for each option that decides the weights and differs between the models;
+        an empty string if there is no such option. A switch that only this model has on is left
+        out, because no flag switches it off.
     """
     # fairseq-train keeps a Namespace, fairseq-hydra-train a DictConfig.
     wanted, found = (
@@ -215,13 +220,13 @@ def _other_shape(filename: str, ours: Any, error: Exception) -> UserError:
     if not flags:
         cause = str(error.__context__ or error).strip().splitlines()
         what += f" and its dictionaries ({cause[-1].strip()})"
-    return UserError(f"{filename} holds a model of another shape than this run's: {what}")
+    return UserError(f"the model in {filename} has another shape than this run's: {what}")
 
 
 def explain_other_shapes() -> None:
-    """Make fairseq name the flags with which a checkpoint fits the model to be trained.
+    """Make fairseq name the flags that a model needs to fit a checkpoint.
 
-    fairseq says "please ensure that the architectures match", behind a page of weights' names.
+    fairseq itself prints a page of weight names and "please ensure that the architectures match".
     """
     if not hasattr(Trainer.load_checkpoint, "names_the_flags"):
         Trainer.load_checkpoint = _names_the_flags(Trainer.load_checkpoint)

@@ -15,7 +15,7 @@ from fairseq.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-# In a checkpoint's extra_state, which is what all workers are given when a training resumes.
+# A key in a checkpoint's extra_state, which fairseq gives to all workers of a resumed training.
 TASK_STATE = "task_state"
 
 
@@ -40,9 +40,9 @@ def _keeps_task_state(state_dict: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(state_dict)
     def with_task_state(self: Trainer) -> dict[str, Any]:
         state = state_dict(self)
-        # Of this package's tasks alone: what others keep there, they make anew when they start.
+        # For this package's tasks only; other tasks build their state again at the start.
         if getattr(self.task, "resumes_state", False) and state["task_state"]:
-            # The same tensors: the file holds them once.
+            # These are the same tensors, so the file holds them once.
             state["extra_state"][TASK_STATE] = state["task_state"]
         return state
 
@@ -51,10 +51,10 @@ def _keeps_task_state(state_dict: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _without_next_epoch(epoch_itr: Any) -> Any:
-    """The same iterator, for which no epoch is left.
+    """Return a copy of an iterator that has no epoch left.
 
-    fairseq trains ``while epoch_itr.next_epoch_idx <= max_epoch``, where max_epoch may be infinity;
-    only NaN is beyond that. A copy, as the task hands out the iterator itself again.
+    fairseq trains ``while epoch_itr.next_epoch_idx <= max_epoch``. max_epoch may be infinity, so
+    the copy's index is NaN. The original stays unchanged, because the task returns it again.
     """
     kind = type(epoch_itr)
     ended = copy.copy(epoch_itr)
@@ -62,9 +62,9 @@ def _without_next_epoch(epoch_itr: Any) -> Any:
     return ended
 
 
-def _ends_where_it_ended(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+def _stops_after_max_update(load_checkpoint: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(load_checkpoint)
-    def unless_at_end(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
+    def without_more_updates(cfg: Any, trainer: Any, **kwargs: Any) -> Any:
         loaded = load_checkpoint(cfg, trainer, **kwargs)
         if not isinstance(trainer, Trainer):
             return loaded
@@ -78,21 +78,23 @@ def _ends_where_it_ended(load_checkpoint: Callable[..., Any]) -> Callable[..., A
         extra_state, epoch_itr = loaded
         return extra_state, _without_next_epoch(epoch_itr)
 
-    unless_at_end.resumes_exactly = True
-    return unless_at_end
+    without_more_updates.resumes_exactly = True
+    return without_more_updates
 
 
 def resume_exactly() -> None:
-    """Make a training that was cut off and started again log and learn what it would have.
+    """Make a resumed run give the same result and the same log as an uninterrupted run.
 
-    After a checkpoint at the end of an epoch fairseq forgets the losses since the last line of the
-    log, so that the next line is a mean over fewer updates; a training that had made its last
-    update makes one more each time that it is started again; and what a task of this package
-    keeps between updates would be read for decoding alone.
+    Without the patch,
+
+    - fairseq loses the losses since the last log line when it resumes from a checkpoint at the end
+      of an epoch. The next log line is then a mean over fewer updates;
+    - a training that has made its last update makes one more update at each restart;
+    - fairseq restores the state of this package's tasks only for decoding.
     """
     if not hasattr(Trainer.state_dict, "resumes_exactly"):
         Trainer.state_dict = _keeps_task_state(Trainer.state_dict)
     if not hasattr(Trainer.load_checkpoint, "resumes_exactly"):
         Trainer.load_checkpoint = _keeps_inner_meters(Trainer.load_checkpoint)
     if not hasattr(checkpoint_utils.load_checkpoint, "resumes_exactly"):
-        checkpoint_utils.load_checkpoint = _ends_where_it_ended(checkpoint_utils.load_checkpoint)
+        checkpoint_utils.load_checkpoint = _stops_after_max_update(checkpoint_utils.load_checkpoint)

@@ -1,4 +1,4 @@
-"""Writing checkpoints: whole or not at all."""
+"""Write checkpoints completely or not at all."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ka_fairseq.whole import written_whole
 
 logger = logging.getLogger(__name__)
 
-# Seconds to wait before a write is tried again: as often and as long as fairseq does.
+# Seconds to wait before each retry of a write; the same values as in fairseq.
 RETRIES = (2.5, 2.5)
-# What may pass by waiting: a disk on the network that stumbled.
+# Errors that may pass after a wait, such as errors of a network disk.
 PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN)
 
 
-class _Watched:
-    """A file that remembers why writing failed: torch.save loses the reason on the way."""
+class _ErrorKeepingFile:
+    """A file that keeps the error of a failed write, because torch.save drops it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -47,7 +47,7 @@ class _Watched:
 
 def _write(state: Any, path: Path) -> None:
     with path.open("wb") as file:
-        watched = _Watched(file)
+        watched = _ErrorKeepingFile(file)
         try:
             torch.save(state, watched)
         except RuntimeError as error:
@@ -56,16 +56,16 @@ def _write(state: Any, path: Path) -> None:
 
 
 def _reach_disk(file: BinaryIO) -> None:
-    """Without this, a power cut may leave a file that was renamed already without its contents."""
+    """Flush a file to the disk. Without the flush, a power cut may leave a renamed, empty file."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def save_whole(state: Any, path: str) -> None:
-    """Write a checkpoint so that at any moment there is the old one or the new one.
+    """Write a checkpoint so that the path always holds the complete old or new file.
 
     Raises:
-        UserError: the system refused, as where the disk is full.
+        UserError: the system refuses the write, for example because the disk is full.
     """
     with written_whole(path) as unfinished:
         for seconds in RETRIES:
@@ -125,13 +125,15 @@ def _explains_unwritable(verify: Callable[[str], None]) -> Callable[[str], None]
 
 
 def write_checkpoints_whole() -> None:
-    """Make fairseq write checkpoints whole or not at all, and say in one line why not.
+    """Make fairseq write checkpoints completely or not at all, and report failures in one line.
 
-    fairseq writes a checkpoint under a temporary name and renames it, but then *copies* it onto
-    checkpoint_best.pt and checkpoint_last.pt: a kill or a full disk leaves half a file there, from
-    which no training goes on. Where writing fails it tries again behind what it wrote before, in
-    the same file, so that a disk with room again gets a file that nobody can read; and what it
-    raises at last (torch's "unexpected pos 768 vs 662") names neither the file nor the reason.
+    fairseq writes a checkpoint under a temporary name and renames it. Without the patch,
+
+    - fairseq then *copies* it onto checkpoint_best.pt and checkpoint_last.pt. A kill or a full disk
+      leaves half a file there, and no training can resume from half a file;
+    - after a failed write fairseq appends its retry to the same file. Even if the disk has room
+      again, the file cannot be read;
+    - the final error (torch's "unexpected pos 768 vs 662") names neither the file nor the reason.
     """
     places = (
         (checkpoint_utils, "torch_persistent_save", _saves_whole),

@@ -180,5 +180,5 @@ def test_a_build_without_a_folder(binarized, teacher):
     result = build(binarized, *teacher, "--cpu", check=False)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
-        "error: say where the cache shall be: --teacher-cache DIR"
+        "error: the cache has no folder: give one, --teacher-cache DIR"
     )

@@ -190,7 +190,7 @@ def test_damaged_checkpoints_are_one_line_before_training(
     )
     (cut_off / "checkpoint_last.pt").unlink()
     for result, name in zip(results, ("teacher", "learner", "cut off"), strict=True):
-        assert_one_line_before_training(result, "does not fit its checksum", tmp_path / name)
+        assert_one_line_before_training(result, "does not match its checksum", tmp_path / name)
 
 
 def test_a_task_without_a_teacher_is_one_line_before_training(binarized, tmp_path):

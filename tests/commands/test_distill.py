@@ -144,7 +144,7 @@ def test_two_shares_merged_are_the_whole(small, teacher_file, whole, tmp_path, c
     with pytest.raises(UserError, match=r"2 files of translations are missing, .*00000\.tsv"):
         distill(*words, "--merge")
     distill(*words, "--shard", "1/2")
-    assert "share 1/2 is there" in capsys.readouterr().out
+    assert "share 1/2 is done" in capsys.readouterr().out
     assert not (tmp_path / "out" / "distill.json").exists()
     distill(*words, "--merge")
     assert contents(tmp_path / "out") == contents(whole)
@@ -177,7 +177,7 @@ def test_a_write_that_is_cut_off_is_done_again(small, teacher_file, whole, tmp_p
             return read(shard)
 
         patched.setattr(shards, "read", fail)
-        with pytest.raises(UserError, match="No space left on device; mend that, and the same"):
+        with pytest.raises(UserError, match="No space left on device; correct that and run"):
             distill(*words)
     assert not list((tmp_path / "out").glob("train.*"))
     distill(*words)
@@ -205,7 +205,7 @@ def test_several_teachers_mixtures_and_monolingual_text(small, teacher_file, tmp
         *("--choose", "closest:1,best:2", "--keep-references", 1, "--mono", tmp_path / "mono"),
     )
     printed = capsys.readouterr().out
-    assert "CTranslate2 cannot average several models; so fairseq's generator" in printed
+    assert "CTranslate2 cannot average several models; fairseq's generator" in printed
     assert "1 empty" in printed
     record = json.loads((tmp_path / "out" / "distill.json").read_text("utf-8"))
     closest, best = (record["kept"][name] for name in ("closest", "best"))
@@ -224,7 +224,7 @@ def test_several_teachers_mixtures_and_monolingual_text(small, teacher_file, tmp
         (("--beam", 4), r"translations with another beam \(3 there, 4 here\), nbest"),
         (("--path", "nowhere.pt"), "no checkpoint at nowhere.pt: check --path"),
         (("--gen-subset", "test"), "has no split test of de-en"),
-        (("--mono", "nowhere"), "--mono nowhere: no"),
+        (("--mono", "nowhere"), "--mono nowhere: found no"),
     ],
 )
 def test_what_is_wrong_is_one_line(small, teacher_file, whole, words, says):

@@ -194,7 +194,7 @@ def test_the_guide_to_the_cache(folder):
     learner = f"{AS_IN_README} --teacher-path teacher.pt --criterion backward_kl"
     run_block(block, folder, ("fairseq-train …", f"fairseq-train DATA {learner} --save-dir cached"))
     block = without(block_with("docs/cache.md", "--shard 1/4"), "scripts/")
-    assert "pairs answered, the others were there" in run_block(block, folder)
+    assert "pairs answered, the others were cached" in run_block(block, folder)
 
 
 @pytest.mark.slow

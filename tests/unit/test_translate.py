@@ -83,9 +83,9 @@ def test_the_best_of_several_come_with_their_scores(translator):
 def test_wrong_use_is_told(exported_folder, translator, tmp_path):
     with pytest.raises(TypeError, match="not one string"):
         translator.translate("Ein Satz.")
-    with pytest.raises(TranslateError, match="3 best of a beam of 2"):
+    with pytest.raises(TranslateError, match="a beam of 2 has no 3 translations"):
         translator.stream(["a"], n_best=3)
-    with pytest.raises(TranslateError, match=r"has no translate\.json"):
+    with pytest.raises(TranslateError, match=r"translate\.json cannot be read"):
         Translator(tmp_path)
     with pytest.raises(TranslateError, match="a beam of 0"):
         Translator(exported_folder, beam=0)
@@ -150,7 +150,7 @@ def test_what_is_no_text_is_an_error_with_its_line(exported_folder, text, error)
     [
         (("missing.de",), "no file missing.de"),
         (("--beam", 0), "--beam 0: give 1 or more"),
-        (("--n-best", 20), "20 best of a beam of 6"),
+        (("--n-best", 20), "a beam of 6 has no 20 translations"),
         (("--device", "cuda"), "cannot be used on cuda"),
     ],
 )
@@ -186,7 +186,8 @@ def test_a_gpu_without_its_libraries(exported_folder, monkeypatch, caplog):
     found = translate.Translator(exported_folder, device="auto", threads=1).translate(["Datei"])
     assert found == translate.Translator(exported_folder, threads=1).translate(["Datei"])
     (record,) = caplog.records
-    assert record.getMessage().startswith("on the CPU: ") and "libcublas" in record.getMessage()
+    assert record.getMessage().startswith("translating on the CPU: ")
+    assert "libcublas" in record.getMessage()
 
 
 def test_a_package_that_is_missing_is_told(exported_folder):

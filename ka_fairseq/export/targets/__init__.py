@@ -1,9 +1,9 @@
-"""What a checkpoint can be exported to.
+"""Targets of an export.
 
-A target is a module here. Its name is what ``--to`` calls it. It has
+Each module here is a target. The module's name is the value for ``--to``. A module has
 
-- ``WHAT``: what is written, in a line;
-- ``add_options(parser)``: adds its options to a parser of argparse's, or to a group of one;
-- ``export_to(checkpoint, target, given)``: writes it, with those of its options that were typed;
-  raises argparse.ArgumentTypeError where options do not go together.
+- ``WHAT``: one line about the output;
+- ``add_options(parser)``: adds the target's options to an argparse parser or to a group of it;
+- ``export_to(checkpoint, target, given)``: writes the output. ``given`` holds the options that were
+  typed. Raises argparse.ArgumentTypeError if options do not fit together.
 """

@@ -1,4 +1,4 @@
-"""``--to fairseq``: a checkpoint that plain fairseq loads."""
+"""``--to fairseq``: a checkpoint that plain fairseq can load."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ WHAT = "a file that plain fairseq loads, without --user-dir"
 def add_options(parser: Any) -> None:
     """Add the options of this target."""
     parser.add_argument(
-        "--half", action="store_true", help="round the weights to fp16, for half the file"
+        "--half", action="store_true", help="round the weights to fp16, which halves the file"
     )
     parser.add_argument(
         "--no-folders",
         action="store_true",
-        help="leave the names of folders on this machine (data, save_dir, user_dir) out",
+        help="leave out the names of folders on this machine (data, save_dir, user_dir)",
     )
 
 

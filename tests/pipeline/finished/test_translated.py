@@ -114,7 +114,7 @@ def test_an_ensemble_translates_and_teaches(finished, tmp_path):
     other = other.configured(tmp_path, {"both": entry}, translate={"sampling": {"samples": 3}})
     shorten(other, 50)
     printed = other.pipeline("both", "--jobs", 1)
-    assert "CTranslate2 cannot average several models; so fairseq's generator is at work" in printed
+    assert "CTranslate2 cannot average several models; fairseq's generator translates" in printed
     folders = [other.run_dir / "translated" / f"teacher+learner{end}" for end in ("", ".samples")]
     counts = [len(files.read_lines(folder / "train" / "00000.tsv")) for folder in folders]
     assert counts == [50 * 2, 50 * 3]

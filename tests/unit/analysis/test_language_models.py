@@ -62,7 +62,7 @@ def test_novel_tokens_count_every_position(options, corpus):
 @pytest.mark.parametrize(
     ("command", "advice"),
     [
-        (("top-tokens", "--sentence=1", "--position=2"), "needs runs of a translation task"),
+        (("top-tokens", "--sentence=1", "--position=2"), "give runs of a translation task"),
         (("entropy", "--source-lang=de"), "leave --source-lang and --target-lang out"),
         (("entropy", "--split=test"), r"there: train, valid; .*check --data and --split$"),
     ],

@@ -82,7 +82,7 @@ def test_a_chooser_of_ones_own_is_registered(monkeypatch):
         return [len(one.candidates) - 1 for one in sentences]
 
     assert chooser_named("last")([sentence(["a", "b"])], chrf) == [1]
-    with pytest.raises(ValueError, match="a chooser 'last' already"):
+    with pytest.raises(ValueError, match="a chooser 'last' is registered already"):
         register_chooser("last")(lambda sentences, nearness: [])
 
 

@@ -99,7 +99,7 @@ def test_monolingual_text_of_another_dictionary_is_refused(folder, tmp_path):
     mono = tmp_path / "mono"
     write_dictionary(mono / "dict.de.txt", ["anders"])
     write_split(mono, "train", {"de": ["anders"]})
-    for prefix, says in ((mono / "train", "other types than"), (mono / "none", "give the prefix")):
+    for prefix, says in ((mono / "train", "differs from"), (mono / "none", "give the prefix")):
         with pytest.raises(UserError, match=says):
             databin.monolingual(load(folder), prefix, tmp_path)
 

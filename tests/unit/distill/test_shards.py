@@ -42,7 +42,7 @@ def test_a_shard_that_is_gone_or_damaged_is_an_error_of_one_line(tmp_path):
     for content in (None, b"1\t0\t\xff\n"):
         if content is not None:
             shard.path.write_bytes(content)
-        with pytest.raises(UserError, match=r"00000\.tsv cannot be read .* translates"):
+        with pytest.raises(UserError, match=r"00000\.tsv cannot be read .* to translate"):
             shards.read(shard)
 
 

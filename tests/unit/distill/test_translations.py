@@ -58,7 +58,7 @@ def test_other_settings_are_refused_with_what_differs(data, teacher, tmp_path, w
 def test_files_of_unknown_origin_are_not_taken_for_translations(data, teacher, tmp_path):
     (tmp_path / "t" / "train").mkdir(parents=True)
     (tmp_path / "t" / "train" / "00000.tsv").write_text("1\t0\tWords.\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"has translations and no translations\.json"):
+    with pytest.raises(UserError, match=r"has translations but no translations\.json"):
         Translations.begin(tmp_path / "t", data.texts, made_of(data, [teacher], {}, 2))
 
 

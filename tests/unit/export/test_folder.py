@@ -182,8 +182,8 @@ def test_words_without_subwords(binarized, tmp_path, monkeypatch):
         ({"method": "wordpiece"}, "choose from sentencepiece, subword-nmt, none"),
         ({"method": "none", "codes": "x"}, "segmentation by none has no codes"),
         ({**SENTENCEPIECE, "model": "missing"}, "sentencepiece's model: no file at missing"),
-        ({**SENTENCEPIECE, "model": DICTIONARIES[0]}, "no model of sentencepiece's"),
-        ({"method": "subword-nmt", "codes": __file__}, "in which no subword ends with @@"),
+        ({**SENTENCEPIECE, "model": DICTIONARIES[0]}, "no model of sentencepiece"),
+        ({"method": "subword-nmt", "codes": __file__}, "where no subword ends with @@"),
         ({**SENTENCEPIECE, "unicode_form": "NFX"}, "choose from NFC, NFD, NFKC, NFKD"),
         ({**SENTENCEPIECE, "moses": {"dashes": True}}, "moses has no dashes"),
     ],
@@ -201,7 +201,7 @@ def test_a_segmentation_that_cannot_be(segmentation, error, tmp_path):
 
 def test_a_segmentation_of_another_model(binarized, tmp_path):
     write_checkpoint(binarized, tmp_path / "a.pt")
-    with pytest.raises(UserError, match="of the dictionary's types: it is not what"):
+    with pytest.raises(UserError, match="of the dictionary's types: give the file"):
         export_folder(
             tmp_path / "a.pt",
             tmp_path / "out",
@@ -213,17 +213,17 @@ def test_a_segmentation_of_another_model(binarized, tmp_path):
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (("--quantization", "int8"), "--quantization has no meaning with --to fairseq"),
-        (("--to", "ctranslate2", "--half"), "--half has no meaning with --to ctranslate2"),
+        (("--quantization", "int8"), "--quantization is no option of --to fairseq"),
+        (("--to", "ctranslate2", "--half"), "--half is no option of --to ctranslate2"),
         (("--to", "ctranslate2"), "needs --data"),
         (("--to", "ctranslate2", "--data", "."), "one of --sentencepiece, --bpe-codes"),
         (
             ("--to", "ctranslate2", "--data", ".", "--no-segmentation", "--moses-no-escape"),
-            "--moses-no-escape have no meaning without --moses",
+            "--moses-no-escape need --moses",
         ),
         (
             ("--to", "ctranslate2", "--data", ".", "--no-segmentation", "--bpe-vocabulary", "v"),
-            "--bpe-vocabulary and --bpe-vocabulary-threshold have no meaning without --bpe-codes",
+            "--bpe-vocabulary and --bpe-vocabulary-threshold need --bpe-codes",
         ),
     ],
 )

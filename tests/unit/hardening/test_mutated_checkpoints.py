@@ -271,7 +271,7 @@ def test_torch_itself_takes_a_flipped_bit_for_a_weight(tmp_path, teacher_file):
     path.write_bytes(a_bit_of_a_weight_flipped(teacher_file.read_bytes(), random.Random(1)))
     state = torch.load(path, weights_only=True)
     assert not same(state, torch.load(teacher_file, weights_only=True))
-    assert_refused(path, "does not fit its checksum; replace it")
+    assert_refused(path, "does not match its checksum; replace it")
 
 
 @pytest.mark.parametrize("form", FORMS)
