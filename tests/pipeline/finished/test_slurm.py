@@ -6,6 +6,7 @@ import shlex
 import time
 
 import pytest
+from pipeline.models import training_log
 
 from tests.pipeline.comparing import assert_same_runs, assert_same_trainings
 from tests.pipeline.project import BINARIZED
@@ -54,6 +55,27 @@ def test_a_job_before_its_time_limit_is_requeued_and_ends_with_the_same_bits(fin
     cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # SLURM waits two minutes
     assert cluster.ended(job) == "COMPLETED", said(project)
     assert_same_trainings(project, finished, "ka")
+
+
+def test_two_tasks_train_a_stage_as_one_process(finished, cluster):
+    """By LAUNCHER, without GPUS: both take part in each update."""
+    parts = (*BINARIZED, "learner", "teacher", "state/learner.json", "state/teacher.json")
+    losses = []
+    for runs, env in {
+        "runs of one": {"UPDATE_FREQ": "2"},
+        "runs of two": {
+            "UPDATE_FREQ": "1",
+            "GPUS": "2",
+            "LAUNCHER": "srun -N2 -n2 --ntasks-per-node=1 --kill-on-bad-exit=1",
+            "SLURM_CONF": cluster.env["SLURM_CONF"],
+        },
+    }.items():
+        project = finished.copied(runs, *parts, "state/cache.teacher.json")
+        project.pipeline("ka", "--jobs", 1, **env)
+        records = training_log.read(project.log("ka"))
+        losses.append([float(r["loss"]) for r in records if "transfer_loss" in r])
+    assert len(losses[0]) >= 4
+    assert losses[1] == pytest.approx(losses[0], abs=2e-3)  # three decimals are logged
 
 
 def test_a_job_that_fails_is_named_by_the_last_one(finished, cluster, tmp_path):
