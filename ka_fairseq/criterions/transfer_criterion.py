@@ -1,6 +1,7 @@
-"""The base class of all distillation criterions; ``ka_fairseq.loss`` computes the loss.
+"""The base class of all distillation criterions.
 
-This class reads the options, asks the task for views of a batch, and logs.
+The class reads the options, asks the task for views of a batch, and logs. ``ka_fairseq.loss``
+computes the loss.
 """
 
 import contextlib
@@ -40,8 +41,8 @@ from ka_fairseq.ranges import Range, check_options
 from ka_fairseq.tasks.frozen_teacher_task import FrozenTeacherTask
 from ka_fairseq.tasks.views import Predictions, View
 
-# Logged values of a view: the first group counts by the view's share of the NLL, the second by its
-# share of D.
+# Logged values of a view. Values of the first group are multiplied by the view's share of the NLL,
+# values of the second group by its share of D.
 _OF_NLL = ("nll_loss", "n_correct", "total")
 _OF_TRANSFER = ("transfer_loss", "entropy", "teacher_entropy")
 
@@ -181,7 +182,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
         return loss, log["sample_size"], log
 
     def _views(self, sample: Mapping[str, Any], model: nn.Module) -> Iterator[View]:
-        """Yield the task's views; closing this generator closes what the task holds open."""
+        """Yield the task's views; closing this generator also closes the task's own generator."""
         yield from self.task.views(sample, model)
 
     def _loss_of_view(
@@ -239,16 +240,16 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
     def reduce_metrics(cls, logging_outputs: Sequence[Mapping[str, Any]]) -> None:
         """Log fairseq's values, D and both entropies, in bits.
 
-        D and the entropies are per position where D was computed. With ``--select``, D is per hard
-        position. fairseq's own losses are per target token, including an ignored prefix. The NLL
-        is per token of the references on which the NLL was computed.
+        D and the entropies are means over the positions where D was computed. With ``--select``, D
+        is a mean over the hard positions. fairseq's own losses are means over all target tokens,
+        including an ignored prefix. The NLL is a mean over the reference tokens that have an NLL.
         """
         of_nll = [log.get("nll_tokens", log.get("ntokens", 0)) for log in logging_outputs]
         if sum(of_nll):
             super().reduce_metrics(
                 [{**log, "ntokens": n} for log, n in zip(logging_outputs, of_nll, strict=True)]
             )
-        else:  # no reference was read
+        else:  # no batch has an NLL
             loss, size = (
                 sum(log[name] for log in logging_outputs) for name in ("loss", "sample_size")
             )
@@ -268,7 +269,7 @@ class TransferCriterion(LabelSmoothedCrossEntropyCriterion):
 
 
 def _add(log: dict[str, Any], share: float, parts: Mapping[str, Any]) -> None:
-    """Add some sums to the log, multiplied by a view's share."""
+    """Add sums to the log, each multiplied by a view's share."""
     for name, value in parts.items():
         part = value if share == 1 else share * value
         log[name] = log[name] + part if name in log else part

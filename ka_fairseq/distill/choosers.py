@@ -28,7 +28,7 @@ class Sentence(NamedTuple):
 
 
 Chooser = Callable[[Sequence[Sentence], Nearness], Sequence[int]]
-"""A function from sentences and the measure of ``--metric`` to the index of a candidate for each.
+"""A function of sentences and the metric of ``--metric``; returns a candidate's index per sentence.
 
 A call gets some thousand sentences, so that a chooser with its own model can form batches.
 """
@@ -106,7 +106,10 @@ def mbr(sentences: Sequence[Sentence], nearness: Nearness) -> list[int]:
 def _nearest(
     sentences: Sequence[Sentence], others: Sequence[Sequence[str]], nearness: Nearness
 ) -> list[int]:
-    """Return the candidate with the highest sum of scores; of equal sums the teacher's best."""
+    """Return for each sentence the candidate with the highest sum of scores against ``others``.
+
+    Among equal sums, the candidate with the teacher's best score is chosen.
+    """
     chosen = [0] * len(sentences)
     asked = [n for n, one in enumerate(sentences) if others[n] and len(one.candidates) > 1]
     if asked:

@@ -29,7 +29,7 @@ from ka_fairseq.errors import UserError
 RECORD = "distill.json"
 """The file that records how a distilled data-bin was made."""
 REFERENCES = "references"
-"""The part without a chooser: the original training text."""
+"""The kind of the part that is the original training text, without a chooser."""
 
 Pair = tuple[Tensor, Tensor]
 """Token ids of a source and of a target, with the ends of the sentences."""
@@ -115,7 +115,7 @@ def write(
 
 
 def check_destination(destdir: Path, data: DataBin) -> None:
-    """Check that no other data-bin would be replaced.
+    """Refuse a folder in which this command would replace another data-bin.
 
     Raises:
         UserError: the folder is the data-bin itself, or another data-bin.
@@ -193,13 +193,13 @@ def _pairs(
 
 
 def listed(counts: Mapping[str, int]) -> str:
-    """Return the counts of dropped sentences in words."""
+    """Return a text with the counts of dropped sentences, such as "2 duplicates dropped"."""
     found = sorted((why, n) for why, n in counts.items() if n and why != "kept")
     return (", ".join(f"{n} {why}" for why, n in found) or "none") + " dropped"
 
 
 class _Chosen:
-    """The choice of one chooser. It holds a number and a hash for each sentence, but no text."""
+    """The choice of one chooser: a candidate's index for each sentence, but no text in memory."""
 
     def __init__(
         self, data: DataBin, translations: Translations, chooser: Chooser, choice: Choice

@@ -1,8 +1,8 @@
 """Convert a checkpoint to a CTranslate2 model, with CTranslate2's converter for fairseq.
 
-The converter reads the old checkpoint format of fairseq-train: ``args``, a Namespace with every
-option of the model, and a folder of dictionaries. So fairseq first builds the model here from a
-checkpoint of any format. Then this module writes the old format for the converter.
+The converter reads only the old checkpoint format of fairseq-train: ``args``, a Namespace with
+every option of the model, and a folder of dictionaries. So this module first has fairseq build the
+model from a checkpoint of any format. Then the module writes the old format for the converter.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def convert(
     Args:
         checkpoint: a translation model, written by fairseq-train or fairseq-hydra-train, with or
             without this package, or by `export`.
-        target: the folder; it appears complete or not at all. An earlier CTranslate2 model is
-            replaced.
+        target: the folder to write. The folder appears complete or not at all. An earlier
+            CTranslate2 model in its place is replaced.
         dictionaries: fairseq's dictionaries of source and target; the same file twice if joint.
         quantization: type of the weights, one of `QUANTIZATIONS`.
 
@@ -112,7 +112,7 @@ def check_target(target: Path) -> None:
     """Refuse to replace a file or folder other than a CTranslate2 model.
 
     Raises:
-        UserError: there is something else at `target`.
+        UserError: `target` is neither absent, nor empty, nor a CTranslate2 model.
     """
     if target.is_dir() and not target.is_symlink():
         ours = (target / MODEL_FILE).is_file() or not any(target.iterdir())
@@ -169,7 +169,8 @@ def write(
         raise UserError(
             "ctranslate2 is not installed: pip install 'ka-fairseq[export]', or ctranslate2 alone"
         ) from None
-    # Inside the folder, so that a kill leaves only this folder. The converter empties the folder.
+    # The inputs are inside the folder, so that a kill leaves only this folder. The converter reads
+    # the inputs, and then empties the folder.
     inputs = folder / "inputs"
     inputs.mkdir(parents=True)
     args, weights = _flat_options(model.model), model.model.state_dict()

@@ -1,4 +1,4 @@
-"""Read checkpoints safely: run no foreign code, and report errors and damage in one line."""
+"""Read checkpoints safely: run no code from a checkpoint, and report each error in one line."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class _LengthCheckingReader(torch.serialization._opener):
 
 
 def check_lengths_of_tensors() -> None:
-    """Refuse a checkpoint with a part that is shorter than its tensor.
+    """Make old versions of torch refuse a checkpoint with a part that is shorter than its tensor.
 
-    torch 1.13 fills the rest of the tensor with the bytes that follow the part in memory.
+    torch 1.13 would fill the rest of the tensor with the bytes that follow the part in memory.
     """
     if not hasattr(torch.serialization, "add_safe_globals"):  # since torch 2.4
         torch.serialization._open_zipfile_reader = _LengthCheckingReader
@@ -62,8 +62,8 @@ def check_lengths_of_tensors() -> None:
 def weights_only() -> Iterator[None]:
     """Make ``torch.load`` refuse files that could run code, as torch >= 2.6 does by default.
 
-    The context manager raises no errors itself. :data:`TRUSTED_FILE_SWITCH` in the environment
-    switches the refusal off.
+    torch.load raises the error, not this context manager. :data:`TRUSTED_FILE_SWITCH` in the
+    environment switches the refusal off.
     """
     trusted, _ = TRUSTED_FILE_SWITCH.split("=")
     forced = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -82,12 +82,12 @@ def _is_set(switch: str) -> bool:
 
 
 def foreign_globals(path: str, error: Exception) -> list[str]:
-    """Return the names in a checkpoint's pickle that are not allow-listed, without running it.
+    """Return the names in a checkpoint's pickle that are not allow-listed; run none of its code.
 
     Args:
         path: the checkpoint.
-        error: the error of torch.load. It gives the first name if torch cannot list all names
-            (before torch 2.6, or for files in the format that preceded zip).
+        error: the error of torch.load. It contains one such name. This name is returned if torch
+            cannot list all names (before torch 2.6, or for files in the format before zip).
     """
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
@@ -159,9 +159,9 @@ def _one_line_errors(load: Callable[..., dict]) -> Callable[..., dict]:
 def explain_checkpoint_errors() -> None:
     """Make fairseq report errors of its own loading (--restore-file, --path, …) in one line.
 
-    fairseq passes on torch's message, which has many lines and no file name. All of fairseq calls
-    the function through its module, so one replacement there serves the trainer, fairseq-generate
-    and this package.
+    Without this patch, fairseq shows torch's message, which has many lines and no file name. All of
+    fairseq calls ``load_checkpoint_to_cpu`` through its module. One replacement in the module
+    therefore serves the trainer, fairseq-generate and this package.
     """
     if not hasattr(checkpoint_utils.load_checkpoint_to_cpu, "explains_errors"):
         checkpoint_utils.load_checkpoint_to_cpu = _one_line_errors(
@@ -178,8 +178,8 @@ def shape_flags(theirs: Any, ours: Any) -> str:
 
     Returns:
         `` --name value`` for each option that decides the weights and differs between the models;
-        an empty string if there is no such option. A switch that only this model has on is left
-        out, because no flag switches it off.
+        an empty string if there is no such option. A switch that is on only in this model is left
+        out, because fairseq has no flag to switch it off.
     """
     # fairseq-train keeps a Namespace, fairseq-hydra-train a DictConfig.
     wanted, found = (

@@ -1,8 +1,8 @@
 """Compute the loss and its gradient in chunks, from hidden states and output projections.
 
-The loss walks the N target positions in chunks of rows. In each chunk, the gradient overwrites the
-logits. The chunk's memory is freed before the next chunk. So memory does not grow with N·V. Only
-the gradients of the hidden states and of the output projection are kept for the backward pass.
+The loss handles the N target positions in chunks of rows. In each chunk, the gradient overwrites
+the logits. The chunk's memory is freed before the next chunk. So memory does not grow with N·V.
+Only the gradients of the hidden states and of the output projection are kept for the backward pass.
 Nothing is computed twice.
 
 Inside a chunk, the softmaxes and the divergence work on blocks of rows that fit into a CPU's cache.
@@ -53,8 +53,8 @@ def transfer_loss(
         targets: the reference tokens, shape (N,), without padding.
         objective: divergence, λ, label smoothing and temperature.
         rows_per_chunk: number of positions in a chunk; 0 chooses by the vocabulary and the device,
-            see :mod:`ka_fairseq.loss.chunks`. Changes memory and speed, and the result by rounding
-            only.
+            see :mod:`ka_fairseq.loss.chunks`. The number changes memory and speed; it changes the
+            result only by rounding.
         kernel: the code that computes a block's losses from its logits, one of
             :data:`.kernels.KERNELS`.
         predictions: receives the student's best token of each position, shape (N,), int64.
@@ -146,22 +146,23 @@ def _as_float32(output: Output) -> bool:
 def compiled_row_losses() -> Callable[..., TransferLoss]:
     """Return :func:`.objective.row_losses`, compiled by torch.compile.
 
-    Importing the compiler alone takes seconds. Shapes are dynamic, because every batch has another
-    number of rows. With ``fullgraph``, a compiler that stops half-way raises an error. Otherwise,
-    the compiler would leave the rest uncompiled, silently.
+    The function imports the compiler when it is first called, because the import takes seconds.
+    Shapes are dynamic, because every batch has another number of rows. With ``fullgraph``, the
+    compiler raises an error for code that it cannot compile. Otherwise, it would silently leave
+    such code uncompiled.
     """
     return torch.compile(row_losses, dynamic=True, fullgraph=True)
 
 
 def _blocks(logits: Tensor, rows: slice) -> Iterator[tuple[slice, slice]]:
-    """Yield a chunk's blocks: their rows in the chunk's logits, and their rows of all positions."""
+    """Yield for each block its rows in the chunk's logits, and its rows among all positions."""
     for block in slices(len(logits), block_rows(logits)):
         yield block, slice(rows.start + block.start, rows.start + block.stop)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Work(abc.ABC):
-    """Input of the loop over the chunks; no tensor has a graph."""
+    """Input of the loop over the chunks. No tensor has an autograd graph."""
 
     parts: ClassVar[type[tuple]]
     """Named tuple of a row's values. Its first field is the loss."""
@@ -216,7 +217,7 @@ class _TransferWork(_Work):
     kernel: str = kernels.EAGER
 
     def try_kernel(self, kernel: str) -> None:
-        """Compute the first rows by a kernel; this compiles a kernel that needs compiling."""
+        """Compute the first rows with a kernel; this also compiles the kernel if needed."""
         dtype = torch.promote_types(self.learner.inputs[0].dtype, torch.float32)
         values = self.targets.new_empty(TRIAL_ROWS, len(self.parts._fields), dtype=dtype)
         with torch.no_grad(), torch.autocast(self.targets.device.type, enabled=False):
@@ -248,7 +249,7 @@ class _TransferWork(_Work):
         return logits
 
     def _fused_losses(self, rows: slice, values: Tensor) -> Tensor:
-        """Write the losses of all these rows by one kernel, see :meth:`losses_of_chunk`."""
+        """Write the losses of these rows with one kernel; see :meth:`losses_of_chunk`."""
         from ka_fairseq.loss.row_kernel import fused_row_losses
 
         entropy, hard, predictions = self.teacher.entropy, self.hard, self.predictions

@@ -24,7 +24,7 @@ class TransferLoss(NamedTuple):
         transfer_loss: D, the divergence alone.
         entropy: H(p), the student's entropy.
         teacher_entropy: H(q), the teacher's entropy.
-        n_correct: whether the student's best token is the target; 0 unless asked for.
+        n_correct: whether the student's best token is the target; 0 unless ``accuracy`` is set.
     """
 
     loss: Tensor
@@ -45,7 +45,7 @@ class Objective:
         label_smoothing: ε of the NLL part, as in fairseq's label_smoothed_cross_entropy.
         accuracy: whether to find each row's best token.
         temperature: τ. D is τ² times the divergence of p^(1/τ) and q^(1/τ), normalised (Hinton
-            et al. 2015, arXiv 1503.02531). The NLL and the entropies use p and q themselves.
+            et al. 2015, arXiv 1503.02531). The NLL and the entropies ignore τ.
         nll_weight: the weight of the NLL; None is 1 − λ.
     """
 
@@ -75,12 +75,13 @@ def row_losses(
 
     Args:
         logits: the student's logits, shape (n, V), float32 or better.
-        teacher: each member's logits, shape (n, V), or a distribution that gives single tokens.
+        teacher: logits of each model of the ensemble, shape (n, V), or a distribution that
+            computes log-probabilities of single tokens only.
         teacher_entropy: H(q), shape (n,); None computes it.
         targets: the reference tokens, shape (n,).
         objective: weights, divergence, smoothing and temperature.
         gradient: whether to write the gradient.
-        threshold: a scalar: D is 0 at positions with a smaller NLL. None keeps D everywhere.
+        threshold: a scalar; D is 0 at positions with a smaller NLL. None keeps D at all positions.
     """
     p = Distribution.of_logits(logits)
     q = teacher if isinstance(teacher, GatheredDistribution) else averaged_softmax(teacher)
@@ -126,8 +127,8 @@ def write_gradient(
 ) -> None:
     """Write the gradient of the losses with respect to the student's logits, (n, V), to ``out``.
 
-    Let s = ∂D/∂log p_τ, t the target, ε the smoothing, e = ε/(V−1), and w the NLL's weight. The
-    gradient is
+    p_τ is p at temperature τ. Let s = ∂D/∂log p_τ, t the target, ε the smoothing, e = ε/(V−1), and
+    w the NLL's weight. The gradient is
 
         w·[p(y) − (1 − ε − e)·1(y = t) − e] + λ·τ·[s(y) − p_τ(y)·Σ_v s(v)].
     """

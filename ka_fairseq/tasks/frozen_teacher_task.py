@@ -74,11 +74,12 @@ class FrozenTeacherConfig(argmax_views.ViewsConfig, on_policy.OnPolicyConfig):
 
 
 class FrozenTeacherTask:
-    """Mix-in for a task class; the task holds the teacher.
+    """Mix-in that gives a task class a teacher.
 
-    A criterion that needs the teacher calls :meth:`load_teacher` when the criterion is built, after
-    the task and before any training. fairseq-generate and fairseq-interactive build no criterion,
-    so they never load a teacher. The states of task and criterion do not contain the teacher.
+    fairseq builds the task first, then the criterion, then trains. A criterion that needs the
+    teacher calls :meth:`load_teacher` when the criterion is built. fairseq-generate and
+    fairseq-interactive build no criterion, so they never load a teacher. The states of task and
+    criterion do not contain the teacher.
     """
 
     teacher: Optional[FrozenTeacher] = None
@@ -87,8 +88,8 @@ class FrozenTeacherTask:
     decoder_input: DecoderInput
     # Number of updates made so far; None before any training.
     update_num: Optional[int] = None
-    # Whether the batch is a dummy, which does not count: fairseq gives one to a worker that has no
-    # batch of its own.
+    # Whether the batch is a dummy, which does not count. fairseq gives a dummy batch to a worker
+    # that has no batch of its own.
     is_dummy_batch = False
     # Called after each update that was made, with the student's device.
     after_update: Optional[Callable[[torch.device], None]] = None
@@ -103,8 +104,8 @@ class FrozenTeacherTask:
 
         Raises:
             UserError: an option of the views is out of range, or ``--ddp-backend fully_sharded``
-                was given. fully_sharded scatters the student's output projection again after the
-                forward pass. The loss reads the projection later.
+                was given. fully_sharded divides the student's output projection among the workers
+                again after the forward pass, but the loss reads the projection later.
         """
         if cfg.ddp_backend == "fully_sharded":
             raise UserError(
@@ -124,7 +125,7 @@ class FrozenTeacherTask:
         return super().build_model(cfg, *others, **options)
 
     def make_decoder_input(self, default_views: str, ignored_prefix: int) -> None:
-        """Take a criterion's settings for the decoder's input, when the criterion is built.
+        """Set the decoder's input as a criterion asks; the criterion calls this when it is built.
 
         Args:
             default_views: see :class:`DecoderInput`.
@@ -165,7 +166,7 @@ class FrozenTeacherTask:
                 "--transfer-weight 0 to train without one)"
             )
         cfg = self.cfg
-        # Other students, of other precisions, may use the cache.
+        # fp32, because students of other precisions may use the same cache.
         dtype = cfg.teacher_dtype or ("fp32" if cfg.teacher_cache else None)
         self.teacher = FrozenTeacher.load(cfg.teacher_path, self, dtype, cfg.teacher_data)
         if cfg.teacher_cache:
@@ -195,8 +196,9 @@ class FrozenTeacherTask:
     def asked_teacher(self, dtype: torch.dtype) -> FrozenTeacher:
         """Return the teacher for input that no cache stores, such as later passes of a method.
 
-        This teacher has the student's precision unless ``--teacher-dtype`` is given. The teacher
-        that fills a cache runs in fp32, which takes a GPU several times as long.
+        This teacher has the student's precision unless ``--teacher-dtype`` is given. It differs
+        from the teacher that fills a cache: that teacher runs in fp32, which takes several times as
+        long on a GPU.
 
         Args:
             dtype: the precision of the student's parameters.
@@ -228,7 +230,7 @@ class FrozenTeacherTask:
         ignore_grad: bool = False,
         **others: Any,
     ) -> tuple[Tensor, int, dict[str, Any]]:
-        """Make a training step as fairseq does; views and losses may read the update's number."""
+        """Make a training step as fairseq does; store the update's number for views and losses."""
         self.update_num, self.is_dummy_batch = update_num, ignore_grad
         return super().train_step(
             sample, model, criterion, optimizer, update_num, ignore_grad=ignore_grad, **others
@@ -254,7 +256,7 @@ class FrozenTeacherTask:
             )
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
-        """Move the teacher to the CPU if there is a cache: the cache may be complete."""
+        """Move the teacher to the CPU if there is a cache; a complete cache needs no teacher."""
         super().begin_epoch(epoch, model)
         if self.teacher_cache is not None:
             self.teacher.offload()

@@ -1,7 +1,7 @@
 """Kullback–Leibler divergences in both orders, mixed and restricted, with closed-form gradients.
 
 All functions are pure functions of log-probabilities. p is the student's distribution and q the
-teacher's, both of shape ``(N, V)``. Each result has shape ``(N,)``, in nats, one value per row, not
+teacher's, both of shape ``(N, V)``. Each result has shape ``(N,)``: one value per row, in nats, not
 averaged. Results are float32 or better. They are differentiable in the student's log-probabilities,
 with derivatives in closed form. :meth:`Divergence.terms` gives values and derivatives at once; the
 training loss uses these.
@@ -74,18 +74,18 @@ class KLMixture(Divergence):
         return replace(self, top_k=top_k, top_k_form=top_k_form)
 
     def with_backward_share(self, share: float) -> KLMixture:
-        """Return the mixture with other shares; a share of 0 leaves out that KL."""
+        """Return the mixture with other shares; a KL with share 0 is left out."""
         if not self.forward or not self.backward:
             return super().with_backward_share(share)
         return replace(self, forward=1 - share, backward=share)
 
     def needs_whole_teacher(self, vocabulary: int) -> bool:
-        """Return whether D needs more of q than log-probabilities at the student's k best."""
+        """Return whether D needs q at more tokens than the student's k best."""
         restricted = 0 < self.top_k < vocabulary and self.top_k_form != "tail"
         return bool(self.forward) or not restricted
 
     def terms(self, p: Distribution, q: Distribution) -> Iterator[tuple[float, Term]]:
-        """Yield each KL that has a share, with this share."""
+        """Yield the share and the term of each KL whose share is not 0."""
         vocabulary = p.lprobs.size(-1)
         check_top_k(self.top_k, self.top_k_form, vocabulary)
         form = "whole" if self.top_k in (0, vocabulary) else self.top_k_form
@@ -157,14 +157,14 @@ def jsd_mixture(
 ) -> Tensor:
     """Return half of Jeffreys' divergence, which the paper calls JSD.
 
-    The Jensen–Shannon divergence is ``js``. Each half takes its own top-k set.
+    The Jensen–Shannon divergence is ``js``.
 
     Formula: ½·KL(q‖p) + ½·KL(p‖q): half of Jeffreys' divergence, not Jensen–Shannon's
     Source: Jeffreys 1946; Sun & Cross 2020, §5.3 and Table 2, "½KA + ½KD"
     When: a compromise between the two KLs is wanted, or a change from one to the other by
         `--mixture-schedule`
 
-    Arguments, result and errors are those of :func:`forward_kl`.
+    Arguments, result and errors are those of :func:`forward_kl`. Each half takes its own top-k set.
     """
     return values(JSD_MIXTURE.restricted(top_k, top_k_form), learner_lprobs, teacher_lprobs)
 

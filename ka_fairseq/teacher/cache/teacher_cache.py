@@ -53,7 +53,7 @@ class TeacherCache:
             folder: the cache's folder, which may not exist yet.
             teacher: a teacher with a precision of its own, independent of the student's.
             dtype: a key of :data:`.storage.STORAGES`.
-            paths: the teacher's checkpoints, separated by colons.
+            paths: paths of the teacher's checkpoints, separated by colons.
             dictionaries: the task's dictionaries.
 
         Raises:
@@ -107,7 +107,7 @@ class TeacherCache:
         """
         folder = self.folder / name
         lengths, members = task_traits.lengths(dataset), len(self._widths)
-        # A position has each member's normalizer, the entropy of their mean, each member's scales.
+        # A position has each model's normalizer, the ensemble's entropy, and each model's scales.
         normalizers = members + 1 + members * self.storage.scales
         layout = Layout(sum(self._widths), self.storage.numbers, normalizers)
         store = Store(folder, lengths[-1], layout, task_traits.sample_name(dataset))
@@ -138,7 +138,7 @@ class TeacherCache:
             else:
                 hidden, normalizers = self._ask(sample, pad)
                 self.write(sample, pad, hidden, normalizers)
-        if len(rows) < len(hidden):  # an ignored prefix has answers, but no loss
+        if len(rows) < len(hidden):  # positions of an ignored prefix have answers, but no loss
             place = sample["target"].ne(pad).flatten().cumsum(0) - 1
             stored = place.index_select(0, rows)
             hidden, normalizers = (
@@ -156,7 +156,7 @@ class TeacherCache:
             pad: padding index of targets.
 
         Returns:
-            KL(q ‖ q of the cache), the mean over the target positions, in nats.
+            KL(q ‖ q restored from the cache), the mean over the target positions, in nats.
         """
         rows = target_rows(sample["target"], pad)
         said = self.teacher.to(torch.empty(0, device=rows.device)).answer(sample["net_input"], rows)
@@ -169,14 +169,14 @@ class TeacherCache:
         return total / len(rows)
 
     def _ask(self, sample: Mapping[str, Any], pad: int) -> tuple[Tensor, Tensor]:
-        """Run the teacher; return hidden states in storage format, and the numbers beside them."""
+        """Run the teacher; return hidden states in storage format, and normalizers with scales."""
         rows = target_rows(sample["target"], pad)
         teacher = self.teacher.to(torch.empty(0, device=rows.device))
         answer = teacher.answer(sample["net_input"], rows)
         packed = (self.storage.pack(member.hidden) for member in answer.members)
         hidden, scales = (torch.cat(parts, dim=-1) for parts in zip(*packed, strict=True))
-        # Computed from the rounded states and projection, as the loss will use them: so each
-        # position's probabilities add up to 1.
+        # The loss will use the rounded states and projection. Normalizers that are computed from
+        # them make each position's probabilities add up to 1.
         projections = self._projections(hidden, scales)
         for projection in projections:
             self._check_finite("hidden states", projection.hidden)
@@ -240,7 +240,7 @@ class TeacherCache:
             sample: the batch.
             pad: padding index.
             hidden: hidden states of all target positions, in storage format.
-            normalizers: the numbers beside them.
+            normalizers: normalizers, entropy and scales of the same positions.
         """
         dataset = self._datasets[sample[KEY]["split"]]
         ids = sample["id"].tolist()
@@ -257,7 +257,7 @@ class TeacherCache:
 
 
 def _normalizers_and_entropy(output: TeacherOutput) -> Tensor:
-    """Return each member's log-normalizers and the entropy of their mean, (N, members + 1)."""
+    """Return each model's log-normalizer and the ensemble's entropy, shape (N, members + 1)."""
     weight, hidden = output.members[0].weight, output.members[0].hidden
     step = chunk_rows(len(weight), 3 * len(output.members), weight.device)
     chunks = []
