@@ -95,7 +95,7 @@ def test_a_download_goes_on_after_each_cut(server, archive, tmp_path):
 
 def test_a_second_start_goes_on_too(server, archive, tmp_path):
     server.cut_after = [100_000] + [0] * 4
-    with pytest.raises(PipelineError, match=r"cut off \(what has come is kept"):
+    with pytest.raises(PipelineError, match=r"cut off \(the part so far is kept"):
         archives.get(archive, tmp_path, None)
     assert (tmp_path / "file.tgz.part").stat().st_size == 100_000
     assert not (tmp_path / "file.tgz").exists()
