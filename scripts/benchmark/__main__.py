@@ -122,9 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         f"without a plain reference: {' '.join(sizes.MORE)}; {sizes.WITHOUT_TEACHER} is compared "
         "with fairseq's cross-entropy")  # fmt: skip
     add("--variants", nargs="+", choices=sizes.ALL_VARIANTS, metavar="NAME",
-        help=f"default: {' '.join(sizes.VARIANTS)}; on a GPU also each kernel of the loss by its "
-        f"name ({', '.join(sizes.NAMED_KERNELS)}: chunked with this --loss-kernel), and the fused "
-        "losses of liger and trl, if installed")  # fmt: skip
+        help=f"default: {' '.join(sizes.VARIANTS)}; on a GPU also {', '.join(sizes.NAMED_KERNELS)} "
+        "(chunked with this --loss-kernel) and the fused losses of liger and trl, if installed")  # fmt: skip
     add("--repeats", type=int, help=f"number of processes for each case (default: {_REPEATS})")
     add("--steps", type=int, help="timed steps a process (default: 8; wmt17_de_en 4; on a GPU "
         f"{sizes.CUDA_STEPS})")  # fmt: skip

@@ -144,7 +144,7 @@ class CachedCase(CriterionCase):
             RuntimeError: the batch has no answers of the teacher.
         """
         if "hidden" not in sample[KEY]:
-            raise RuntimeError("the teacher cache has no answer to this batch")
+            raise RuntimeError("the teacher cache has no answers for this batch")
         super().step(sample)
 
 
@@ -221,7 +221,7 @@ class TeacherCase(CriterionCase):
     """The teacher's forward pass up to its logits; "the loss alone" is its output projection."""
 
     def step(self, sample: Sample) -> None:
-        """Forward."""
+        """Run the forward pass."""
         self.bench.teacher_logits(sample)
 
     def loss_alone(self, sample: Sample) -> Run:

@@ -34,7 +34,7 @@ class Profile:
 
     @property
     def title(self) -> str:
-        """In words."""
+        """The title in words."""
         return f"{self.case}, {self.part.replace('_', ' ')}"
 
 

@@ -47,17 +47,20 @@ _EXPLANATION = """\
   Times are medians over the repeats with their interquartile range (IQR). Ratios are computed
   within each repeat.
 - floor: fairseq's label_smoothed_cross_entropy step and the teacher's forward pass, each measured
-  in this run. plain: full logits, softmax and log-softmax of both models, products, sums. chunked:
-  this package, the teacher runs at every step. eager, compiled, triton: the same with this
-  `--loss-kernel`. cached:
-  this package with `--teacher-cache`. liger: Liger-Kernel's fused loss of NLL and divergence,
-  without label smoothing. trl: TRL's fused divergence, without NLL.
+  in this run.
+- plain: full logits, softmax and log-softmax of both models, products, sums.
+- chunked: this package, the teacher runs at every step.
+- eager, compiled, triton: chunked with this `--loss-kernel`.
+- cached: this package with `--teacher-cache`.
+- liger: Liger-Kernel's fused loss of NLL and divergence, without label smoothing.
+- trl: TRL's fused divergence, without NLL.
 - without a loss: both models' passes and the matrix products with their output projections, with
-  all logits in one piece, but without softmax and divergence. The plain reference adds the loss.
+  all logits in one piece, but without softmax and divergence.
 - peak over CE: the most memory ({memory}) held during the steps, minus that of
   the cross-entropy step. The next column subtracts the teacher's weights too.
 - loss alone: from both models' hidden states to the gradient of the student's hidden states. For
-  the teacher: its output projection. reading: the time of a data worker for a batch."""
+  the teacher: its output projection.
+- reading: the time of a data worker for a batch."""
 
 
 def name_of(setting: Setting) -> str:

@@ -25,7 +25,7 @@ TOKENS = (1024, 2048, 4096, 8192, 16384)
 TYPES = (10_000, 20_000, 40_000, 80_000, 128_000)
 QUICK_TOKENS, QUICK_TYPES = (64, 128), (200, 400)
 
-# The number of float32 tensors of tokens × types that exist at once; forecasts what fits.
+# How many float32 tensors of tokens × types exist at once, for the forecast of memory.
 TENSORS = {"cross_entropy": 4, "plain": 10}
 LABELS = {"tokens": "tokens a batch", "types": "types"}
 

@@ -134,7 +134,7 @@ class Bound:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The verdict in words."""
         if not self.applies:
             return f"not judged: needs {self.condition}"
         if not self.missed:

@@ -83,10 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     options = _Parser(
         prog="scripts/gpu_probe.py",
-        description="Measure what a GPU does with this package, the most telling figures first.",
+        description="Measure this package on a GPU, the most telling figures first.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

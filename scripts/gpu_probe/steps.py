@@ -1,6 +1,6 @@
 """Time whole steps of fairseq's models, built on the device at De–En sizes.
 
-The sizes are those of the paper's Table 1. No checkpoint is read.
+The sizes are from the paper's Table 1. No checkpoint is read.
 """
 
 from __future__ import annotations

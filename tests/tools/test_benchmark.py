@@ -124,7 +124,7 @@ def test_a_reference_that_is_off_stops_the_measurement(workspace, monkeypatch):
 
 
 def test_a_cache_that_was_not_built_is_no_measurement(workspace):
-    with pytest.raises(RuntimeError, match="no answer to this batch"):
+    with pytest.raises(RuntimeError, match="no answers for this batch"):
         measure.measure(request_for(workspace, "cached", "forward_kl"))
 
 

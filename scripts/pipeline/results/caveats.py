@@ -118,7 +118,7 @@ def small_test_set(rows: Rows, intervals: Intervals, sentences: int) -> Limit | 
         return None
     text = (
         f"Small test set ({sentences} sentences): the 95 % interval of a difference between two "
-        f"fine-tunings is {width:.2f} BLEU wide, and the largest difference between them is "
+        f"fine-tunings is {width:.2f} BLEU wide. The largest difference between two of them is "
         f"{largest:.2f}. Differences of less than half that width show no order."
     )
     values = {"sentences": sentences, "interval_width": width, "largest_difference": largest}

@@ -63,7 +63,7 @@ def _inputs(pair: Pair, model: str, which: EvaluationSet) -> dict[str, Any]:
 
 
 def evaluate_model(pair: Pair, model: str, which: EvaluationSet = MAIN) -> dict[str, Any]:
-    """Translate a test set with one model and score the translations; return what `score` returns.
+    """Translate a test set with one model and score the translations; return the result of `score`.
 
     Raises:
         PipelineError: fairseq-generate failed, or a sentence has no translation.

@@ -1,4 +1,4 @@
-"""The test sets: the pair's first one, which `prepare` makes, and further ones."""
+"""The test sets: the first, which `prepare` makes with the training text, and further sets."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _POINT = 4.5  # half the size of a marker
 
 
 def place(axes: Axes, labels: Sequence[Annotation]) -> None:
-    """Move each annotation, in order, to the place where it covers the least of the others.
+    """Move each annotation, in order, to the place with the least overlap with other elements.
 
     Args:
         axes: the axes with final limits and final sizes of all drawn elements.

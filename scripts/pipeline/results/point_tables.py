@@ -13,7 +13,7 @@ Names = Mapping[str, str]
 
 NOTE = (
     "An operating point is an exported model with a beam. sentences/s: on one thread, from raw "
-    "text to raw text. ÷ teacher: speed divided by the speed of the teacher's best point. "
+    "text to raw text. ÷ teacher: the speed divided by the speed of the teacher's best point. "
     "dominated by: a point that is at least as good and at least as fast."
 )
 _UNITS = {

@@ -97,7 +97,9 @@ def by_seed(scores: pd.DataFrame, method: str, other: str) -> pd.Series:
         raise PipelineError(f"no text has {' and '.join(sorted(missing))}: choose from {known}")
     found = (values[method] - values[other]).dropna()
     if without := [text for text in scores["text"].unique() if text not in found.index]:
-        raise PipelineError(f"{without[0]} has no seed of both {method} and {other}: leave it out")
+        raise PipelineError(
+            f"{without[0]} has no common seed of {method} and {other}: leave it out"
+        )
     return found
 
 

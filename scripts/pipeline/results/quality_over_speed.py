@@ -23,7 +23,7 @@ _COLUMNS = ["model", "size", "beam", "lenpen", SPEED, "bleu", "dominated"]
 
 
 def draw(rows: Sequence[Row], models: Sequence[Model], path: Path) -> None:
-    """Draw a line for each method, through the points that no point of the method dominates.
+    """Draw a line for each method, through its own frontier.
 
     Args:
         rows: the rows of `operating_points.rows`; without rows nothing is drawn.

@@ -29,9 +29,9 @@ def collect(pair: Pair, most: int = MOST) -> dict[str, Any] | None:
         most: the most sentences to take.
 
     Returns:
-        ``titles`` of the models, ``compared`` (the indices of the two models that are shown
-        first), ``languages``, ``all`` (the number of sentences in the test set) and
-        ``sentences``. Each sentence has its ``number`` in the test set, ``source``,
+        ``titles`` of the models, ``compared``, ``languages``, ``all`` and ``sentences``.
+        ``compared`` has the indices of the two models that are shown first. ``all`` is the number
+        of sentences in the test set. Each sentence has its ``number`` in the test set, ``source``,
         ``reference``, and by model ``texts`` and ``chrf``. None if fewer than two models were
         evaluated.
     """

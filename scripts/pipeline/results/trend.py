@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-RISE = 0.3  # BLEU; a third of the smallest gap to the teacher that counts as one
+RISE = 0.3  # BLEU; a third of the smallest gap to the teacher that counts as a gap
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Compute what a method is worth against another, along their curves of quality over speed.
+"""Compute the worth of a method against another, from their curves of quality over speed.
 
 Both methods were trained at the same sizes, and each size is decoded with each beam. The interval
 is the interval of `pipeline.results.hierarchical`, applied to the worth instead of a BLEU

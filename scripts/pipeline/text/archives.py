@@ -149,7 +149,7 @@ def _download_rest(url: str, part: Path, progress: Any) -> bool:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         if error.headers.get("Content-Range") == f"bytes */{have}":
-            return True  # nothing is missing
+            return True  # the file is complete
         part.unlink()  # longer than the file on the server
         return False
     with response:

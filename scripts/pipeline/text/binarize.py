@@ -1,4 +1,4 @@
-"""Stage `binarize`: subwords, a joint dictionary, and fairseq's binary files in ``bin/``."""
+"""Stage `binarize`: write subwords, a joint dictionary and fairseq's binary files to ``bin/``."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def adopt(
 
 
 def exported(folder: Path, language: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `ka_fairseq.export.export_folder` needs to know of a model from `train`.
+    """Return the facts that `ka_fairseq.export.export_folder` needs of a model from `train`.
 
     Args:
         folder: the folder of the model.

@@ -141,7 +141,7 @@ def test_nobody_listens(archive, tmp_path, monkeypatch):
 
 
 def test_by_hand_nothing_is_downloaded(server, archive, tmp_path):
-    with pytest.raises(PipelineError, match=r"file\.tgz is missing: get some text from http"):
+    with pytest.raises(PipelineError, match=r"file\.tgz is missing: download some text from http"):
         archives.get(archive, tmp_path / "downloads", tmp_path)
     (tmp_path / "file.tgz").write_bytes(server.content)
     assert archives.get(archive, tmp_path / "downloads", tmp_path) == tmp_path / "file.tgz"
