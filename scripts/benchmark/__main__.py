@@ -123,7 +123,8 @@ def _parser() -> argparse.ArgumentParser:
         "with fairseq's cross-entropy")  # fmt: skip
     add("--variants", nargs="+", choices=sizes.ALL_VARIANTS, metavar="NAME",
         help=f"default: {' '.join(sizes.VARIANTS)}; on a GPU also {', '.join(sizes.NAMED_KERNELS)} "
-        "(chunked with this --loss-kernel) and the fused losses of liger and trl, if installed")  # fmt: skip
+        "(chunked with this --loss-kernel), and, if installed, liger and trl (their fused "
+        "losses)")  # fmt: skip
     add("--repeats", type=int, help=f"number of processes for each case (default: {_REPEATS})")
     add("--steps", type=int, help="timed steps a process (default: 8; wmt17_de_en 4; on a GPU "
         f"{sizes.CUDA_STEPS})")  # fmt: skip

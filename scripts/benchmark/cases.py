@@ -88,7 +88,7 @@ class CriterionCase:
         self.bench.criterion(self.bench.model, sample)[0].backward()
 
     def loss_alone(self, sample: Sample) -> Run | None:
-        """Return a function to time: from hidden states to their gradient, without the models."""
+        """Return the computation from hidden states to their gradient, or None without a loss."""
         return None
 
 

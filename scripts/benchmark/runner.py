@@ -86,8 +86,8 @@ class Problem:
 def cases_of(criterions: Iterable[str], variants: Iterable[str]) -> list[Case]:
     """Return the two cases of the floor, and each criterion's variants.
 
-    The plain reference comes with a step without a loss. Criterions with further decoder passes
-    have no plain reference. A criterion without a teacher has no variants.
+    Only :data:`benchmark.sizes.CRITERIONS` have a plain reference. A step without a loss is
+    measured beside the plain reference. A criterion without a teacher has no variants.
     """
     variants = list(variants)
     criterions = list(criterions)

@@ -164,10 +164,10 @@ def _made(parts: list[_Part], processes: int) -> Iterator[None]:
 
 
 def processes_for(parts: int, validated: int) -> int:
-    """Return the number of processes: the number of cores, as no other stage runs beside.
+    """Return the number of processes: one for each part, at most the number of cores.
 
-    Returns 1 on a GPU, as each process holds the teacher and several students in memory. Returns 1
-    for a small validation set, too.
+    No other stage runs beside the analysis. The number is 1 on a GPU, as each process holds the
+    teacher and several students in memory. The number is 1 for a small validation set, too.
     """
     if torch.cuda.is_available() or validated < FEW:
         return 1

@@ -101,7 +101,7 @@ def mean_curve(pair: Pair, trainings: Sequence[str]) -> dict[int, float]:
 
 
 def _model(pair: Pair, model: str, trainings: Sequence[str]) -> dict[str, Any]:
-    """Return the facts that do not depend on the test set; size and export: first training."""
+    """Return a model's facts without test sets; size and export are the first training's."""
     facts = [state.facts(pair.run_dir, training) for training in trainings]
     seconds = [found.get("train_seconds") for found in facts]
     curves = [curve(pair, training, "valid_bleu") for training in trainings]

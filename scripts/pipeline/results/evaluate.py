@@ -57,7 +57,7 @@ def stage(model: str, which: EvaluationSet = MAIN, needs: tuple[str, ...] = ()) 
 def _inputs(pair: Pair, model: str, which: EvaluationSet) -> dict[str, Any]:
     decoding = pair.decoding.inputs(lenpen.of(pair, model))
     found = {**decoding, "model": files.sha256(pair.model(model))}
-    if which == MAIN:  # the model's own hash depends on this text
+    if which == MAIN:  # the model's stage depends on this text already
         return found
     return {**found, "from test": state.fingerprint(pair.run_dir, which.made_by)}
 

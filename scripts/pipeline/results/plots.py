@@ -60,7 +60,7 @@ def plot_validation_bleu(curves: Curves, models: Sequence[Model], path: Path) ->
 
 
 def plot_transfer_loss(curves: Curves, models: Sequence[Model], path: Path) -> None:
-    """Draw the divergence of each fine-tuning from the teacher by epoch, by its own divergence.
+    """Draw each fine-tuning's own divergence from the teacher by epoch.
 
     Args:
         curves: the divergence after each epoch, in bits per token, by model.

@@ -9,7 +9,7 @@ import pandas as pd
 
 KEYS = ["model", "size", "seed", "test", "beam"]
 COLUMNS = [*KEYS, "lenpen", "metric", "value"]
-"""`size` is the student's preset, empty for the pair's own. `lenpen` belongs to the beam."""
+"""`size` is the student's preset, empty for the pair's own; beam and lenpen are the point's."""
 
 SPEED = "one_thread.sentences_per_second"
 """The metric that stands for speed: sentences a second on one thread."""

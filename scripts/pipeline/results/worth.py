@@ -68,7 +68,7 @@ def at_equal_quality(one: Points, other: Points, scores: Scores) -> Found | None
 
 
 def sentence(name: str, baseline: str, speed: Found | None, quality: Found | None) -> str:
-    """Return a sentence on a method's worth; "not shown" if the interval holds no difference.
+    """Return a sentence on a method's worth; "not shown" if the interval includes equality.
 
     Args:
         name: the method's name.

@@ -36,7 +36,7 @@ class Recipe:
         unicode_form: the Unicode normalization form, or None.
         filtered: whether pairs unfit for training are dropped; otherwise every pair stays.
         max_tokens: the most tokens of a side, counted after tokenization; None for no limit.
-        max_ratio: the largest ratio of the two sides' token counts; None for no limit.
+        max_ratio: the largest ratio of the sides' token counts, after tokenization; None: no limit.
         unique: whether repeated pairs are dropped.
     """
 

@@ -23,7 +23,7 @@ def clean(pairs: Iterable[Pair], min_words: int, max_words: int) -> list[Pair]:
 def split(
     pairs: Iterable[Pair], held_out_per_mille: Mapping[str, int], held_out_min_words: int
 ) -> dict[str, list[Pair]]:
-    """Split by a hash of the target sentence, so no target of valid or test is in train.
+    """Split by a hash of the target sentence, so train has no target of valid or test.
 
     The hash depends only on the letters of the words. So sentences that differ only in digits, case
     or punctuation are in the same split. The split does not depend on the order or the number of
