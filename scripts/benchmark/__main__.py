@@ -12,9 +12,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-# Before fairseq is imported, which sets logging up to show everything.
+# Must precede the import of fairseq, which sets logging up to show everything.
 logging.basicConfig(level=logging.WARNING)
-warnings.simplefilter("ignore", UserWarning)  # of Hydra, about how fairseq uses it
+warnings.simplefilter("ignore", UserWarning)  # Hydra warns of fairseq's use of Hydra
 
 import torch  # noqa: E402
 from pipeline.models.settings import REPOSITORY  # noqa: E402
@@ -26,10 +26,10 @@ from ka_fairseq.errors import UserError  # noqa: E402
 from ka_fairseq.loss.kernels import KERNELS  # noqa: E402
 
 _EPILOG = """\
-A step is a forward and a backward pass of the learner, without the optimizer, on synthetic
-sentences of realistic lengths. It is compared with the floor: fairseq's own cross-entropy step and
-the teacher's forward pass, measured in the same run. Run it on an otherwise idle machine. The
-temporary folder (TMPDIR) takes the teacher's checkpoint, 1 GB for wmt17_de_en.
+A step is a forward and a backward pass of the student, without the optimizer, on synthetic
+sentences of realistic lengths. The report compares the step with the floor: fairseq's cross-entropy
+step and the teacher's forward pass, measured in the same run. Run the benchmark on an otherwise
+idle machine. The temporary folder (TMPDIR) holds the teacher's checkpoint, 1 GB for wmt17_de_en.
 
 examples:
   python scripts/benchmark.py --pair iwslt15_th_en
@@ -46,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what the command line asks for; return the exit code.
+    """Run the requested measurements; return the exit code.
 
     Raises:
         UserError: an option is wrong, or a measurement failed.
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(arguments)
     setting, plan = _setting(arguments), _plan(arguments)
     if plan.threads:
-        torch.set_num_threads(plan.threads)  # for what the report says
+        torch.set_num_threads(plan.threads)  # the report states this number
     notes = _choose_variants(arguments)
     if arguments.scaling:
         print(_measure_growth(arguments, setting, plan, notes))
@@ -97,57 +97,57 @@ def _measure_growth(
     variants = [name for name in arguments.variants if name not in peers.PACKAGES]
     rows = scaling.run(setting, criterion, variants, plan)
     about = report.facts(setting, plan, rows, notes)
-    del about["Batches"]  # they are what grows
+    del about["Batches"]  # the size of the batches varies here
     return scaling.write(arguments.output, setting, rows, about)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="scripts/benchmark.py",
-        description="Time and memory of a training step with each criterion, beside what it must "
-        "cost at least.",
+        description="Measure time and memory of a training step with each criterion, and compare "
+        "them with the smallest possible cost.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--device", choices=sizes.DEVICES, default="cpu", help="default: cpu")
     add("--pair", choices=sizes.PAIRS, default="iwslt15_th_en", help="default: iwslt15_th_en")
-    add("--precision", choices=sizes.PRECISIONS, default="fp32", help="half: on a GPU only")
+    add("--precision", choices=sizes.PRECISIONS, default="fp32", help="fp16, bf16: GPU only")
     cpu = ", ".join(f"{name} {pair.cpu_tokens}" for name, pair in sizes.PAIRS.items())
-    add("--tokens", type=int, help=f"a batch's, as --max-tokens counts them (default: {cpu}; "
+    add("--tokens", type=int, help=f"tokens a batch, counted like --max-tokens (default: {cpu}; "
         f"on a GPU {sizes.CUDA_TOKENS})")  # fmt: skip
     add("--types", type=int, help="size of the vocabulary (default: the paper's)")
     add("--criterions", nargs="+", choices=sizes.ALL_CRITERIONS, metavar="NAME",
-        help=f"default: {' '.join(sizes.CRITERIONS)}; with --scaling: backward_kl; and, without "
-        f"a plain reference: {' '.join(sizes.MORE)}; and {sizes.WITHOUT_TEACHER}, beside fairseq's "
-        "cross-entropy")  # fmt: skip
+        help=f"default: {' '.join(sizes.CRITERIONS)}; with --scaling: backward_kl. Further names, "
+        f"without a plain reference: {' '.join(sizes.MORE)}; {sizes.WITHOUT_TEACHER} is compared "
+        "with fairseq's cross-entropy")  # fmt: skip
     add("--variants", nargs="+", choices=sizes.ALL_VARIANTS, metavar="NAME",
-        help=f"default: {' '.join(sizes.VARIANTS)}, and on a GPU each kernel of the loss by its "
-        f"name ({', '.join(sizes.NAMED_KERNELS)}: chunked with this --loss-kernel) and the peers "
-        "that are installed: liger and trl (these packages' fused losses)")  # fmt: skip
-    add("--repeats", type=int, help=f"processes of each case (default: {_REPEATS})")
-    add("--steps", type=int, help="timed steps of a process (default: 8; wmt17_de_en 4; on a GPU "
+        help=f"default: {' '.join(sizes.VARIANTS)}; on a GPU also {', '.join(sizes.NAMED_KERNELS)} "
+        "(chunked with this --loss-kernel), and, if installed, liger and trl (their fused "
+        "losses)")  # fmt: skip
+    add("--repeats", type=int, help=f"number of processes for each case (default: {_REPEATS})")
+    add("--steps", type=int, help="timed steps a process (default: 8; wmt17_de_en 4; on a GPU "
         f"{sizes.CUDA_STEPS})")  # fmt: skip
-    add("--warm-up", type=int, help="steps before these (default: 2; on a GPU 8)")
-    add("--batches", type=int, help=f"different batches (default: {_BATCHES})")
-    add("--threads", type=int, default=0, help="of torch on a CPU (default: its own choice)")
+    add("--warm-up", type=int, help="steps before the timed steps (default: 2; on a GPU 8)")
+    add("--batches", type=int, help=f"number of different batches (default: {_BATCHES})")
+    add("--threads", type=int, default=0, help="torch's threads on a CPU (default: torch's choice)")
     add("--as-is", action="store_true",
-        help="leave the environment variables for threads and memory alone, as fairseq-train does; "
-        "default: those that the pipeline sets")  # fmt: skip
+        help="keep the environment variables for threads and memory, as fairseq-train does; "
+        "default: set the pipeline's variables")  # fmt: skip
     add(
         "--loss-kernel",
         choices=KERNELS,
         default="auto",
-        help="of chunked and cached (default: auto)",
+        help="loss kernel of chunked and cached (default: auto)",
     )
     add("--keep-going", action="store_true",
-        help="leave out what fails, name it in the report, and end with status 1")  # fmt: skip
+        help="leave out cases that fail, name them in the report, end with status 1")  # fmt: skip
     add("--time-limit", type=int, metavar="SECONDS",
-        help="end then, with a report of what was measured until then")  # fmt: skip
+        help="stop after this time, and report the finished measurements")  # fmt: skip
     add("--scaling", action="store_true",
-        help="instead: how time and memory grow over 1k to 16k tokens and 10k to 128k types, with "
-        "a plot; one batch, one criterion")  # fmt: skip
-    add("--quick", action="store_true", help="tiny models and batches: shows that all works")
+        help="measure instead how time and memory grow over 1k to 16k tokens and 10k to 128k "
+        "types, with a plot; one batch, one criterion")  # fmt: skip
+    add("--quick", action="store_true", help="tiny models and batches, to test the benchmark")
     add("--output", type=Path, default=REPOSITORY / "runs" / "benchmark", metavar="DIR",
         help="default: runs/benchmark")  # fmt: skip
     return parser
@@ -178,11 +178,11 @@ def _check_scaling(arguments: argparse.Namespace) -> None:
     if arguments.criterions and len(arguments.criterions) > 1:
         raise UserError("--scaling measures one criterion: name one with --criterions")
     if arguments.criterions == [sizes.WITHOUT_TEACHER]:
-        raise UserError(f"--scaling has a teacher: leave {sizes.WITHOUT_TEACHER} out")
+        raise UserError(f"--scaling needs a teacher: leave {sizes.WITHOUT_TEACHER} out")
     if arguments.batches not in (None, 1):
         raise UserError("--scaling measures one batch: leave --batches out")
     if arguments.keep_going or arguments.time_limit:
-        raise UserError("--scaling always goes on: leave --keep-going and --time-limit out")
+        raise UserError("--scaling always continues: leave --keep-going and --time-limit out")
 
 
 def _setting(arguments: argparse.Namespace) -> Setting:
@@ -214,7 +214,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     )
     if plan.steps < batches:
         raise UserError(
-            f"--steps {plan.steps} would leave some of the {batches} batches out: pass --steps "
+            f"--steps {plan.steps} would skip some of the {batches} batches: pass --steps "
             f"{batches} or --batches {plan.steps}"
         )
     return plan
@@ -228,10 +228,10 @@ def _default(arguments: argparse.Namespace, name: str, otherwise: int) -> int:
 
 
 def _choose_variants(arguments: argparse.Namespace) -> list[str]:
-    """Fill in the criterions and variants that were not named; return what the report has to say.
+    """Fill in the default criterions and variants; return notes for the report.
 
     Raises:
-        UserError: a variant was named that cannot be had.
+        UserError: a named variant is not installed.
     """
     notes = []
     with_peers = arguments.device == "cuda" and not arguments.variants and not arguments.scaling
@@ -245,7 +245,7 @@ def _choose_variants(arguments: argparse.Namespace) -> list[str]:
         if name in variants:
             notes.append(f"{name}: {peers.version(name)}")
         elif with_peers:
-            notes.append(f"{package} is not installed: it was not measured beside.")
+            notes.append(f"{package} is not installed, so it was not measured.")
     everything = ["backward_kl"] if arguments.scaling else sizes.CRITERIONS
     arguments.variants = variants
     arguments.criterions = list(dict.fromkeys(arguments.criterions or everything))

@@ -1,4 +1,4 @@
-"""What a measurement runs: a training step of one kind, and the loss of it alone."""
+"""The measured steps: a training step of each kind, and the loss alone of each kind."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Run = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Bench:
-    """What the cases work with: fairseq's own task, model and criterion.
+    """fairseq's task, model and criterion for a case.
 
     Attributes:
-        task: with its teacher loaded, where the case has one.
-        model: the learner.
-        criterion: as fairseq-train builds it.
+        task: the task, with its teacher loaded if the case has a teacher.
+        model: the student.
+        criterion: the criterion as fairseq-train builds it.
     """
 
     task: Any
@@ -42,7 +42,7 @@ class Bench:
 
     @property
     def padding(self) -> int:
-        """What fills up targets."""
+        """The padding token of targets."""
         return self.task.target_dictionary.pad()
 
     @property
@@ -51,52 +51,52 @@ class Bench:
         return self.criterion.objective
 
     def rows(self, sample: Sample) -> Tensor:
-        """Which target positions are no padding, see :mod:`ka_fairseq.loss.positions`."""
+        """Return the target positions without padding, see :mod:`ka_fairseq.loss.positions`."""
         return target_rows(sample["target"], self.padding)
 
     def teacher(self) -> nn.Module:
-        """The teacher's model, in the learner's place and precision."""
+        """Return the teacher's model, on the student's device and in its precision."""
         return self.task.teacher.to(next(self.model.parameters())).members[0]
 
     def teacher_logits(self, sample: Sample) -> Tensor:
-        """The teacher's forward pass, shape (batch, length, V)."""
+        """Run the teacher's forward pass; return logits of shape (batch, length, V)."""
         with torch.no_grad():
             return self.teacher()(**sample["net_input"])[0]
 
     def leaf(self, sample: Sample, rows: Tensor) -> Projection:
-        """The learner's hidden states and projection as the leaves of a new graph."""
+        """Return the student's hidden states and projection as the leaves of a new graph."""
         with torch.no_grad():
             output = models.run(self.model, sample["net_input"], rows)
         hidden, weight = (tensor.detach().requires_grad_() for tensor in output.inputs[:2])
         return replace(output, hidden=hidden, weight=weight)
 
     def teacher_output(self, sample: Sample, rows: Tensor) -> Projection:
-        """The teacher's hidden states and projection."""
+        """Return the teacher's hidden states and projection."""
         with torch.no_grad():
             return models.run(self.teacher(), sample["net_input"], rows)
 
 
 class CriterionCase:
-    """A step with a criterion as it is: fairseq's cross-entropy, or one of this package."""
+    """A step with an unchanged criterion: fairseq's cross-entropy, or one of this package's."""
 
     def __init__(self, bench: Bench) -> None:
-        """Take what to work with."""
+        """Store the bench."""
         self.bench = bench
 
     def step(self, sample: Sample) -> None:
-        """Forward and backward."""
+        """Run forward and backward."""
         self.bench.criterion(self.bench.model, sample)[0].backward()
 
     def loss_alone(self, sample: Sample) -> Run | None:
-        """From hidden states to their gradient, to be timed; what goes before is not."""
+        """Return the computation from hidden states to their gradient, or None without a loss."""
         return None
 
 
 class CrossEntropyCase(CriterionCase):
-    """The learner's own step: fairseq's label_smoothed_cross_entropy."""
+    """The student's step without a teacher: fairseq's label_smoothed_cross_entropy."""
 
     def loss_alone(self, sample: Sample) -> Run:
-        """fairseq's way from hidden states to the loss and back."""
+        """Return fairseq's computation from hidden states to the loss and back."""
         everything = torch.arange(sample["target"].numel(), device=sample["target"].device)
         learner = self.bench.leaf(sample, everything)
         targets, padding = sample["target"].reshape(-1, 1), self.bench.padding
@@ -110,10 +110,10 @@ class CrossEntropyCase(CriterionCase):
 
 
 class ChunkedCrossEntropyCase(CriterionCase):
-    """The learner's own step with the chunked form of that loss."""
+    """The student's step with the chunked form of that loss."""
 
     def loss_alone(self, sample: Sample) -> Run:
-        """The chunked loss."""
+        """Return the chunked loss."""
         rows = self.bench.rows(sample)
         learner = self.bench.leaf(sample, rows)
         targets, epsilon = select(sample["target"], rows), self.bench.criterion.eps
@@ -121,10 +121,10 @@ class ChunkedCrossEntropyCase(CriterionCase):
 
 
 class ChunkedCase(CriterionCase):
-    """This package's criterion; the teacher runs at every step."""
+    """A criterion of this package; the teacher runs at every step."""
 
     def loss_alone(self, sample: Sample) -> Run:
-        """The chunked loss."""
+        """Return the chunked loss."""
         rows = self.bench.rows(sample)
         learner = self.bench.leaf(sample, rows)
         teacher = TeacherOutput([self.bench.teacher_output(sample, rows)])
@@ -135,16 +135,16 @@ class ChunkedCase(CriterionCase):
 
 
 class CachedCase(CriterionCase):
-    """This package's criterion; the teacher's answers come with the batch."""
+    """A criterion of this package; the batch brings the teacher's stored answers."""
 
     def step(self, sample: Sample) -> None:
-        """Forward and backward.
+        """Run forward and backward.
 
         Raises:
-            RuntimeError: the batch came without the teacher's answers.
+            RuntimeError: the batch has no answers of the teacher.
         """
         if "hidden" not in sample[KEY]:
-            raise RuntimeError("the teacher cache has no answer to this batch")
+            raise RuntimeError("the teacher cache has no answers for this batch")
         super().step(sample)
 
 
@@ -152,16 +152,16 @@ class PlainCase(CriterionCase):
     """The plain reference; the teacher runs at every step."""
 
     def loss(self, sample: Sample) -> Tensor:
-        """The reference's loss of a batch."""
+        """Return the reference's loss of a batch."""
         logits = self.bench.model(**sample["net_input"])[0]
         return self._of_logits(logits, self.bench.teacher_logits(sample), sample)
 
     def step(self, sample: Sample) -> None:
-        """Forward and backward."""
+        """Run forward and backward."""
         self.loss(sample).backward()
 
     def loss_alone(self, sample: Sample) -> Run:
-        """From both models' hidden states on."""
+        """Return the computation from both models' hidden states on."""
         everything = torch.arange(sample["target"].numel(), device=sample["target"].device)
         learner = self.bench.leaf(sample, everything)
         teacher = self.bench.teacher_output(sample, everything)
@@ -176,7 +176,7 @@ class PlainCase(CriterionCase):
         return run
 
     def difference(self, sample: Sample) -> float:
-        """How far its loss is from the criterion's, relative to that, without dropout."""
+        """Return the relative difference between its loss and the criterion's, without dropout."""
         self.bench.model.eval()
         with torch.no_grad():
             criterions = float(self.bench.criterion(self.bench.model, sample)[0])
@@ -194,13 +194,13 @@ class LigerCase(CriterionCase):
     """Liger-Kernel's fused loss; the teacher runs at every step."""
 
     def step(self, sample: Sample) -> None:
-        """Forward and backward."""
+        """Run forward and backward."""
         rows = self.bench.rows(sample)
         learner = models.run(self.bench.model, sample["net_input"], rows)
         self._loss(learner, self.bench.teacher_output(sample, rows), select(sample["target"], rows))
 
     def loss_alone(self, sample: Sample) -> Run:
-        """The fused loss."""
+        """Return the fused loss."""
         rows = self.bench.rows(sample)
         learner = self.bench.leaf(sample, rows)
         teacher = self.bench.teacher_output(sample, rows)
@@ -218,14 +218,14 @@ class TrlCase(LigerCase):
 
 
 class TeacherCase(CriterionCase):
-    """The teacher's forward pass, up to its logits; "the loss alone" is its output projection."""
+    """The teacher's forward pass up to its logits; "the loss alone" is its output projection."""
 
     def step(self, sample: Sample) -> None:
-        """Forward."""
+        """Run the forward pass."""
         self.bench.teacher_logits(sample)
 
     def loss_alone(self, sample: Sample) -> Run:
-        """The output projection of the positions that are no padding."""
+        """Return the output projection of the positions without padding."""
         output = self.bench.teacher_output(sample, self.bench.rows(sample))
 
         def run() -> None:
@@ -236,19 +236,20 @@ class TeacherCase(CriterionCase):
 
 
 class ProductsCase(CriterionCase):
-    """The plain reference but for its loss: both models, their output projections, the gradients.
+    """The plain reference without its loss: both models, their output projections, the gradients.
 
-    What it takes beyond this goes into softmaxes and divergence, and into fetching memory for them.
+    The rest of the plain reference's time goes into softmaxes and divergence, and into the
+    allocation of their memory.
     """
 
     def step(self, sample: Sample) -> None:
-        """Forward and backward, with the logits for their own gradient."""
+        """Run forward and backward, with the logits as their own gradient."""
         self.bench.teacher_logits(sample)
         logits = self.bench.model(**sample["net_input"])[0]
         logits.backward(logits.detach())
 
     def loss_alone(self, sample: Sample) -> Run:
-        """The products with the projections, of the positions that are no padding."""
+        """Return the products with the projections, for the positions without padding."""
         rows = self.bench.rows(sample)
         learner = self.bench.leaf(sample, rows)
         teacher = self.bench.teacher_output(sample, rows)

@@ -1,4 +1,4 @@
-"""Processes of this interpreter that find the scripts and the package."""
+"""Run processes of this interpreter that find the scripts and the package."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from pipeline.engine import commands
 from pipeline.models.settings import REPOSITORY
 
 _SCRIPTS = REPOSITORY / "scripts"
-# What torch, CUDA and the system say where there is not enough memory.
+# Messages of torch, CUDA and the system for too little memory.
 _OUT_OF_MEMORY = ("OutOfMemoryError", "out of memory", "not enough memory", "MemoryError")
 
 
 class ProcessError(Exception):
-    """A process failed; the text is its last line."""
+    """A process failed; the text is the last line of its output."""
 
 
 class OutOfMemory(ProcessError):
-    """A process failed for want of memory."""
+    """A process failed because of too little memory."""
 
 
 class OutOfTime(ProcessError):
-    """A process was not begun, or was ended, for want of time."""
+    """A process was not started, or was ended, because of the time limit."""
 
 
 @functools.cache
 def environment(tuned: bool) -> dict[str, str]:
-    """That of the pipeline's trainings, or this process's own; one for all of a run's processes."""
+    """Return the variables of the pipeline's trainings, or this process's; cached for a run."""
     return commands.threads_and_memory() if tuned else dict(os.environ)
 
 
@@ -45,16 +45,16 @@ def run_module(
     """Run ``python -m module`` to its end.
 
     Args:
-        module: its name.
-        arguments: on its command line.
-        threads: for OMP_NUM_THREADS; 0 leaves it to the environment.
-        tuned: which :func:`environment`.
-        seconds: how long it may take.
+        module: the module's name.
+        arguments: the command line.
+        threads: the value of OMP_NUM_THREADS; 0 leaves the variable to the environment.
+        tuned: see :func:`environment`.
+        seconds: the time limit.
 
     Raises:
-        OutOfMemory: it was killed, or said that it had too little memory.
-        OutOfTime: it took longer, or there was no time to begin with.
-        ProcessError: it failed otherwise.
+        OutOfMemory: the process was killed, or reported too little memory.
+        OutOfTime: the process took longer, or no time was left to start it.
+        ProcessError: the process failed for another reason.
     """
     paths = [str(_SCRIPTS), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     variables = environment(tuned) | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

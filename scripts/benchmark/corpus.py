@@ -1,4 +1,4 @@
-"""Synthetic sentences of realistic lengths, in the batches that fairseq would make of many."""
+"""Draw synthetic sentences of realistic lengths, in batches as fairseq forms them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fairseq.data import data_utils, indexed_dataset
 
 from benchmark.sizes import Lengths
 
-PAIRS_DRAWN = 100_000  # enough for batches as even as those of a real training set
+PAIRS_DRAWN = 100_000  # enough for batches as even as in a real training set
 LONGEST = 250
-SPECIAL = 4  # fairseq's own symbols, which a dictionary's file does not have
+SPECIAL = 4  # fairseq's own symbols, which are not in a dictionary's file
 END = 2
 
 
 def draw_lengths(lengths: Lengths, longest: int, generator: np.random.Generator) -> np.ndarray:
-    """Source and target lengths, shape (pairs, 2), sorted as fairseq sorts a training set."""
+    """Return source and target lengths, shape (pairs, 2), in fairseq's order of a training set."""
     sigma = np.array([lengths.source_sigma, lengths.target_sigma])
     # The mean of a log-normal is exp(μ + σ²/2).
     mu = np.log([lengths.source_mean, lengths.target_mean]) - sigma**2 / 2
@@ -31,7 +31,7 @@ def draw_lengths(lengths: Lengths, longest: int, generator: np.random.Generator)
 
 
 def choose_batches(sizes: np.ndarray, max_tokens: int, count: int) -> list[np.ndarray]:
-    """``count`` of fairseq's batches, short to long, the same number of batches apart.
+    """Return ``count`` of fairseq's batches, short to long, at equal distances.
 
     Returns:
         The lengths of each batch's sentences, shape (sentences, 2).
@@ -44,7 +44,7 @@ def choose_batches(sizes: np.ndarray, max_tokens: int, count: int) -> list[np.nd
 
 
 def draw_tokens(length: int, types: int, generator: np.random.Generator) -> torch.Tensor:
-    """A sentence by Zipf's law (frequency ∝ 1/rank), shape (length,), its end included."""
+    """Return a sentence by Zipf's law (frequency ∝ 1/rank), shape (length,), with its end."""
     words = types - SPECIAL
     ranks = np.exp(generator.random(length - 1) * math.log(words)).astype(np.int64) - 1
     return torch.from_numpy(np.append(ranks + SPECIAL, END)).int()
@@ -60,14 +60,14 @@ def write(
     """Write dictionaries and fairseq's binarized train and valid sets.
 
     Args:
-        folder: where to.
+        folder: the output folder.
         languages: source and target.
-        types: the dictionaries' size, fairseq's own symbols included.
-        batches: from :func:`choose_batches`.
-        generator: of the tokens.
+        types: the size of the dictionaries, with fairseq's own symbols.
+        batches: the batches of :func:`choose_batches`.
+        generator: the generator for the tokens.
 
     Returns:
-        Which pairs of the training set form each batch.
+        The indices of the training pairs of each batch.
     """
     folder.mkdir(parents=True)
     symbols = "".join(f"type{number} 1\n" for number in range(types - SPECIAL))

@@ -1,4 +1,4 @@
-"""Where the time goes: the kernels of a GPU, or operators of a CPU, that take the most of it."""
+"""Find the kernels of a GPU, or operators of a CPU, that take the most time."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Kernel:
     """A kernel or operator, over some runs.
 
     Attributes:
-        name: the profiler's.
-        calls: a run.
-        ms: its own milliseconds a run, without those of what it calls.
-        share: of the time of all kernels, or operators, in percent.
+        name: the profiler's name.
+        calls: calls a run.
+        ms: milliseconds a run in the kernel itself, without the kernels that it calls.
+        share: share of the time of all kernels, or operators, in percent.
     """
 
     name: str
@@ -34,12 +34,12 @@ class Kernel:
 
 
 def top(runs: Sequence[Run], device: torch.device, count: int = TOP) -> list[Kernel]:
-    """The kernels that took the most time of the device, the first the most.
+    """Return the kernels that took the most time of the device, the largest first.
 
     Args:
-        runs: what to look into; each is run once.
-        device: where the time is of interest.
-        count: how many to name.
+        runs: the functions to profile; each runs once.
+        device: the device to profile.
+        count: the number of kernels to return.
     """
     found = [(own_time(event, device), event) for event in _events(runs, device)]
     found = sorted(((us, event) for us, event in found if us > 0), key=lambda pair: -pair[0])
@@ -51,14 +51,14 @@ def top(runs: Sequence[Run], device: torch.device, count: int = TOP) -> list[Ker
 
 
 def own_time(event: Any, device: torch.device) -> float:
-    """Microseconds of an average of the profiler; 0 for what ran on the other device."""
+    """Return the microseconds of a profiler's average; 0 for events of the other device."""
     if device.type == "cpu":
         return event.self_cpu_time_total
     if event.device_type != DeviceType.CUDA:
-        return 0  # an operator, to which the profiler adds its kernels' time a second time
+        return 0  # an operator: the profiler counts its kernels' time again in the operator
     with contextlib.suppress(AttributeError):
         return event.self_device_time_total
-    return event.self_cuda_time_total  # its name before torch 2.4
+    return event.self_cuda_time_total  # the attribute's name before torch 2.4
 
 
 def _events(runs: Sequence[Run], device: torch.device) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""One measurement, in a process of its own: ``python -m benchmark.measure REQUEST RESULT``."""
+"""Run one measurement in its own process: ``python -m benchmark.measure REQUEST RESULT``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Before fairseq is imported, which sets logging up to show everything.
+# Must precede the import of fairseq, which sets logging up to show everything.
 logging.basicConfig(level=logging.WARNING)
 
 import torch  # noqa: E402
@@ -23,26 +23,26 @@ from benchmark import kernels, memory  # noqa: E402
 from benchmark.cases import CASES, Bench, CriterionCase, PlainCase, Run, Sample  # noqa: E402
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-# How far the plain reference's loss may be from the criterion's, relative to it: it rounds its
-# logits to the models' precision.
+# The largest relative difference between the plain reference's loss and the criterion's loss. The
+# reference rounds its logits to the models' precision.
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 1e-2}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure.
+    """The description of a measurement.
 
     Attributes:
         case: a key of :data:`benchmark.cases.CASES`.
-        options: fairseq-train's.
-        batches: which pairs of the training set form each.
+        options: the options for fairseq-train.
+        batches: the indices of the training pairs of each batch.
         device: "cpu" or "cuda".
-        precision: of the models.
-        threads: of torch on a CPU; 0 leaves its default.
-        steps: timed steps; they go round the batches.
-        warm_up: steps before these.
-        seed: of the learner's weights and its dropout.
-        profile: "step" or "loss_alone": name what takes its time, in place of measuring it.
+        precision: the models' precision.
+        threads: torch's threads on a CPU; 0 leaves the default.
+        steps: the number of timed steps; they cycle through the batches.
+        warm_up: the number of steps before the timed steps.
+        seed: the seed of the student's weights and dropout.
+        profile: "step" or "loss_alone": name the kernels of this part instead of timing it.
     """
 
     case: str
@@ -59,19 +59,19 @@ class Request:
 
 @dataclass
 class Result:
-    """What was measured; times in seconds, memory in bytes.
+    """The result of a measurement; times in seconds, memory in bytes.
 
     Attributes:
-        step: of each batch, its steps' times.
-        loss_alone: likewise, of the loss alone (for the teacher: of its output projection).
-        reading: how long each batch takes to be put together from the disk.
-        tokens: target tokens of each batch, padding not counted.
-        padded: target positions of each batch, padding counted.
+        step: the times of the steps, for each batch.
+        loss_alone: the times of the loss alone (teacher: of its output projection), for each batch.
+        reading: the time to put each batch together from the disk.
+        tokens: target tokens of each batch, without padding.
+        padded: target positions of each batch, with padding.
         peak: the most memory held during the steps.
-        before: the memory held before them.
+        before: the memory held before the steps.
         teacher_weights: the teacher's weights on the device.
-        difference: between the plain reference's loss and the criterion's, relative.
-        kernels: of a profile, see :class:`benchmark.kernels.Kernel`.
+        difference: relative difference between the plain reference's loss and the criterion's.
+        kernels: the result of a profile, see :class:`benchmark.kernels.Kernel`.
     """
 
     step: list[list[float]] = field(default_factory=list)
@@ -90,7 +90,7 @@ def measure(request: Request) -> Result:
     """Build the case as fairseq-train would, and measure it.
 
     Raises:
-        RuntimeError: the plain reference's loss is not the criterion's.
+        RuntimeError: the plain reference's loss differs from the criterion's loss.
     """
     if request.threads:
         torch.set_num_threads(request.threads)
@@ -113,13 +113,13 @@ def measure(request: Request) -> Result:
         result.difference = case.difference(reader[0])
         if not result.difference <= TOLERANCE[request.precision]:
             raise RuntimeError(
-                f"the plain reference's loss is {result.difference:.1e} off the criterion's"
+                f"the plain reference's loss is {result.difference:.1e} off the criterion's loss"
             )
     return result
 
 
 def build(request: Request, device: torch.device) -> Bench:
-    """fairseq's own task, model and criterion, in fairseq-train's order."""
+    """Build fairseq's task, model and criterion, in fairseq-train's order."""
     parser = options.get_training_parser()
     cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, request.options))
     task = tasks.setup_task(cfg.task)
@@ -132,15 +132,15 @@ def build(request: Request, device: torch.device) -> Bench:
 
 
 class Reader:
-    """The batches, each put together by a data worker, as fairseq-train has it by default.
+    """The batches; a data worker puts each together, as fairseq-train does by default.
 
-    They are read one at a time: nothing runs beside a step, and what the worker holds is not
-    counted with the step's memory. For a GPU, whose memory is counted apart, each is read once and
-    stays in the host's.
+    The batches are read one at a time. So nothing runs beside a step, and the worker's memory does
+    not count with the step's memory. A GPU's memory is counted separately; for a GPU each batch is
+    read once and stays in the host's memory.
     """
 
     def __init__(self, dataset: Any, batches: list[list[int]], device: torch.device) -> None:
-        """Take the dataset and which of its items form each batch."""
+        """Take the dataset, and the indices of each batch."""
         self._dataset = dataset
         self._batches = batches
         self._device = device
@@ -150,7 +150,7 @@ class Reader:
         return len(self._batches)
 
     def __getitem__(self, number: int) -> Sample:
-        """A batch, on the device; every call gives new tensors."""
+        """Return a batch on the device; every call returns new tensors."""
         batch = self._read.get(number) or self.put_together(number)
         if self._device.type != "cpu":
             self._read[number] = batch
@@ -167,7 +167,7 @@ class Reader:
         return batch
 
     def time_reading(self, number: int) -> float:
-        """Seconds that the worker needs for a batch."""
+        """Return the seconds that the worker needs for a batch."""
         start = time.perf_counter()
         self._dataset.collater([self._dataset[item] for item in self._batches[number]])
         return time.perf_counter() - start
@@ -176,7 +176,7 @@ class Reader:
 def time_steps(
     case: CriterionCase, reader: Reader, request: Request, device: torch.device, result: Result
 ) -> None:
-    """Warm up, then time the steps; note the most memory held during these."""
+    """Warm up, then time the steps; record the most memory held during the timed steps."""
     result.step = [[] for _ in request.batches]
     for step in range(-request.warm_up, request.steps):
         number = step % len(reader)
@@ -184,7 +184,7 @@ def time_steps(
         if step == -request.warm_up:
             memory.release(device)
             result.before = memory.held(device)
-        if step == 0:  # a compiler at work while it warms up is not what a step takes
+        if step == 0:  # leaves out a compiler that works during the warm-up
             memory.reset(device)
         case.bench.model.zero_grad(set_to_none=True)  # as fairseq's optimizers do
         seconds = timed(lambda sample=sample: case.step(sample), device)
@@ -200,7 +200,7 @@ def time_steps(
 def time_loss_alone(
     case: CriterionCase, reader: Reader, request: Request, device: torch.device, result: Result
 ) -> None:
-    """Time the loss without the models; the first time of each batch warms up."""
+    """Time the loss without the models; the first run of each batch is the warm-up."""
     case.bench.model.zero_grad(set_to_none=True)
     for number in range(len(reader)):
         run = case.loss_alone(reader[number])
@@ -213,7 +213,7 @@ def time_loss_alone(
 def profile(
     case: CriterionCase, reader: Reader, request: Request, device: torch.device
 ) -> list[dict[str, Any]]:
-    """Warm up, then look into one step, or loss alone, of each batch."""
+    """Warm up, then profile one step, or one loss alone, of each batch."""
 
     def step(sample: Sample) -> None:
         case.bench.model.zero_grad(set_to_none=True)
@@ -230,7 +230,7 @@ def profile(
 
 
 def timed(run: Run, device: torch.device) -> float:
-    """Seconds by the wall clock, with the GPU's work done before and after."""
+    """Return the wall-clock seconds of a run; waits for the GPU before and after."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -241,7 +241,10 @@ def timed(run: Run, device: torch.device) -> float:
 
 
 def teacher_weights(task: Any, device: torch.device, cached: bool) -> int:
-    """Bytes of the teacher's weights on the device; with a cache, a GPU has its projection's."""
+    """Return the bytes of the teacher's weights on the device.
+
+    With a cache, a GPU holds only the weights of the projection.
+    """
     (member,) = task.teacher.members
     if cached and device.type == "cuda":
         weight = member.decoder.output_projection.weight
@@ -254,7 +257,7 @@ def teacher_weights(task: Any, device: torch.device, cached: bool) -> int:
 
 
 def main(request: Path, result: Path) -> None:
-    """Read a request, write its result."""
+    """Read a request, and write its result."""
     asked = Request(**json.loads(request.read_text(encoding="utf-8")))
     result.write_text(json.dumps(asdict(measure(asked))), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The most memory that a process, or torch on a GPU, has held since a reset."""
+"""Measure the most memory that a process, or torch on a GPU, has held since a reset."""
 
 from __future__ import annotations
 
@@ -16,39 +16,40 @@ _PROCESS = Path("/proc/self")
 
 
 def release(device: torch.device) -> None:
-    """Give back to the system what was freed.
+    """Return freed memory to the system.
 
-    Room that a checkpoint's loading left behind would take a step's tensors in without a trace.
+    Otherwise a step's tensors would fit into memory that the loading of a checkpoint left behind,
+    and the measurement would miss them.
     """
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def reset(device: torch.device) -> None:
-    """Let the peak begin anew, at what is held now."""
+    """Reset the peak to the memory held now."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    with contextlib.suppress(OSError):  # only Linux has it
+    with contextlib.suppress(OSError):  # only Linux has this file
         (_PROCESS / "clear_refs").write_text("5", encoding="ascii")
 
 
 def held(device: torch.device) -> int:
-    """Bytes held now: resident, or allocated by torch on the GPU."""
+    """Return the bytes held now: resident, or allocated by torch on the GPU."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return psutil.Process().memory_info().rss
 
 
 def peak(device: torch.device) -> int:
-    """The most bytes held since :func:`reset`; where the system has no reset, since the start."""
+    """Return the most bytes held since :func:`reset`, or since the start if there is no reset."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # Not getrusage's ru_maxrss where this can be had: it begins with the parent's memory.
+    # Prefer this to getrusage's ru_maxrss, which starts with the parent's memory.
     with contextlib.suppress(OSError):
         status = (_PROCESS / "status").read_text(encoding="ascii")
         if found := re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE):

@@ -1,4 +1,4 @@
-"""What a time that missed its bound is made of: a look by the profiler, in a process of its own."""
+"""Profile the times that missed their bounds, each in its own process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Profile:
     """The kernels of a time.
 
     Attributes:
-        case: whose.
+        case: the profiled case.
         part: "step" or "loss_alone".
-        kernels: those that take the most time.
-        problem: why there are none.
+        kernels: the kernels that take the most time.
+        problem: the reason if there are no kernels.
     """
 
     case: Case
@@ -34,12 +34,12 @@ class Profile:
 
     @property
     def title(self) -> str:
-        """In words."""
+        """The title in words."""
         return f"{self.case}, {self.part.replace('_', ' ')}"
 
 
 def times(bounds: Iterable[Bound]) -> list[tuple[Case, str]]:
-    """Whose step, or loss alone, missed a bound that applies: (case, part), each once."""
+    """Return each (case, part) whose time missed a bound that applies, once."""
     found = [(bound.case, bound.part) for bound in bounds if bound.missed and bound.part]
     return list(dict.fromkeys(found))
 
@@ -47,13 +47,13 @@ def times(bounds: Iterable[Bound]) -> list[tuple[Case, str]]:
 def profiles(
     workspace: Workspace, bounds: Iterable[Bound], plan: Plan, deadline: float
 ) -> Iterator[Profile]:
-    """Look into each time that missed its bound.
+    """Profile each time that missed its bound.
 
     Args:
         workspace: the data.
-        bounds: all of them.
-        plan: how many steps warm up.
-        deadline: when all has to be done, by ``time.monotonic``.
+        bounds: all bounds.
+        plan: the number of warm-up steps.
+        deadline: the end of the time limit, by ``time.monotonic``.
     """
     for case, part in times(bounds):
         try:
@@ -64,7 +64,7 @@ def profiles(
 
 
 def markdown(found: Iterable[Profile]) -> list[str]:
-    """A table for each."""
+    """Return a table for each profile."""
     lines = []
     for profile in found:
         lines += [f"Missed: {profile.title}", "", profile.problem or _table(profile), ""]
@@ -76,12 +76,12 @@ def _table(profile: Profile) -> str:
         [_short(kernel.name), f"{kernel.calls:g}", f"{kernel.ms:.2f}", f"{kernel.share:.0f} %"]
         for kernel in profile.kernels
     ]
-    headers = ["what takes the most time", "calls", "ms", "of all"]
+    headers = ["kernel or operator", "calls", "ms", "of all"]
     align = ("left", "right", "right", "right")
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align)
 
 
 def _short(name: str) -> str:
-    """A kernel's name, whose types can be hundreds of characters long; a bar would end its cell."""
+    """Return a kernel's name, shortened and without a bar, which would end the table's cell."""
     name = name.replace("|", "/")
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"

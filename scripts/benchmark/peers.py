@@ -1,4 +1,4 @@
-"""The fused losses of other packages, where these are installed: Liger-Kernel's and TRL's."""
+"""The fused losses of other packages, if installed: Liger-Kernel's and TRL's."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ka_fairseq.loss.divergences.jensen_shannon import JensenShannon
 from ka_fairseq.loss.objective import Objective
 from ka_fairseq.loss.projection import Projection
 
-# Which of their β is which criterion, in both packages. Between the ends js is theirs times a
-# factor, which is 1 for β = ½.
+# The β of both packages for each criterion. For js the packages' loss is multiplied by a factor,
+# which is 1 for β = ½.
 BETA = {"forward_kl": 0.0, "backward_kl": 1.0, "js": 0.5}
 
-# Each variant's package, and the file in it that has the loss: older releases lack TRL's.
+# Each variant's package, and the package's file with the loss: older releases of TRL lack it.
 PACKAGES = {
     "liger": ("liger-kernel", "liger_kernel", "chunked_loss/jsd_loss.py"),
     "trl": ("trl", "trl", "kernels/chunked_divergence.py"),
@@ -24,7 +24,7 @@ PACKAGES = {
 
 
 def installed(name: str) -> bool:
-    """Whether a peer is there; nothing of it is imported.
+    """Return whether a peer is installed, without importing it.
 
     Args:
         name: a key of :data:`PACKAGES`.
@@ -37,7 +37,7 @@ def installed(name: str) -> bool:
 
 
 def version(name: str) -> str:
-    """A peer's package and its version."""
+    """Return a peer's package and its version."""
     package = PACKAGES[name][0]
     return f"{package} {metadata.version(package)}"
 
@@ -45,13 +45,13 @@ def version(name: str) -> str:
 def liger_loss(
     learner: Projection, teacher: Projection, targets: Tensor, objective: Objective
 ) -> Tensor:
-    """(1 − λ)·NLL + λ·KL, a mean over N positions, without label smoothing (it has none).
+    """Return (1 − λ)·NLL + λ·KL, a mean over N positions, without label smoothing.
 
     Args:
-        learner: N positions.
-        teacher: likewise.
+        learner: the student's N positions.
+        teacher: the teacher's N positions.
         targets: shape (N,).
-        objective: λ, and which order of the KL, or which β.
+        objective: λ, and the direction of the KL, or β.
     """
     from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
 
@@ -68,13 +68,13 @@ def liger_loss(
 def trl_loss(
     learner: Projection, teacher: Projection, targets: Tensor, objective: Objective
 ) -> Tensor:
-    """The KL alone, summed over N positions: there is no NLL in it, whatever λ.
+    """Return the KL, summed over N positions. The sum has no NLL, for any λ.
 
     Args:
-        learner: N positions.
-        teacher: likewise.
-        targets: not read.
-        objective: which order of the KL, or which β.
+        learner: the student's N positions.
+        teacher: the teacher's N positions.
+        targets: not used.
+        objective: the direction of the KL, or β.
     """
     from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 

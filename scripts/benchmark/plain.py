@@ -1,7 +1,7 @@
-"""The reference: distillation as public NMT code writes it.
+"""The reference: distillation as public NMT code implements it.
 
-Full logits of both models, padding included, their softmax and their log-softmax, products of
-these, and sums; autograd does the rest.
+The reference computes full logits of both models, padding included. It takes their softmax and
+log-softmax, multiplies and sums, and leaves the gradient to autograd.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ka_fairseq.loss.objective import Objective
 def plain_loss(
     logits: Tensor, teacher_logits: Tensor, targets: Tensor, objective: Objective, padding: int
 ) -> Tensor:
-    """(1 − λ)·NLL + λ·D, summed over the targets that are no padding.
+    """Return (1 − λ)·NLL + λ·D, summed over the targets without padding.
 
     Args:
-        logits: the learner's, shape (batch, length, V).
-        teacher_logits: likewise.
+        logits: the student's, shape (batch, length, V).
+        teacher_logits: the teacher's, shape (batch, length, V).
         targets: shape (batch, length).
-        objective: λ, label smoothing and D; of the top-k forms ``generalized`` alone.
-        padding: the token that fills up targets.
+        objective: λ, label smoothing and D; of the top-k forms only ``generalized``.
+        padding: the padding token of targets.
 
     Raises:
         ValueError: another top-k form.
@@ -54,7 +54,13 @@ def plain_loss(
 
 
 def _kl(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], top_k: int) -> Tensor:
-    """KL(a‖b) of probabilities and their logarithms; over a's k best, Σ_S [a·log(a/b) − a + b]."""
+    """Return KL(a‖b), or over a's k best Σ_S [a·log(a/b) − a + b].
+
+    Args:
+        a: probabilities and their logarithms.
+        b: probabilities and their logarithms.
+        top_k: k; 0 takes all types.
+    """
     if not top_k:
         return (a[0] * (a[1] - b[1])).sum(-1)
     best = a[0].topk(top_k, dim=-1).indices

@@ -1,4 +1,4 @@
-"""What is written: Markdown for people, JSON and CSV for programs."""
+"""Write the report: Markdown for people, JSON and CSV for programs."""
 
 from __future__ import annotations
 
@@ -43,25 +43,28 @@ _NAMES = {
 }
 _ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "LD_PRELOAD")
 _EXPLANATION = """\
-- A step is a forward and a backward pass of the learner in training mode, without the optimizer.
-  Times are medians over the repeats with their interquartile range (IQR); ratios are taken within
-  each repeat.
+- A step is a forward and a backward pass of the student in training mode, without the optimizer.
+  Times are medians over the repeats with their interquartile range (IQR). Ratios are computed
+  within each repeat.
 - floor: fairseq's label_smoothed_cross_entropy step and the teacher's forward pass, each measured
-  in this run. plain: full logits, softmax and log-softmax of both models, products, sums. chunked:
-  this package, the teacher run at every step; eager, compiled, triton: likewise, with this
-  `--loss-kernel`. cached:
-  this package with `--teacher-cache`. liger: Liger-Kernel's fused loss of NLL and divergence,
-  without label smoothing. trl: TRL's fused divergence alone, with no NLL.
-- without a loss: both models' passes and the matrix products with their output projections, all
-  logits in one piece, with no softmax and no divergence: what is left of the plain reference.
-- peak over CE: the most memory ({memory}) held during the steps, less that of
-  the cross-entropy step; then less the teacher's weights too.
-- loss alone: from both models' hidden states to the gradient of the learner's, no more; for the
-  teacher, its output projection. reading: what a data worker needs for a batch."""
+  in this run.
+- plain: full logits, softmax and log-softmax of both models, products, sums.
+- chunked: this package, the teacher runs at every step.
+- eager, compiled, triton: chunked with this `--loss-kernel`.
+- cached: this package with `--teacher-cache`.
+- liger: Liger-Kernel's fused loss of NLL and divergence, without label smoothing.
+- trl: TRL's fused divergence, without NLL.
+- without a loss: both models' passes and the matrix products with their output projections, with
+  all logits in one piece, but without softmax and divergence.
+- peak over CE: the most memory ({memory}) held during the steps, minus that of
+  the cross-entropy step. The next column subtracts the teacher's weights too.
+- loss alone: from both models' hidden states to the gradient of the student's hidden states. For
+  the teacher: its output projection.
+- reading: the time of a data worker for a batch."""
 
 
 def name_of(setting: Setting) -> str:
-    """The name of a setting's files."""
+    """Return the base name of a setting's files."""
     precision = "" if setting.precision == "fp32" else f"-{setting.precision}"
     kernel = "" if setting.kernel == "auto" else f"-{setting.kernel}"
     quick = "-quick" if setting.quick else ""
@@ -72,7 +75,7 @@ def name_of(setting: Setting) -> str:
 def facts(
     setting: Setting, plan: Plan, rows: pd.DataFrame, notes: Iterable[str]
 ) -> dict[str, str | list[str]]:
-    """What one needs to read the numbers."""
+    """Return the facts needed to read the numbers."""
     pair = sizes.PAIRS[setting.pair]
     variables = [
         f"{name}={value}"
@@ -88,16 +91,16 @@ def facts(
             f"{key.replace('_', ' ')} {value}" for key, value in asdict(pair.lengths).items()
         ),
         "Measured": f"repeats: {plan.repeats}; in each process {plan.steps} steps after "
-        f"{plan.warm_up} to warm up; {setting.precision}"
+        f"{plan.warm_up} warm-up steps; {setting.precision}"
         + (f"; with --loss-kernel {setting.kernel}" if setting.kernel != "auto" else ""),
         **system(),
-        "Environment": ", ".join(variables) or "none of the variables for threads and memory set",
+        "Environment": ", ".join(variables) or "no variables for threads and memory are set",
         "Notes": list(notes),
     }
 
 
 def cells(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """The summary's rows as text."""
+    """Return the summary's rows as text."""
     return [{key: _cell(key, row.get(key)) for key in _COLUMNS} for row in rows]
 
 
@@ -116,7 +119,7 @@ def markdown(
     about: Mapping[str, str | list[str]],
     profiles: Iterable[Profile] = (),
 ) -> str:
-    """The tables with what one needs to read them."""
+    """Return the tables and the notes that explain them."""
     memory = "torch's allocator" if setting.device == "cuda" else "resident in the process"
     judged = [
         {
@@ -151,7 +154,7 @@ def markdown(
 
 
 def described(about: Mapping[str, str | list[str]]) -> list[str]:
-    """:func:`facts` as a list in Markdown."""
+    """Return :func:`facts` as a list in Markdown."""
     notes = about["Notes"]
     return [
         *(f"- {key}: {value}" for key, value in about.items() if key != "Notes"),
@@ -169,7 +172,7 @@ def write(
     problems: Iterable[Problem] = (),
     profiles: Sequence[Profile] = (),
 ) -> str:
-    """Write NAME.md, NAME.json and, with every single measurement, NAME.csv.
+    """Write NAME.md, NAME.json, and NAME.csv with every single measurement.
 
     Returns:
         The Markdown.

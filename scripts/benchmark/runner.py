@@ -1,4 +1,4 @@
-"""All measurements of a setting: one process each, the repeats interleaved."""
+"""Run all measurements of a setting, one process each, with interleaved repeats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEGABYTE = 1e6
 
 @dataclass(frozen=True, order=True)
 class Case:
-    """A row of the table: what is no criterion of this package has no variant."""
+    """A row of the table; a row without a criterion of this package has no variant."""
 
     criterion: str
     variant: str = ""
@@ -46,15 +46,15 @@ CROSS_ENTROPY, TEACHER, PRODUCTS = map(Case, ("cross_entropy", "teacher", "produ
 
 @dataclass(frozen=True)
 class Plan:
-    """How often to measure.
+    """The number of measurements, and the limits.
 
     Attributes:
         repeats: processes of each case.
         steps: timed steps of a process.
-        warm_up: steps before these.
-        threads: of torch; 0 leaves its default.
-        keep_going: leave a case out that fails, rather than stop.
-        seconds: when no further process is begun, and what runs is ended.
+        warm_up: steps before the timed steps.
+        threads: torch's threads; 0 leaves the default.
+        keep_going: leave out a case that fails, instead of stopping.
+        seconds: the time limit: no further process starts, and the running process is ended.
     """
 
     repeats: int
@@ -67,12 +67,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a case has no figures, or not of all repeats.
+    """The reason why a case has no figures, or not the figures of all repeats.
 
     Attributes:
-        case: which.
-        reason: in words.
-        failed: whether this package is to blame: not for a peer, nor for want of time.
+        case: the case.
+        reason: the reason in words.
+        failed: whether this package failed; False for a failed peer, and for a lack of time.
     """
 
     case: Case
@@ -84,10 +84,10 @@ class Problem:
 
 
 def cases_of(criterions: Iterable[str], variants: Iterable[str]) -> list[Case]:
-    """The two that make up the floor, and each criterion's variants.
+    """Return the two cases of the floor, and each criterion's variants.
 
-    Beside the plain reference, which knows no further passes, stands a step without a loss. What
-    needs no teacher has no variants.
+    Only :data:`benchmark.sizes.CRITERIONS` have a plain reference. A step without a loss is
+    measured beside the plain reference. A criterion without a teacher has no variants.
     """
     variants = list(variants)
     criterions = list(criterions)
@@ -106,14 +106,14 @@ def cases_of(criterions: Iterable[str], variants: Iterable[str]) -> list[Case]:
 
 
 def run(workspace: Workspace, cases: list[Case], plan: Plan) -> tuple[pd.DataFrame, list[Problem]]:
-    """Measure all cases in turn, ``plan.repeats`` times over, each time in another order.
+    """Measure all cases in turn, ``plan.repeats`` times, each time in another order.
 
     Returns:
-        A row for each process, see :func:`row`; and what has none. A peer that fails is such a
-        problem; so is what there was no time for, and with ``keep_going`` whatever else failed.
+        A row for each process, see :func:`row`; and the problems. A peer that fails is a problem,
+        and so is a case without time left. With ``keep_going`` every failure is a problem.
 
     Raises:
-        UserError: a measurement failed; without ``keep_going``, or one of the floor.
+        UserError: a measurement failed, either without ``keep_going`` or for the floor.
     """
     deadline = time.monotonic() + plan.seconds
     problems = _build_cache(workspace, cases, plan, deadline)
@@ -149,7 +149,7 @@ def _build_cache(
 
 
 def _in_order(cases: list[Case], repeat: int) -> list[Case]:
-    """As they stand at first, so that the floor is there when the time is up; then shuffled."""
+    """Return the cases: in the given order first, as the floor must be measured; then shuffled."""
     order = list(cases)
     if repeat:
         random.Random(repeat).shuffle(order)
@@ -157,10 +157,10 @@ def _in_order(cases: list[Case], repeat: int) -> list[Case]:
 
 
 def _problem(case: Case, error: children.ProcessError, plan: Plan, needed: bool) -> Problem:
-    """What is noted of a failure.
+    """Return the problem to record for a failure.
 
     Raises:
-        UserError: it stops the benchmark.
+        UserError: the failure stops the benchmark.
     """
     out_of_time = isinstance(error, children.OutOfTime)
     failed = not out_of_time and case.variant not in peers.PACKAGES
@@ -170,7 +170,7 @@ def _problem(case: Case, error: children.ProcessError, plan: Plan, needed: bool)
 
 
 def progress(*arguments: Any, **options: Any) -> tqdm:
-    """A progress bar; into a file it writes a line now and then."""
+    """Return a progress bar; in a file the bar writes a line from time to time."""
     often = 0.1 if sys.stderr.isatty() else 30
     return tqdm(*arguments, mininterval=often, **options)
 
@@ -178,17 +178,17 @@ def progress(*arguments: Any, **options: Any) -> tqdm:
 def one(
     workspace: Workspace, case: Case, plan: Plan, deadline: float = math.inf, profile: str = ""
 ) -> Result:
-    """One measurement in its process.
+    """Run one measurement in its process.
 
     Args:
         workspace: the data.
-        case: what is measured.
-        plan: how often.
-        deadline: when it has to be done, by ``time.monotonic``.
+        case: the case to measure.
+        plan: the numbers of steps.
+        deadline: the end of the time limit, by ``time.monotonic``.
         profile: see :class:`benchmark.measure.Request`.
 
     Raises:
-        children.ProcessError: it failed.
+        children.ProcessError: the process failed.
     """
     setting = workspace.setting
     criterion = "cross_entropy" if case in (TEACHER, PRODUCTS) else case.criterion
@@ -216,7 +216,7 @@ def one(
 
 
 def row(result: Result) -> dict[str, Any]:
-    """A process's figures: milliseconds a step, megabytes (10⁶ bytes), target tokens a step."""
+    """Return a process's figures: milliseconds a step, MB (10⁶ bytes), target tokens a step."""
     return {
         "step_ms": _mean_of_medians(result.step),
         "loss_alone_ms": _mean_of_medians(result.loss_alone),
@@ -231,5 +231,5 @@ def row(result: Result) -> dict[str, Any]:
 
 
 def _mean_of_medians(seconds: list[list[float]]) -> float | None:
-    """Of each batch the median, in milliseconds; batches of other lengths count alike."""
+    """Return the mean over batches of their median milliseconds; all batches weigh the same."""
     return 1e3 * statistics.mean(map(statistics.median, seconds)) if seconds else None

@@ -1,4 +1,4 @@
-"""How a step's time and memory grow over tokens a batch and over types."""
+"""Measure how a step's time and memory grow with the tokens a batch and with the types."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TOKENS = (1024, 2048, 4096, 8192, 16384)
 TYPES = (10_000, 20_000, 40_000, 80_000, 128_000)
 QUICK_TOKENS, QUICK_TYPES = (64, 128), (200, 400)
 
-# Float32 tensors of tokens × types that are alive at once, for the forecast of what fits.
+# How many float32 tensors of tokens × types exist at once, for the forecast of memory.
 TENSORS = {"cross_entropy": 4, "plain": 10}
 LABELS = {"tokens": "tokens a batch", "types": "types"}
 
 
 def settings(base: Setting) -> Iterator[tuple[str, Setting]]:
-    """Each setting, with the name of what grows."""
+    """Yield each setting with the name of the growing quantity."""
     tokens = QUICK_TOKENS if base.quick else TOKENS
     types = QUICK_TYPES if base.quick else TYPES
     for number in tokens:
@@ -45,10 +45,10 @@ def run(base: Setting, criterion: str, variants: Iterable[str], plan: Plan) -> p
 
     Returns:
         A row for each case, setting and repeat, with the columns ``grows``, ``types`` and
-        ``max_tokens``; without figures where there was too little memory.
+        ``max_tokens``. A row without enough memory has no figures.
 
     Raises:
-        UserError: a measurement failed otherwise, or nothing fitted.
+        UserError: a measurement failed for another reason, or nothing fitted.
     """
     cases = [CROSS_ENTROPY, *(Case(criterion, variant) for variant in variants)]
     rows = []
@@ -75,11 +75,11 @@ def _measure(workspace: Workspace, cases: list[Case], plan: Plan) -> Iterator[di
 
 
 def figures(workspace: Workspace, case: Case, plan: Plan) -> dict[str, Any]:
-    """A process's figures, or none where it would not fit or did not."""
+    """Return a process's figures; empty if the process would not fit, or did not fit."""
     setting = workspace.setting
     needed = 4 * TENSORS.get(case.kind, 0) * setting.tokens * setting.types
     if setting.device == "cpu" and needed > psutil.virtual_memory().available:
-        return {}  # the system might end another process than this one
+        return {}  # with too little memory the system might end another process
     try:
         return runner.row(runner.one(workspace, case, plan))
     except children.OutOfMemory:
@@ -87,10 +87,10 @@ def figures(workspace: Workspace, case: Case, plan: Plan) -> dict[str, Any]:
 
 
 def plot(rows: pd.DataFrame, path: Path) -> None:
-    """Time and memory over tokens and over types, both axes logarithmic.
+    """Plot time and memory over tokens and over types, with logarithmic axes.
 
     Args:
-        rows: from :func:`run`.
+        rows: the rows of :func:`run`.
         path: without a suffix; a PNG and an SVG are written.
     """
     rows = rows.assign(step_mb=rows.peak_mb - rows.before_mb)
@@ -115,7 +115,7 @@ def _of(rows: pd.DataFrame, grows: str, case: Case) -> pd.DataFrame:
 
 
 def _scale(axes: Axes, measured: Iterable[int], what: str) -> None:
-    """Two logarithmic axes whose ticks say plain numbers; over x, those that were measured."""
+    """Set two logarithmic axes with plain numbers; the x ticks are the measured values."""
     axes.set(xscale="log", yscale="log", xlabel=what)
     axes.xaxis.set_major_locator(FixedLocator(list(measured)))
     axes.xaxis.set_major_formatter(
@@ -140,8 +140,8 @@ def _draw(
 
 
 def markdown(rows: pd.DataFrame, base: Setting, about: Mapping[str, Any]) -> str:
-    """The medians as tables, and the plot."""
-    lines = [f"# How a step grows: {base.pair} on {base.device}, {base.precision}", ""]
+    """Return the medians as tables, and the plot."""
+    lines = [f"# Growth of a step: {base.pair} on {base.device}, {base.precision}", ""]
     rows = rows.assign(
         step_mb=rows.peak_mb - rows.before_mb,
         case=[str(Case(*pair)) for pair in zip(rows.criterion, rows.variant, strict=True)],
@@ -155,8 +155,8 @@ def markdown(rows: pd.DataFrame, base: Setting, about: Mapping[str, Any]) -> str
             lines += [f"{what}, over {LABELS[grows]}:", "", text, ""]
     name = report.name_of(base)
     lines += [
-        "A case without a number had too little memory. MB: the most held during a step, less what "
-        "was held before the first.",
+        "A case without a number had too little memory. MB: the most memory held during a step, "
+        "minus the memory held before the first step.",
         "",
         f"![time and memory over tokens and types]({name}-scaling.png)",
         "",

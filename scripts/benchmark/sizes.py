@@ -1,4 +1,4 @@
-"""What is measured at which sizes: the pairs, and fairseq's options from their configs."""
+"""The measured sizes: the pairs, and fairseq's options from their configs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.stages import trainings
 from ka_fairseq.errors import UserError
 
 CRITERIONS = ("forward_kl", "backward_kl", "jsd_mixture", "topk_kl")
-# Measured where they are named, without a plain reference: what they change of backward_kl.
+# Measured only if named, and without a plain reference: their changes to backward_kl.
 MORE = {
     **{
         name: {"_name": "transfer", "divergence": name}
@@ -31,15 +31,15 @@ MORE = {
     "hard-global": {"select": "hard-global"},
     "tie_kd": {"_name": "tie_kd"},
 }
-# Beside fairseq's own cross-entropy where it is named; it has no variants.
+# Measured only if named, beside fairseq's cross-entropy; it has no variants.
 WITHOUT_TEACHER = "chunked_cross_entropy"
-# How often these run the models' decoders.
+# The number of decoder passes.
 PASSES = {"tie_kd": 3}
 ALL_CRITERIONS = (*CRITERIONS, *MORE, WITHOUT_TEACHER)
 VARIANTS = ("plain", "chunked", "cached")
-# The chunked loss by a kernel that is named; by itself it takes the best that works.
+# The chunked loss with a named kernel; "chunked" takes the best kernel that works.
 NAMED_KERNELS = ("eager", "compiled", "triton")
-# What triton's kernel computes.
+# The divergences of triton's kernel.
 FUSED = ("forward_kl", "backward_kl", "jsd_mixture", "js")
 ALL_VARIANTS = (*VARIANTS, *NAMED_KERNELS, "liger", "trl")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -49,14 +49,14 @@ QUICK_MODEL = {"layers": 1, "embed_dim": 32, "ffn_embed_dim": 64, "attention_hea
 
 @dataclass(frozen=True)
 class Lengths:
-    """Subwords a sentence, its end included: a log-normal for each side, correlated.
+    """Subwords a sentence, with its end: a log-normal distribution for each side, correlated.
 
     Attributes:
         source_mean: mean length of the source.
         target_mean: mean length of the target.
-        source_sigma: standard deviation of its logarithm.
-        target_sigma: likewise.
-        correlation: of the two logarithms.
+        source_sigma: standard deviation of the logarithm of the source length.
+        target_sigma: the same for the target length.
+        correlation: correlation of the two logarithms.
     """
 
     source_mean: float
@@ -75,7 +75,7 @@ class PairSizes:
         types: V.
         cpu_tokens: tokens a batch on a CPU, as fairseq's ``--max-tokens`` counts them.
         cpu_steps: timed steps of a process on a CPU.
-        lengths: of its sentences.
+        lengths: the lengths of its sentences.
     """
 
     languages: tuple[str, str]
@@ -87,38 +87,38 @@ class PairSizes:
 
 PAIRS = {
     # Spread and correlation: fitted to 3,394 pairs of Tatoeba's Thai–English sentences in
-    # sentencepiece BPE. They are far shorter than talks (9 subwords of English), and no count of
-    # IWSLT'15's words was found: the means are an assumption.
+    # sentencepiece BPE. These sentences are far shorter than talks (9 subwords of English). A word
+    # count of IWSLT'15 was not found, so the means are an assumption.
     "iwslt15_th_en": PairSizes(
         ("th", "en"), 10_000, 2048, 8, Lengths(20.0, 20.0, 0.37, 0.31, 0.58)
     ),
-    # Means: the words a sentence of Europarl v7, by the sizes on statmt.org/europarl (47,236,849
-    # German words in 2,176,537 sentences, 53,974,751 English ones in 2,218,201) and one for the
-    # sentence's end. Spread and correlation: fitted to tests/data/libreoffice-help in sentencepiece
-    # BPE, whose sentences are as mixed as a crawl's.
+    # Means: words a sentence of Europarl v7, plus one for the sentence's end. The counts are from
+    # statmt.org/europarl (47,236,849 German words in 2,176,537 sentences, 53,974,751 English words
+    # in 2,218,201). Spread and correlation: fitted to tests/data/libreoffice-help in sentencepiece
+    # BPE, whose sentences are as mixed as a crawl's sentences.
     "wmt17_de_en": PairSizes(("de", "en"), 40_000, 512, 4, Lengths(22.7, 25.3, 0.63, 0.60, 0.93)),
 }
 CUDA_TOKENS, CUDA_STEPS = 8192, 40
 
 
 def learner_options(pair: str, quick: bool) -> list[str]:
-    """fairseq's options for the learner of the paper's Table 1."""
+    """Return fairseq's options for the student of the paper's Table 1."""
     return _model_options(pair, "learner", quick)
 
 
 def teacher_options(pair: str, quick: bool) -> list[str]:
-    """fairseq's options for the teacher of the paper's Table 1."""
+    """Return fairseq's options for the teacher of the paper's Table 1."""
     return _model_options(pair, "teacher", quick)
 
 
 def criterion_options(pair: str, criterion: str) -> list[str]:
-    """fairseq's options for a criterion as the pair's training has it: λ, label smoothing and k.
+    """Return fairseq's options for a criterion, with λ, label smoothing and k of the pair.
 
-    ``cross_entropy`` is fairseq's label_smoothed_cross_entropy with the label smoothing of the
-    others, and so is its chunked form.
+    ``cross_entropy`` is fairseq's label_smoothed_cross_entropy. Both it and its chunked form have
+    the label smoothing of the other criterions.
 
     Raises:
-        UserError: no model of the pair is trained with it.
+        UserError: no model of the pair has the criterion.
     """
     if criterion in MORE:
         settings = criterions_of(pair)["backward_kl"] | MORE[criterion]
@@ -130,7 +130,7 @@ def criterion_options(pair: str, criterion: str) -> list[str]:
     }
     settings = found.get(CRITERIONS[0] if criterion in without_teacher else criterion)
     if settings is None:
-        raise UserError(f"no model of {pair} has the criterion {criterion}, but {', '.join(found)}")
+        raise UserError(f"no model of {pair} has {criterion}: choose from {', '.join(found)}")
     if criterion in without_teacher:
         settings = {
             "_name": without_teacher[criterion],
@@ -141,7 +141,7 @@ def criterion_options(pair: str, criterion: str) -> list[str]:
 
 @functools.cache
 def criterions_of(pair: str) -> dict[str, dict[str, Any]]:
-    """The first model's settings of each criterion, in the order of the pair's list of models."""
+    """Return the first model's settings for each criterion, in the order of the list of models."""
     found: dict[str, dict[str, Any]] = {}
     prefix = "criterion."
     settings = load(CONFIGS / pair, REPOSITORY / "runs")
@@ -158,7 +158,7 @@ def criterions_of(pair: str) -> dict[str, dict[str, Any]]:
 
 
 def task_options(pair: str) -> list[str]:
-    """fairseq's options for the task, but for the teacher's."""
+    """Return fairseq's options for the task, without the teacher's options."""
     source, target = PAIRS[pair].languages
     return [
         *("--user-dir", str(USER_DIR), "--task", "translation_with_teacher"),

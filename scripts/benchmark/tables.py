@@ -1,4 +1,4 @@
-"""From measurements to the table of cases and the table of bounds."""
+"""Turn measurements into the table of cases and the table of bounds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from benchmark.runner import CROSS_ENTROPY, PRODUCTS, TEACHER, Case
 from benchmark.sizes import ALL_CRITERIONS, ALL_VARIANTS, CRITERIONS, PASSES
 from benchmark.workspace import Setting
 
-# Bounds on memory are for a batch of this many tokens, those on time against the plain reference
-# for this many types.
+# Bounds on memory apply from this many tokens a batch. Bounds on time against the plain reference
+# apply from this many types.
 MANY_TOKENS, MANY_TYPES = 8000, 40_000
-# On a GPU, how much of a peer's time the loss alone may take.
+# On a GPU, the largest share of a peer's time that the loss alone may take.
 _OF_PEERS = {"trl": 0.5, "liger": 0.8}
 FLOOR = Case("floor")
 PROJECTION = Case("teacher", "projection")
@@ -25,12 +25,12 @@ PROJECTION = Case("teacher", "projection")
 class Measured:
     """The measurements of a setting, by case.
 
-    A ratio is taken within each repeat, whose processes ran close to each other, before the median
-    over the repeats.
+    A ratio is computed within each repeat, whose processes ran close to each other. The result is
+    the median over the repeats.
     """
 
     def __init__(self, rows: pd.DataFrame) -> None:
-        """Take :func:`benchmark.runner.run`'s rows."""
+        """Take the rows of :func:`benchmark.runner.run`."""
         self._rows = rows.set_index(["criterion", "variant", "repeat"]).sort_index()
         found = rows[["criterion", "variant"]].drop_duplicates().itertuples(index=False)
         self.cases = [Case(*names) for names in found]
@@ -39,11 +39,11 @@ class Measured:
         return case in self.cases
 
     def of(self, case: Case, column: str) -> pd.Series:
-        """A figure of each repeat."""
+        """Return a figure of each repeat."""
         return self._rows.loc[(case.criterion, case.variant), column].astype(float)
 
     def step(self, case: Case) -> pd.Series:
-        """Milliseconds of each repeat; the floor is made of two cases."""
+        """Return the milliseconds of each repeat; the floor is the sum of two cases."""
         if case == FLOOR:
             return self.step(CROSS_ENTROPY) + self.step(TEACHER)
         if case == PROJECTION:
@@ -51,17 +51,17 @@ class Measured:
         return self.of(case, "step_ms")
 
     def over_cross_entropy(self, case: Case) -> pd.Series:
-        """Megabytes of peak memory above the cross-entropy step's, teacher's weights included."""
+        """Return the megabytes of peak memory above the cross-entropy step, teacher included."""
         return self.of(case, "peak_mb") - self.of(CROSS_ENTROPY, "peak_mb")
 
 
 def spread(values: pd.Series) -> float:
-    """The interquartile range."""
+    """Return the interquartile range."""
     return float(values.quantile(0.75) - values.quantile(0.25))
 
 
 def summary(measured: Measured) -> list[dict[str, Any]]:
-    """A row for each case, in the order of the table; what a case does not have is None."""
+    """Return a row for each case, in the order of the table; missing figures are None."""
     floor = [CROSS_ENTROPY, TEACHER, PROJECTION, FLOOR]
     floor += [PRODUCTS] if PRODUCTS in measured else []
     others = sorted(
@@ -103,18 +103,18 @@ def _or_none(value: float) -> float | None:
 
 @dataclass(frozen=True)
 class Bound:
-    """A figure to reach.
+    """A target for a figure.
 
     Attributes:
-        what: in words.
-        limit: the figure may not be larger.
+        what: the figure in words.
+        limit: the largest allowed figure.
         measured: the figure; a ratio, or megabytes.
         unit: "" for a ratio.
-        applies: whether these are the sizes that the bound is for.
-        condition: which these are.
-        without_loss: the same figure of both models without a loss; None where it says nothing.
-        case: whose figure.
-        part: of what the time is, "step" or "loss_alone"; "" for memory.
+        applies: whether the measured sizes are the sizes of the bound.
+        condition: the sizes of the bound, in words.
+        without_loss: the same figure for both models without a loss; None if not meaningful.
+        case: the case of the figure.
+        part: the timed part, "step" or "loss_alone"; "" for memory.
     """
 
     what: str
@@ -129,12 +129,12 @@ class Bound:
 
     @property
     def missed(self) -> bool:
-        """Whether it applies, and the figure is larger."""
+        """Whether the bound applies, and the figure is larger than the limit."""
         return self.applies and not self.measured <= self.limit
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The verdict in words."""
         if not self.applies:
             return f"not judged: needs {self.condition}"
         if not self.missed:
@@ -145,7 +145,7 @@ class Bound:
 
 
 def bounds(measured: Measured, setting: Setting) -> list[Bound]:
-    """What the benchmark is there to check, as far as its cases were measured."""
+    """Return the bounds that the benchmark checks, for all measured cases."""
     return [
         *_on_time(measured, setting),
         *_on_memory(measured, setting),
@@ -182,7 +182,7 @@ def _on_time(measured: Measured, setting: Setting) -> Iterator[Bound]:
 
 
 def _on_a_gpu(measured: Measured, setting: Setting) -> Iterator[Bound]:
-    """In bf16: steps beside the floor, and the loss alone beside the peers' of the same run."""
+    """Yield the bounds in bf16: steps against the floor, the loss alone against peers."""
     rule = {
         "applies": setting.precision == "bf16" and not setting.quick,
         "condition": "bf16 and the paper's sizes",
@@ -206,7 +206,7 @@ def _on_a_gpu(measured: Measured, setting: Setting) -> Iterator[Bound]:
 
 
 def _limit(criterion: str) -> float:
-    """How many floors a step may take."""
+    """Return the largest allowed step, in units of the floor."""
     if criterion in PASSES:
         return PASSES[criterion]
     return 1.05 if criterion in CRITERIONS else 1.10
@@ -218,8 +218,8 @@ def _on_memory(measured: Measured, setting: Setting) -> Iterator[Bound]:
         for case in _with_variant(measured, variant):
             over = measured.over_cross_entropy(case) - measured.of(case, "teacher_mb")
             yield Bound(
-                f"{case.criterion} {variant}: peak memory above the cross-entropy step's and the "
-                "teacher's weights",
+                f"{case.criterion} {variant}: peak memory minus the peak of the cross-entropy step "
+                "and the teacher's weights",
                 300.0,
                 over.median(),
                 "MB",

@@ -1,4 +1,4 @@
-"""The temporary folder of a measurement: data, the teacher's checkpoint and its cache."""
+"""The temporary folder of a measurement: data, the teacher's checkpoint and the teacher cache."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _WITH_A_KERNEL = ("chunked", "cached")
 
 @dataclass(frozen=True)
 class Setting:
-    """At which sizes to measure.
+    """The sizes of a measurement.
 
     Attributes:
         pair: a key of :data:`benchmark.sizes.PAIRS`.
         types: V.
-        tokens: a batch's, as ``--max-tokens`` counts them.
-        batches: how many different ones.
-        precision: of the models, and of the teacher's cache.
-        device: where the cache is built.
+        tokens: tokens a batch, counted like ``--max-tokens``.
+        batches: the number of different batches.
+        precision: the precision of the models, and of the teacher cache.
+        device: the device that builds the cache.
         quick: tiny models.
-        kernel: of the loss, for chunked and cached.
-        tuned: with the pipeline's settings of threads and memory.
+        kernel: the loss kernel of chunked and cached.
+        tuned: use the pipeline's settings of threads and memory.
     """
 
     pair: str
@@ -49,12 +49,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Workspace:
-    """What measurements of a setting share.
+    """The files that the measurements of a setting share.
 
     Attributes:
-        folder: where it is.
+        folder: the folder.
         setting: the sizes.
-        batches: which pairs of the training set form each.
+        batches: the indices of the training pairs of each batch.
     """
 
     folder: Path
@@ -62,7 +62,7 @@ class Workspace:
     batches: list[list[int]]
 
     def options(self, criterion: str, case: str) -> list[str]:
-        """fairseq-train's options for a criterion in a case.
+        """Return fairseq-train's options for a criterion in a case.
 
         Args:
             criterion: a name of :func:`benchmark.sizes.criterion_options`.
@@ -79,7 +79,7 @@ class Workspace:
         ]
 
     def build_cache(self, seconds: float = math.inf) -> None:
-        """Have the teacher answer the data, by the user's own command, in this time."""
+        """Store the teacher's answers with the user's own command, within this time."""
         children.run_module(
             "ka_fairseq.cache",
             *("build", *self._common(), *self._cache()),
@@ -97,7 +97,7 @@ class Workspace:
         ]
 
     def _cache(self) -> list[str]:
-        # Both in the learner's precision: products of two precisions would be made in float32.
+        # Both in the student's precision: products of two precisions would be made in float32.
         precision = self.setting.precision
         stored = "bf16" if precision == "bf16" else "fp16"
         return [
@@ -120,7 +120,7 @@ def prepare(folder: Path, setting: Setting) -> Workspace:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Start no threads in this process: they may spin for minutes, beside what is measured."""
+    """Keep this process to one thread: more threads may spin for minutes beside a measurement."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

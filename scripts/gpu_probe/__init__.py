@@ -1,1 +1,1 @@
-"""One process on one card: each figure is a line, written at once, the most telling ones first."""
+"""Probe a GPU in one process: each figure is a line, written at once; the most telling first."""

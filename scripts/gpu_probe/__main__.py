@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-# Before fairseq is imported, which sets logging up to show everything.
+# Must precede the import of fairseq, which sets logging up to show everything.
 logging.basicConfig(level=logging.WARNING)
 warnings.simplefilter("ignore")
 
@@ -33,10 +33,10 @@ PARTS = ("environment", "loss", "float64", "steps", "training", "tests")
 _EPILOG = f"""\
 parts, in this order: {" ".join(PARTS)}
 
-One process, one CUDA context, no file of more than a few megabytes. Each figure is a line of
-JSON, written at once to DIR/gpu_probe.jsonl; one that fails says why and hides no other. At the
-end DIR/gpu_probe.md is written, a table for docs/gpu.md. Ends with 1 where a figure failed.
-Fetches nothing.
+The probe is one process with one CUDA context. It fetches nothing, and writes no file of more than
+a few megabytes. Each figure is a line of JSON, written at once to DIR/gpu_probe.jsonl. A figure
+that fails is written with the reason, and the other figures follow. At the end the probe writes
+DIR/gpu_probe.md, a table for docs/gpu.md. The exit status is 1 if a figure failed.
 
 examples:
   python scripts/gpu_probe.py
@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Take the figures that the command line asks for; return the exit code.
+    """Take the requested figures; return the exit code.
 
     Raises:
         UserError: an option is wrong, or there is no GPU.
@@ -76,26 +76,26 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if name in (arguments.parts or PARTS):
                     works[name]()
         except OutOfTime as error:
-            print(f"the time of --seconds is over: {error} and what follows was not begun")
+            print(f"the time of --seconds is over: {error} and the following figures are left out")
     files.write_text(output / "gpu_probe.md", record.table() + "\n")
     print(record.table())
     return int(bool(record.failed))
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     options = _Parser(
         prog="scripts/gpu_probe.py",
-        description="What a GPU does with this package, the most telling figures first.",
+        description="Measure this package on a GPU, the most telling figures first.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = options.add_argument
     add("--device", choices=("cuda", "cpu"), default="cuda", help="default: cuda")
     add("--quick", action="store_true", help="tiny sizes")
-    add("--parts", nargs="+", choices=PARTS, metavar="NAME", help="these alone (default: all)")
+    add("--parts", nargs="+", choices=PARTS, metavar="NAME", help="only these (default: all)")
     add("--seconds", type=int, default=_SECONDS,
-        help=f"begin no figure after that (default: {_SECONDS})")  # fmt: skip
+        help=f"start no figure after this time (default: {_SECONDS})")  # fmt: skip
     add("--output", type=Path, default=REPOSITORY / "runs" / "gpu_probe", metavar="DIR",
         help="default: runs/gpu_probe")  # fmt: skip
     return options
@@ -107,7 +107,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.device == "cpu" and not arguments.quick:
         raise UserError("--device cpu needs --quick: the full sizes are for a GPU")
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("torch finds no GPU here: the form for a CPU is --device cpu --quick")
+        raise UserError("torch finds no GPU here: use --device cpu --quick on a CPU")
 
 
 def _environment(record: Record) -> None:
@@ -142,10 +142,10 @@ def _product() -> torch.Tensor:
 
 
 def _tests(record: Record) -> str:
-    """pytest in this process; on a CPU, a file that takes seconds.
+    """Run pytest in this process; on a CPU only a file that takes seconds.
 
     Raises:
-        AssertionError: a test failed, or none ran.
+        AssertionError: a test failed, or no test ran.
     """
     chosen = ["-m", "gpu", str(REPOSITORY / "tests")]
     if record.device.type == "cpu":

@@ -1,4 +1,4 @@
-"""The loss alone: its time by kernel and divergence, and how close it is to float64 on a CPU."""
+"""Measure the loss alone: time by kernel and divergence, and the distance to float64 on a CPU."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ CLOSE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 
 @dataclass(frozen=True)
 class Rows:
-    """What the loss is of: hidden states and projections of both models, at random.
+    """Random hidden states and projections of both models, the inputs of the loss.
 
     Attributes:
         learner: leaves of a graph.
-        teacher: without a gradient.
+        teacher: tensors without a gradient.
         targets: shape (n,).
     """
 
@@ -46,7 +46,7 @@ class Rows:
     def make(
         cls, n: int, vocabulary: int, widths: tuple[int, int], dtype: torch.dtype, device: Any
     ) -> Rows:
-        """Draw them; logits have a deviation of about 2."""
+        """Draw the tensors; the logits have a standard deviation of about 2."""
         generator = torch.Generator().manual_seed(1)
 
         def draw(*shape: int) -> Tensor:
@@ -62,7 +62,7 @@ class Rows:
         return cls(learner, teacher, targets)
 
     def answers(self, cached: bool) -> TeacherOutput:
-        """The teacher's; as a cache has it, with its entropy and normalizers."""
+        """Return the teacher's answers; from a cache with entropy and normalizers."""
         if not cached:
             return TeacherOutput([self.teacher])
         with torch.no_grad():
@@ -71,7 +71,7 @@ class Rows:
         return TeacherOutput([self.teacher], entropy)
 
     def loss(self, name: str, kernel: str, cached: bool = False) -> Callable[[], Tensor]:
-        """This package's, and its gradient."""
+        """Return a function that computes this package's loss and its gradient."""
         objective = Objective(divergence_named(name), WEIGHT, SMOOTHING)
         answers = self.answers(cached)
 
@@ -83,14 +83,14 @@ class Rows:
         return run
 
     def gradients(self) -> list[Tensor]:
-        """Those of the hidden states and the projection, taken away."""
+        """Return and remove the gradients of the hidden states and the projection."""
         found = [self.learner.hidden.grad, self.learner.weight.grad]
         self.learner.hidden.grad = self.learner.weight.grad = None
         return found
 
 
 def times(record: Record) -> None:
-    """The loss alone at De–En sizes: what it is compared with, then each kernel and divergence."""
+    """Time the loss alone at De–En sizes: comparisons first, then each kernel and divergence."""
     sizes = (64,) if record.quick else (4096, 16384)
     vocabulary, widths = (500, (16, 24)) if record.quick else (40_000, (512, 1024))
     dtype = torch.float32 if record.device.type == "cpu" else torch.bfloat16
@@ -113,7 +113,7 @@ def _of_this_package(
 
 
 def _others(rows: Rows) -> dict[str, Callable[[], Any]]:
-    """What the loss is compared with, peers where they are installed."""
+    """Return the comparisons of the loss, with the installed peers."""
     objective = Objective(divergence_named("backward_kl"), WEIGHT, SMOOTHING)
     learner, teacher, targets = rows.learner, rows.teacher, rows.targets
 
@@ -165,7 +165,7 @@ def _measured(record: Record, rows: Rows, run: Callable[[], Any]) -> dict[str, f
 
 
 def closeness(record: Record) -> None:
-    """Each divergence in each precision, with the kernel it gets: beside float64 on a CPU."""
+    """Compare each divergence in each precision, with its kernel, to float64 on a CPU."""
     n, vocabulary = (16, 300) if record.quick else (64, 5000)
     for dtype in CLOSE:
         for name in divergence_names():
@@ -182,10 +182,10 @@ def closeness(record: Record) -> None:
 def _distance(
     record: Record, name: str, n: int, vocabulary: int, dtype: torch.dtype
 ) -> dict[str, str]:
-    """How far loss and gradients are off, relative to their length.
+    """Return the relative errors of loss and gradients.
 
     Raises:
-        AssertionError: farther than the precision explains.
+        AssertionError: an error is larger than the precision explains.
     """
     rows = Rows.make(n, vocabulary, (16, 24), dtype, record.device)
     loss = rows.loss(name, "auto")().item()
@@ -213,11 +213,11 @@ def _distance(
 
 
 def _never_waits(record: Record) -> str:
-    """One step with torch's alarm on: what waits for the GPU raises."""
+    """Run one step with torch's alarm on: an operation that waits for the GPU raises."""
     rows = Rows.make(64, 5000, (16, 24), torch.bfloat16, record.device)
     runs = [rows.loss(name, "auto") for name in FUSED]
     for run in runs:
-        run()  # what is tried and compiled at the start may wait
+        run()  # the first run may wait, as it tries kernels and compiles
     torch.cuda.set_sync_debug_mode("error")
     try:
         for run in runs:

@@ -1,4 +1,4 @@
-"""The figures of a probe: a JSON line each, flushed at once, and a table of them at the end."""
+"""Record the figures of a probe: a JSON line each, flushed at once, and a table at the end."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tabulate import tabulate
 
 
 class OutOfTime(Exception):
-    """The probe's time is over: what is left is not begun."""
+    """The probe's time is over; the remaining figures are left out."""
 
 
 @dataclass
 class Record:
-    """What was found until now.
+    """The figures so far.
 
     Attributes:
-        file: gets a line for each figure.
-        device: where figures are taken.
+        file: the file with a line for each figure.
+        device: the device of the figures.
         quick: tiny sizes.
-        seconds: how long the probe may take, all together; nothing is begun after that.
-        lines: what was written.
+        seconds: the time limit of the probe; no figure starts after the limit.
+        lines: the written lines.
     """
 
     file: Path
@@ -39,20 +39,20 @@ class Record:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the probe began."""
+        """Return the seconds since the probe began."""
         return time.monotonic() - self.start
 
     def figure(self, part: str, name: str, work: Callable[..., Any], *given: Any) -> Any:
-        """Take a figure; whatever goes wrong is its result, and hides no other.
+        """Take a figure. If the figure fails, record the reason, and let the probe go on.
 
         Args:
-            part: which of the probe's parts it belongs to.
-            name: what it is.
-            work: takes it: a number, a text, or several by their names.
-            given: to ``work``.
+            part: the part of the probe.
+            name: the name of the figure.
+            work: the function that takes the figure: a number, a text, or several by name.
+            given: the arguments of ``work``.
 
         Returns:
-            What ``work`` returned; None where it failed.
+            The result of ``work``; None if it failed.
 
         Raises:
             OutOfTime: the probe's time is over.
@@ -65,7 +65,7 @@ class Record:
         try:
             found = work(*given)
             line["value"] = found
-        except Exception as error:  # one figure's fault is no other's
+        except Exception as error:  # a failed figure must not stop the other figures
             reason = next(iter(str(error).strip().splitlines()), "")
             line["error"] = f"{type(error).__name__}: {reason}"[:300]
             line["where"] = traceback.format_exc(limit=-2)[-600:]
@@ -79,18 +79,18 @@ class Record:
 
     @property
     def failed(self) -> list[dict[str, Any]]:
-        """The figures that could not be taken."""
+        """The figures that failed."""
         return [line for line in self.lines if "error" in line]
 
     def table(self) -> str:
-        """All figures as Markdown."""
+        """Return all figures as Markdown."""
         rows = [[line["part"], line["figure"], _text(line), line["seconds"]] for line in self.lines]
         return tabulate(
             rows, headers=["part", "figure", "found", "s"], tablefmt="pipe", disable_numparse=True
         )
 
     def milliseconds(self, run: Callable[[], Any], rounds: int = 10) -> float:
-        """The median of some runs, after two to warm up; on a GPU by its own clock."""
+        """Return the median time of some runs, after two warm-up runs; on a GPU by its clock."""
         for _ in range(2):
             run()
         times = sorted(self._once(run) for _ in range(3 if self.quick else rounds))

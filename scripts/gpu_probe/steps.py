@@ -1,4 +1,7 @@
-"""Whole steps: fairseq's models built on the device at Table 1's De–En sizes; no file is read."""
+"""Time whole steps of fairseq's models, built on the device at De–En sizes.
+
+The sizes are from the paper's Table 1. No checkpoint is read.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ PAIR = "wmt17_de_en"
 
 
 def run(record: Record, folder: Path) -> None:
-    """The floor, then the plain step and each criterion, asked and cached."""
+    """Time the floor, the plain step, and each criterion with and without a cache."""
     part = "a step"
     dtype = torch.float32 if record.device.type == "cpu" else torch.bfloat16
     made = record.figure(part, "building data and models", lambda: _describe(record, folder, dtype))
@@ -41,7 +44,7 @@ def run(record: Record, folder: Path) -> None:
         record.figure(part, name, _step, record, bench, criterion, kind, batch)
 
 
-# What the first figure made, for those that follow.
+# The first figure puts its objects here for the following figures.
 _MADE: list[tuple[Bench, dict[str, Any], dict[str, Any]]] = []
 
 
@@ -119,6 +122,6 @@ def _step(
         once()
         found["host ms"] = round(
             1e3 * (time.perf_counter() - begun), 2
-        )  # until all is in its queue
+        )  # until all work is in the GPU's queue
         torch.cuda.synchronize()
     return found

@@ -1,4 +1,4 @@
-"""fairseq-train in this process: a cache filled, then read; and a training that is resumed."""
+"""Run fairseq-train in this process: fill a cache, read it, and resume a training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UPDATES = 8
 
 
 def run(record: Record, folder: Path) -> None:
-    """In each precision eight updates that fill the cache, eight that read it, and a resume."""
+    """In each precision, run eight updates that fill the cache and, resumed, eight that read it."""
     if record.figure("training", "a teacher of five updates", _prepare, record, folder) is None:
         return
     for precision in ("bf16",) if record.device.type == "cpu" else CRITERIONS:
@@ -43,11 +43,11 @@ def _prepare(record: Record, folder: Path) -> str:
 
 
 def _train(record: Record, folder: Path, precision: str) -> dict[str, str]:
-    """Train, stop, go on.
+    """Train, stop, and resume.
 
     Raises:
-        AssertionError: a loss is not finite, the training went on elsewhere than it had stopped,
-            or an answer that was read is another than was given.
+        AssertionError: a loss is not finite, or the training resumed at another update. Or an
+            answer read from the cache differs from the stored answer.
     """
     words = [
         *(f"--{precision}", "--task", "translation_with_teacher", "--label-smoothing", 0.1),
@@ -63,12 +63,12 @@ def _train(record: Record, folder: Path, precision: str) -> dict[str, str]:
     every = [loss for losses in found.values() for _, loss in losses]
     assert all(map(math.isfinite, every)), every
     (last, _), (first, _) = found["filled"][-1], found["read"][0]
-    assert (last, first) == (UPDATES, UPDATES + 1), f"went on with update {first} after {last}"
+    assert (last, first) == (UPDATES, UPDATES + 1), f"resumed with update {first} after {last}"
     return {name: f"{losses[-1][1]:.2f} bits" for name, losses in found.items()}
 
 
 def _updates(record: Record, folder: Path, name: str, *words: object) -> list[tuple[int, float]]:
-    """Each update's number and loss."""
+    """Return each update's number and loss."""
     with _logged() as said:
         _fairseq(
             train.cli_main,
@@ -94,14 +94,14 @@ def _fairseq(command: Any, *words: object) -> None:
 
 
 class _Updates(logging.Handler):
-    """Keeps what fairseq logs of single updates."""
+    """Keep fairseq's log of single updates."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[dict[str, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name == "train_inner":  # fairseq renames its logger for a line
+        if record.name == "train_inner":  # the logger's name while fairseq logs an update
             with contextlib.suppress(ValueError):
                 self.lines.append(json.loads(record.getMessage()))
 

@@ -276,7 +276,7 @@ def test_the_markdown_says_what_was_chosen_and_what_the_numbers_mean(built):
     assert chosen["KD (forward KL)"]["chosen"] == "lr 0.002"
     assert chosen["KD (forward KL)"]["BLEU, validation"] == "31.5 ± 0.7"
     assert chosen["teacher"]["chosen"] == "–"
-    assert "bootstrap over both, the spread over 2 seeds widened 9.2 times" in text
+    assert "bootstrap over both; the spread over 2 seeds is widened 9.2 times" in text
     assert "## news (20 sentences)" in text and "Seeds 1 to 2" in text
     assert "nrefs:1|case:mixed" in text
 
@@ -386,7 +386,7 @@ def test_differences_are_taken_to_the_models_that_are_named(compared):
         "vs teacher",
     ]
     assert rows["learner"]["vs learner"] == rows["teacher"]["vs teacher"] == "–"
-    assert "vs learner: difference in BLEU to learner, within a seed." in markdown(pair)
+    assert "vs learner: difference in BLEU to learner, paired by seed." in markdown(pair)
     content = json.loads((pair.run_dir / "compare" / "compare.json").read_text("utf-8"))
     by_model = {row["model"]: row for row in content["tests"][0]["rows"]}
     for model, other in (("kd", "learner"), ("control", "teacher"), ("teacher", "learner")):

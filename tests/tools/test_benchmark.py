@@ -124,7 +124,7 @@ def test_a_reference_that_is_off_stops_the_measurement(workspace, monkeypatch):
 
 
 def test_a_cache_that_was_not_built_is_no_measurement(workspace):
-    with pytest.raises(RuntimeError, match="no answer to this batch"):
+    with pytest.raises(RuntimeError, match="no answers for this batch"):
         measure.measure(request_for(workspace, "cached", "forward_kl"))
 
 
@@ -428,7 +428,8 @@ def test_bounds_are_judged_where_they_apply():
     what = "backward_kl, chunked ÷ plain, loss alone"
     assert verdicts[what] == (1.0, "not met; without a loss: 1.000")
     what = (
-        "backward_kl chunked: peak memory above the cross-entropy step's and the teacher's weights"
+        "backward_kl chunked: peak memory minus the peak of the cross-entropy step and the "
+        "teacher's weights"
     )
     assert verdicts[what] == (310, "not met")
     on_a_gpu = judged(replace(large, device="cuda"))

@@ -81,9 +81,7 @@ def test_a_mistake_is_one_line(arguments, says):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 def test_no_gpu_is_one_line():
-    with pytest.raises(
-        UserError, match="finds no GPU here: the form for a CPU is --device cpu --q"
-    ):
+    with pytest.raises(UserError, match="finds no GPU here: use --device cpu --q"):
         main([])
 
 

@@ -1,1 +1,1 @@
-"""What models are worth: scores, operating points, statistics, tables, figures, the page."""
+"""Scores, operating points, statistics, tables, figures and the report page of trained models."""

@@ -1,4 +1,4 @@
-"""What the fine-tunings did besides their scores: the figures and tables of ka_fairseq.analysis."""
+"""Analyse what the fine-tunings changed besides their scores, with `ka_fairseq.analysis`."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from pipeline.engine.stage import Stage
 from pipeline.models.settings import Pair
 from pipeline.results import plots
 
-# Compared with each other token by token: what the paper's Table 3 sets side by side.
+# The models whose best tokens are listed side by side, as in the paper's Table 3.
 COMPARED = ("kd", "ka")
 EXAMPLES = 3
-# The paper takes 2,000 pairs; a quarter of them shows the same in a quarter of the time, and
-# `python -m ka_fairseq.analysis novel-tokens` takes as many as one likes.
+# The paper takes 2,000 pairs. 500 pairs show the same in a quarter of the time.
+# `python -m ka_fairseq.analysis novel-tokens` takes any number of pairs.
 NOVEL_TOKENS = {"sentences": 500, "top_k": 16}
-# Sentences of validation with which a part takes as long as a process that starts.
+# Below this number of validation sentences a part takes no longer than the start of a process.
 FEW = 200
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Where the figures are, and the numbers behind them.
+    """The folder of the figures, and the numbers behind the figures.
 
     Attributes:
-        folder: holds entropy.svg, novel_tokens.svg and their CSV files.
+        folder: the folder with entropy.svg, novel_tokens.svg and their CSV files.
         entropy: see `ka_fairseq.analysis.entropy.entropy`.
         novel: see `ka_fairseq.analysis.novel_tokens.novel_tokens`.
         agreement: the summary of `ka_fairseq.analysis.agreement.agreement`.
-        examples: for each place: source, target, and the runs' best tokens by epoch.
+        examples: source, target and the runs' best tokens by epoch, for each place.
     """
 
     folder: Path
@@ -52,11 +52,13 @@ class Analysis:
 
 
 def analyse(pair: Pair) -> Analysis | None:
-    """Analyse all fine-tunings of the learner that are done, unless that is done already.
+    """Analyse the finished fine-tunings of the student, unless the analysis is up to date.
+
+    Fine-tunings without a checkpoint of an epoch are left out. max_update, for example, may end a
+    training in the first epoch.
 
     Returns:
-        None where the teacher, the learner or all fine-tunings are missing. Fine-tunings that
-        kept no checkpoint of an epoch (as where max_update ends the first one) are left out.
+        None if the teacher, the student or all fine-tunings are missing.
     """
     bases = ("teacher", "learner")
     trained = {
@@ -92,18 +94,18 @@ def analyse(pair: Pair) -> Analysis | None:
 
 @dataclass(frozen=True)
 class _Work:
-    """What the figures and tables are made of, and where they go.
+    """The inputs and the output folder of the analysis.
 
     Attributes:
-        folder: theirs.
-        bin_dir: the text.
-        languages: its source and target.
-        learner: what the runs start from.
-        teacher: the checkpoint.
-        runs: by model.
-        learners: by what figures call them: the checkpoints that are compared with the teacher.
-        styles: of the lines, by the same names.
-        log: gets what they print.
+        folder: the output folder.
+        bin_dir: the binarized text.
+        languages: the source and target language.
+        learner: the checkpoint that the runs start from.
+        teacher: the teacher's checkpoint.
+        runs: the run of each model.
+        learners: the checkpoints to compare with the teacher, by their names in figures.
+        styles: the line styles, by the same names.
+        log: the file for the output of the analysis.
     """
 
     folder: Path
@@ -124,7 +126,7 @@ _Part = tuple[Callable[[_Work], None], _Work]
 
 
 def _compute(pair: Pair, names: dict[str, str], target: Path) -> dict[str, Any]:
-    """Make all of it, several parts at a time."""
+    """Make all parts of the analysis, several at a time."""
     learner = pair.best_checkpoint("learner")
     with files.written_whole(target) as folder:
         folder.mkdir()
@@ -152,7 +154,7 @@ def _compute(pair: Pair, names: dict[str, str], target: Path) -> dict[str, Any]:
 
 
 def _made(parts: list[_Part], processes: int) -> Iterator[None]:
-    """Make the parts, as they are asked for or in other processes."""
+    """Make the parts in this process one by one, or in several processes."""
     if processes == 1:
         return map(_make, parts)
     threads = parallel.cores() // processes
@@ -162,10 +164,10 @@ def _made(parts: list[_Part], processes: int) -> Iterator[None]:
 
 
 def processes_for(parts: int, validated: int) -> int:
-    """As many as there are cores, as nothing runs beside it.
+    """Return the number of processes: one for each part, at most the number of cores.
 
-    One on a GPU, as each has the teacher and the learners of its part in memory, and one for a
-    small validation set.
+    No other stage runs beside the analysis. The number is 1 on a GPU, as each process holds the
+    teacher and several students in memory. The number is 1 for a small validation set, too.
     """
     if torch.cuda.is_available() or validated < FEW:
         return 1
@@ -178,7 +180,7 @@ def _set_up(threads: int) -> None:
 
 
 def _make(part: _Part) -> None:
-    """Make a part; what it prints goes where that of other stages goes."""
+    """Make a part, and append its messages to the log of the stage."""
     function, work = part
     work.log.parent.mkdir(parents=True, exist_ok=True)
     with work.log.open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
@@ -214,7 +216,7 @@ def _keep(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _examples(corpus: Corpus, runs: list[Run]) -> list[dict[str, Any]]:
-    """The places where the runs differ most, with their best tokens by epoch."""
+    """Return the places where the runs differ most, with the runs' best tokens by epoch."""
     if len(runs) < 2:
         return []
     found = top_tokens.find_places(corpus, runs, EXAMPLES)

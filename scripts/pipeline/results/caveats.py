@@ -1,4 +1,4 @@
-"""What a table of scores can and cannot show: which row is the best, and the warnings."""
+"""Warn of what a table of scores cannot show, and find out whether a method is the best."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Intervals = Mapping[tuple[str, str], Interval]
 Names = Mapping[str, str]
 
 SETTINGS = {"rate": "learning rate", "weight": "λ", "size": "k"}
-"""What is tuned, and what it is called."""
+"""The tuned settings, with their names in tables."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Limit:
     """Something that the table cannot show, or shows wrongly.
 
     Attributes:
-        kind: names it for programs.
-        text: tells it to readers, in one line.
-        values: the numbers behind it.
+        kind: the name for programs.
+        text: the sentence for readers, in one line.
+        values: the numbers behind the sentence.
     """
 
     kind: str
@@ -38,14 +38,14 @@ class Limit:
 def warnings(
     rows: Rows, curves: Curves, intervals: Intervals, sentences: int, names: Names
 ) -> list[Limit]:
-    """Return all warnings that a table deserves.
+    """Return all warnings that apply to a table.
 
     Args:
-        rows: the models that were scored: `model` and `bleu`.
-        curves: BLEU on validation by epoch, of each model that was trained.
+        rows: the scored models, with `model` and `bleu`.
+        curves: BLEU on validation by epoch, for each trained model.
         intervals: as `significance.intervals` returns them.
-        sentences: how many the test set has.
-        names: what the models are called.
+        sentences: the number of test sentences.
+        names: the models' names in tables.
     """
     found = (
         still_rising(curves, names),
@@ -57,7 +57,7 @@ def warnings(
 
 
 def still_rising(curves: Curves, names: Names) -> Limit | None:
-    """Warn of models that were not trained to their end; `trend.still_rises` has the rule."""
+    """Warn of models whose validation score still rises; see `trend.still_rises` for the rule."""
     found = {model: rise for model, curve in curves.items() if (rise := still_rises(curve))}
     if not found:
         return None
@@ -67,7 +67,7 @@ def still_rising(curves: Curves, names: Names) -> Limit | None:
     )
     text = (
         f"Not trained to the end: BLEU on validation still rises for {listed}. Longer training "
-        "alone would change these rows, so differences to them are not those of the methods."
+        "alone would change these rows, so differences to them are not due to the method alone."
     )
     values = {
         model: {"per_epoch": rise.per_epoch, "epochs": rise.epochs} for model, rise in found.items()
@@ -81,31 +81,32 @@ def validated_once(curves: Curves, names: Names) -> Limit | None:
     if not found:
         return None
     text = (
-        "Validated only once, so that nothing shows whether the training was long enough: "
+        "Validated only once, so nothing shows whether the training was long enough: "
         f"{', '.join(names[model] for model in found)}."
     )
     return Limit("validated once", text, {"models": found})
 
 
 def nothing_to_recover(rows: Rows) -> Limit | None:
-    """Warn of a teacher that is less than `MIN_GAP` BLEU above its learner on the test set."""
+    """Warn of a teacher that is less than `MIN_GAP` BLEU above its student on the test set."""
     gap = teacher_gap(rows)
     if gap is None or gap >= MIN_GAP:
         return None
     where = f"only {gap:.1f} BLEU above" if gap >= 0 else f"{-gap:.1f} BLEU below"
     text = (
-        f"Nothing to recover: on the test set the teacher is {where} the learner, and below "
-        f"{MIN_GAP:g} BLEU there is no gap to speak of. What a fine-tuning gains or loses here "
-        "does not show what a teacher adds."
+        f"Nothing to recover: on the test set the teacher is {where} the learner. A gap below "
+        f"{MIN_GAP:g} BLEU is too small for a comparison. The gains and losses of fine-tunings "
+        "here do not show what a teacher adds."
     )
     return Limit("nothing to recover", text, {"gap": gap})
 
 
 def small_test_set(rows: Rows, intervals: Intervals, sentences: int) -> Limit | None:
-    """Warn where the fine-tunings differ by less than the interval of a difference is wide.
+    """Warn if the fine-tunings differ by less than the width of a difference's interval.
 
-    The median of the intervals' widths over each two fine-tunings is set against the largest
-    difference between two of them. Teacher and learner are left out: they are meant to differ.
+    The function compares the median width of the intervals between two fine-tunings with the
+    largest difference between two fine-tunings. Teacher and student are left out: they should
+    differ.
     """
     scores = {row["model"]: row["bleu"] for row in rows if row["model"] not in BASES}
     widths = [found.width for pair, found in intervals.items() if scores.keys() >= set(pair)]
@@ -117,19 +118,19 @@ def small_test_set(rows: Rows, intervals: Intervals, sentences: int) -> Limit | 
         return None
     text = (
         f"Small test set ({sentences} sentences): the 95 % interval of a difference between two "
-        f"fine-tunings is {width:.2f} BLEU wide, and the largest difference between them is "
-        f"{largest:.2f}. Read no order into differences of less than half that width."
+        f"fine-tunings is {width:.2f} BLEU wide. The largest difference between two of them is "
+        f"{largest:.2f}. Differences of less than half that width show no order."
     )
     values = {"sentences": sentences, "interval_width": width, "largest_difference": largest}
     return Limit("small test set", text, values)
 
 
 def leader(rows: Rows, intervals: Intervals) -> dict[str, Any] | None:
-    """Return the fine-tuning with the highest BLEU, and whether it is the best.
+    """Return the fine-tuning with the highest BLEU, and whether the table shows it as the best.
 
     Returns:
-        Its `model`, the `second`, the difference `bleu` between them with its interval (`low`,
-        `high`), and `best`: whether that interval excludes zero. None for fewer than two
+        The `model`, the `second`, and the difference `bleu` between both with its interval
+        (`low`, `high`). `best` is true if that interval excludes zero. None for fewer than two
         fine-tunings.
     """
     tuned = [row for row in rows if row["model"] not in BASES]
@@ -143,27 +144,27 @@ def leader(rows: Rows, intervals: Intervals) -> dict[str, Any] | None:
         "bleu": first["bleu"] - second["bleu"],
         "low": interval.low,
         "high": interval.high,
-        "best": round(interval.low, 1) > 0,  # as it is shown
+        "best": round(interval.low, 1) > 0,  # rounded as in the table
     }
 
 
 def one_seed(seeds: int) -> Limit | None:
-    """Warn of intervals that cannot cover the luck of a training, as there was one."""
+    """Warn that intervals from one seed do not cover the chance in a training."""
     if seeds > 1:
         return None
     text = (
-        "One seed: the intervals are over test sentences alone. What another seed would give is "
-        "not known; three or more show it."
+        "One seed: the intervals cover test sentences only. The results of other seeds are not "
+        "known; three or more seeds show them."
     )
     return Limit("one seed", text, {"seeds": seeds})
 
 
 def edge_of_grid(models: Rows, names: Names) -> Limit | None:
-    """Warn of settings that were best at the end of what was tried: a better one may lie beyond.
+    """Warn of settings that were best at an end of the grid: a wider grid may be better.
 
     Args:
-        models: of each model what was `tried` and what was `chosen` of it, by setting.
-        names: what the models are called.
+        models: the `tried` and `chosen` settings of each model.
+        names: the models' names in tables.
     """
     found = {}
     for row in models:
@@ -178,7 +179,7 @@ def edge_of_grid(models: Rows, names: Names) -> Limit | None:
         for model, settings in found.items()
     )
     text = (
-        f"Not tuned to the end: the best was at an end of what was tried for {listed}. A wider "
-        "grid may find better settings, so these rows may not be the methods at their best."
+        f"Not tuned to the end: the best setting was at an end of the grid for {listed}. A wider "
+        "grid may find better settings, so these rows may not show the methods at their best."
     )
     return Limit("edge of the grid", text, found)

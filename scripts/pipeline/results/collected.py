@@ -1,7 +1,7 @@
-"""All that tables show of trained models: scores on test sets, differences, and warnings.
+"""Collect the contents of the tables: scores on test sets, differences, and warnings.
 
-A report has one training of each model, a comparison one for each seed. All else is the same, so
-that both are read by the same tables and the same page.
+A report has one training of each model. A comparison has one training of each model for each seed.
+The same tables and the same page show both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.results.evaluation_sets import MAIN, EvaluationSet
 from pipeline.results.hierarchical import Differences
 
 SCORES = (*sufficient_statistics.METRICS, comet.METRIC, "length_ratio")
-"""What a row may have of each model, in the order of the files' columns."""
+"""The metrics that a row may have, in the order of the files' columns."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Shown:
     """The models that tables show.
 
     Attributes:
-        pair: whose runs they are.
-        trainings: of each model, in the order of the tables, the names of its trainings: one for
-            each seed, or a single one.
-        methods: those that are compared; the others stand beside them.
-        baselines: those that differences are taken to.
-        seeds: in the order of the trainings; None where it is not known.
+        pair: the pair of the runs.
+        trainings: the names of each model's trainings, in the order of the tables: one training
+            for each seed, or a single training.
+        methods: the compared methods; other models are shown beside them.
+        baselines: the models that differences are computed against.
+        seeds: the seeds in the order of the trainings; None if the seed is not known.
         tests: the test sets.
-        comet: COMET's model, as in `comet.check`; None: it is not computed.
+        comet: COMET's model, as in `comet.check`; None: no COMET.
     """
 
     pair: Pair
@@ -59,7 +59,7 @@ class Shown:
 
 
 def collect(shown: Shown) -> dict[str, Any]:
-    """Return the models, a row for each on each test set, and the warnings, ready for JSON."""
+    """Return the models, their rows on each test set, and the warnings, ready for JSON."""
     pair = shown.pair
     curves = {model: mean_curve(pair, names) for model, names in shown.trainings.items()}
     found = [_test_set(shown, which, curves) for which in shown.tests]
@@ -86,7 +86,7 @@ def collect(shown: Shown) -> dict[str, Any]:
 
 
 def curve(pair: Pair, training: str, key: str) -> dict[int, float]:
-    """Return what a training that is done logged under `key` after each epoch."""
+    """Return the values that a finished training logged under `key`, by epoch."""
     log = pair.log(training)
     if not state.is_done(pair.run_dir, training) or not log.exists():
         return {}
@@ -94,14 +94,14 @@ def curve(pair: Pair, training: str, key: str) -> dict[int, float]:
 
 
 def mean_curve(pair: Pair, trainings: Sequence[str]) -> dict[int, float]:
-    """Return BLEU on validation by epoch, as mean over trainings, of the epochs that all have."""
+    """Return BLEU on validation by epoch, as the mean over trainings, for their common epochs."""
     curves = [curve(pair, training, "valid_bleu") for training in trainings]
     epochs = [epoch for epoch in curves[0] if all(epoch in found for found in curves)]
     return {epoch: statistics.fmean(found[epoch] for found in curves) for epoch in epochs}
 
 
 def _model(pair: Pair, model: str, trainings: Sequence[str]) -> dict[str, Any]:
-    """Return what does not depend on the test set; size and export are the first training's."""
+    """Return a model's facts without test sets; size and export are the first training's."""
     facts = [state.facts(pair.run_dir, training) for training in trainings]
     seconds = [found.get("train_seconds") for found in facts]
     curves = [curve(pair, training, "valid_bleu") for training in trainings]
@@ -120,7 +120,7 @@ def _model(pair: Pair, model: str, trainings: Sequence[str]) -> dict[str, Any]:
 def _test_set(
     shown: Shown, which: EvaluationSet, curves: caveats.Curves
 ) -> tuple[dict[str, Any], list[Limit]]:
-    """Return the scores of all models on one test set, and what these cannot show."""
+    """Return the scores of all models on one test set, and the limits of these scores."""
     pair = shown.pair
     references = evaluate.references(pair, which)
     scored = {m: [_scores(shown, t, which) for t in ts] for m, ts in shown.trainings.items()}
@@ -137,7 +137,7 @@ def _test_set(
         }
         for model, of_model in scored.items()
     ]
-    rated = (*gap_recovered.BASES, *shown.methods)  # not another teacher, if there is one
+    rated = (*gap_recovered.BASES, *shown.methods)  # without a second teacher
     means = [
         {"model": row["model"], **{metric: row[metric]["mean"] for metric in gap_recovered.METRICS}}
         for row in rows
@@ -163,7 +163,7 @@ def _test_set(
 def _differences(
     shown: Shown, which: EvaluationSet, references: list[str]
 ) -> tuple[dict[str, dict[str, Any]], Differences]:
-    """Return each model's differences to each baseline, and those in BLEU between any two."""
+    """Return each model's differences to each baseline, and the BLEU differences of all pairs."""
     pair, trained = shown.pair, shown.trainings
     texts = {m: [evaluate.hypotheses(pair, t, which) for t in ts] for m, ts in trained.items()}
     found = {m: Differences.of_texts(m, texts, references) for m in sufficient_statistics.METRICS}
@@ -214,7 +214,7 @@ def _p_values(
     references: list[str],
     which: EvaluationSet,
 ) -> dict[str, dict[str, list[float]]]:
-    """Return sacrebleu's p-value in each seed, by baseline and model."""
+    """Return sacrebleu's p-value for each seed, by baseline and model."""
     found = {baseline: {name: [] for name in shown.trainings} for baseline in shown.baselines}
     turns = [(i, baseline) for i in range(len(shown.seeds)) for baseline in shown.baselines]
     for index, baseline in bar(turns, f"testing on {which.title(shown.pair)}"):
@@ -225,7 +225,7 @@ def _p_values(
 
 
 def _merged(by_test: list[list[Limit]], names: list[str]) -> list[Limit]:
-    """Name the test set where there are several, but in what is the same for all of them."""
+    """Return the warnings once each; name the test set if a warning differs between test sets."""
     found: dict[str, Limit] = {}
     for name, warnings in zip(names, by_test, strict=True):
         for warning in warnings:

@@ -1,7 +1,7 @@
-"""COMET of a model's translations, by Unbabel's comet-score, where that and a model are at hand.
+"""Score a model's translations with COMET, through Unbabel's comet-score.
 
-It is an option of a comparison and no requirement: unbabel-comet asks for an older numpy than this
-project's, so comet-score is a command of another environment.
+COMET is an option of a comparison. The option needs comet-score and a model. unbabel-comet requires
+an older numpy than this project, so comet-score is a command of another environment.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from pipeline.results.evaluation_sets import EvaluationSet
 COMMAND = "comet-score"
 METRIC = "comet"
 CHECKPOINT = ".ckpt"
-# Models score about from 0 to 1; tables have all metrics in percent.
+# Models give scores from about 0 to 1; tables show all metrics in percent.
 _PERCENT = 100
 
-# The bar of what comet-score runs: batches that are done, and all of them.
+# The progress bar of comet-score: finished batches, and all batches.
 _PROGRESS = re.compile(r"Predicting.* (\d+)/(\d+) \[")
 
 
 def check(model: str) -> None:
-    """Make sure that translations can be scored, as far as it can be known beforehand.
+    """Check that comet-score and the model exist, as far as this can be known beforehand.
 
     Args:
-        model: a checkpoint of COMET (``….ckpt``), or a model's name, which comet-score fetches.
+        model: a checkpoint of COMET (``….ckpt``), or the name of a model that comet-score fetches.
 
     Raises:
-        PipelineError: there is no comet-score, or no such checkpoint.
+        PipelineError: comet-score, the checkpoint or its hparams.yaml is missing.
     """
     _command()
     if not model.endswith(CHECKPOINT):
@@ -52,18 +52,18 @@ def check(model: str) -> None:
         raise PipelineError(f"--comet {model}: there is no such file")
     if not (path.resolve().parent.parent / "hparams.yaml").is_file():
         raise PipelineError(
-            f"--comet {model}: COMET reads hparams.yaml in the folder above a checkpoint's, and "
-            "there is none"
+            f"--comet {model}: there is no hparams.yaml in the folder above the checkpoint's "
+            "folder; COMET needs it"
         )
 
 
 def stage(training: str, which: EvaluationSet, model: str) -> Stage:
-    """Return the stage that scores what a trained model has translated.
+    """Return the stage that scores a trained model's translations.
 
     Args:
         training: the trained model.
         which: the test set.
-        model: COMET's, as in `check`.
+        model: COMET's model, as in `check`.
     """
     translated = evaluate.name(training, which)
     return Stage(
@@ -79,10 +79,10 @@ def score(pair: Pair, training: str, which: EvaluationSet, model: str) -> dict[s
     """Score a model's translations of a test set, sentence by sentence.
 
     Returns:
-        COMET of the test set: the mean over its sentences, in percent.
+        COMET of the test set, the mean over the sentences, in percent.
 
     Raises:
-        PipelineError: comet-score failed, or left a sentence out.
+        PipelineError: comet-score failed, or a sentence has no score.
     """
     path = _segments_file(pair, training, which)
     with files.written_whole(path) as output:
@@ -95,14 +95,14 @@ def score(pair: Pair, training: str, which: EvaluationSet, model: str) -> dict[s
         (rows,) = files.read_json(output).values()
         segments = [row["COMET"] for row in rows]
         count = len(evaluate.references(pair, which))
-        if len(segments) != count:  # it pairs lines up to the end of the shortest file
+        if len(segments) != count:  # comet-score stops at the end of the shortest file
             raise PipelineError(f"{COMMAND} scored {len(segments)} of {count} sentences")
         files.write_json(output, segments)
     return {METRIC: _PERCENT * statistics.fmean(segments)}
 
 
 def counts(pair: Pair, training: str, which: EvaluationSet) -> np.ndarray:
-    """Return what COMET of any sentences follows from.
+    """Return the numbers per sentence from which COMET of any set of sentences follows.
 
     Returns:
         (sentences, 2): the score of each sentence, and 1.
@@ -112,12 +112,12 @@ def counts(pair: Pair, training: str, which: EvaluationSet) -> np.ndarray:
 
 
 def of_sums(sums: np.ndarray) -> np.ndarray:
-    """Return COMET in percent, (...), of sums (..., 2) over sentences of `counts`."""
+    """Return COMET in percent, (...), from sums (..., 2) of `counts` over sentences."""
     return _PERCENT * sums[..., 0] / sums[..., 1]
 
 
 def signature(model: str) -> str:
-    """Say what tables have under COMET."""
+    """Return the signature that tables show for COMET."""
     return f"{model}, × {_PERCENT}"
 
 
@@ -145,18 +145,18 @@ def _inputs(pair: Pair, training: str, which: EvaluationSet, model: str) -> dict
 
 @functools.cache
 def _hash(checkpoint: Path) -> str:
-    """Of gigabytes, for each stage."""
+    """Return the hash of a checkpoint; computed once, as a checkpoint has gigabytes."""
     return files.sha256(checkpoint)
 
 
 def _command() -> str:
-    """Return comet-score's path: beside this Python, or anywhere in PATH."""
+    """Return the path of comet-score: beside this Python, or in PATH."""
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     found = shutil.which(COMMAND, path=os.pathsep.join(places))
     if found is None:
         raise PipelineError(
-            f"--comet needs {COMMAND}: install unbabel-comet into an environment of its own "
+            f"--comet needs {COMMAND}: install unbabel-comet into a separate environment "
             '(python3 -m venv comet && comet/bin/pip install unbabel-comet "setuptools<81") and '
-            'put that one\'s bin at the end of PATH (PATH="$PATH:$PWD/comet/bin")'
+            'put its bin folder at the end of PATH (PATH="$PATH:$PWD/comet/bin")'
         )
     return found

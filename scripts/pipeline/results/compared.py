@@ -1,4 +1,4 @@
-"""Operating points of a comparison: all methods and sizes, with all seeds, on one test set."""
+"""The operating points of a comparison: all methods, sizes and seeds, on each test set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.results.worth import Scores
 
 
 def table(comparison: Comparison) -> pd.DataFrame:
-    """Return the tidy table of all exported models of a comparison that were measured."""
+    """Return the tidy table of all measured exported models of a comparison."""
     points = speed.facts(comparison.pair, POINTS).get("points", [])
     rows: list[dict[str, Any]] = []
     for keys, training in trainings(comparison):
@@ -27,7 +27,7 @@ def table(comparison: Comparison) -> pd.DataFrame:
 
 
 def trainings(comparison: Comparison) -> list[tuple[dict[str, Any], str]]:
-    """Return `model`, `size` and `seed` of each training, with its name; each training once."""
+    """Return `model`, `size`, `seed` and the name of each training; each training once."""
     found: dict[str, dict[str, Any]] = {}
     for one in comparison.sizes:
         for model in one.shown:
@@ -40,16 +40,16 @@ def trainings(comparison: Comparison) -> list[tuple[dict[str, Any], str]]:
 
 
 def collect(comparison: Comparison, points: pd.DataFrame, baseline: str | None) -> dict[str, Any]:
-    """Return what ``compare.json`` holds of operating points.
+    """Return the operating points for ``compare.json``.
 
     Args:
-        comparison: what is compared; all is measured.
-        points: of `table`.
-        baseline: the method that others are worth something against, or None.
+        comparison: the comparison, after all measurements.
+        points: the table that `table` returns.
+        baseline: the method that the other methods' worth is measured against, or None.
 
     Returns:
-        By test set the `rows` of `operating_points.rows`, the line `cheapest`, and the sentences
-        `worth`.
+        For each test set the `rows` of `operating_points.rows`, the line `cheapest`, and the
+        sentences `worth`.
     """
     pair, found = comparison.pair, {}
     for which in comparison.tests:
@@ -83,7 +83,7 @@ def _worths(
 
 
 def _scores(comparison: Comparison, which: EvaluationSet, rows: list[dict[str, Any]]) -> Scores:
-    """Score what was drawn of the exported models' translations, point by point."""
+    """Return BLEU of each point on the resampled test sets, from the exported models' text."""
     pair = comparison.pair
     made = {(one.size, m): one.trainings(m) for one in comparison.sizes for m in one.methods}
     texts: Mapping[str, list[list[str]]] = {

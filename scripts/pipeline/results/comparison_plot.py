@@ -1,4 +1,4 @@
-"""The plot of a comparison: each method's difference to the first baseline, with its interval."""
+"""Plot a comparison: each method's difference to the first baseline, with its interval."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ROW = 0.36  # inches
 
 
 def differences(content: Mapping[str, Any], models: Sequence[Model], path: Path) -> None:
-    """Draw the methods one below the other, a column for each test set.
+    """Draw one row for each method and one column for each test set.
 
     Args:
-        content: what ``compare.json`` holds; nothing is drawn where it has no baseline.
-        models: of the pair, for titles and colours.
-        path: without a suffix; a PNG and an SVG are written, and those of before removed.
+        content: the content of ``compare.json``; without a baseline nothing is drawn.
+        models: the models of the pair, for titles and colours.
+        path: without a suffix. Older files are removed; a PNG and an SVG are written.
     """
     for suffix in ("png", "svg"):
         Path(f"{path}.{suffix}").unlink(missing_ok=True)
@@ -61,7 +61,7 @@ def _difference(
 
 
 def _draw(axes: Axes, place: int, found: Mapping[str, Any], look: Mapping[str, Any]) -> None:
-    """The mean with its interval, and each seed's difference as a small dot."""
+    """Draw the mean with its interval, and each seed's difference as a small dot."""
     axes.hlines(place, found["low"], found["high"], color=look["color"], linewidth=2)
     axes.plot(found["mean"], place, **look)
     if len(found["by_seed"]) > 1:

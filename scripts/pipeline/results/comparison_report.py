@@ -1,4 +1,4 @@
-"""What a comparison found: numbers, statistics and warnings; JSON, CSV, Markdown and a plot."""
+"""Report a comparison: numbers, statistics and warnings, as JSON, CSV, Markdown and a plot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.results import (
 
 
 def build(comparison: Comparison) -> dict[str, Any]:
-    """Write all files of a comparison whose models are scored, and print its tables."""
+    """Write all files of a comparison with scored models, and print its tables."""
     pair = comparison.pair
     folder = pair.run_dir / NAME
     points = compared.table(comparison)
@@ -55,12 +55,12 @@ def build(comparison: Comparison) -> dict[str, Any]:
 
 def _with_size(frame: pd.DataFrame, content: Mapping[str, Any]) -> pd.DataFrame:
     if content["size"]:
-        frame.insert(0, "student", content["size"])  # `size` is k in the file of what was tuned
+        frame.insert(0, "student", content["size"])  # in the tuning file `size` is k
     return frame
 
 
 def _further(comparison: Comparison, points: pd.DataFrame) -> dict[str, Any]:
-    """What there is beside the first size: the others, and what compares them all."""
+    """Return the other sizes, and the operating points over all sizes."""
     pair, names = comparison.pair, [name for _, name in compared.trainings(comparison)]
     baseline = next(iter(_baselines(comparison)), None)
     return {
@@ -71,7 +71,7 @@ def _further(comparison: Comparison, points: pd.DataFrame) -> dict[str, Any]:
 
 
 def _all_warnings(comparison: Comparison, content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Those of all sizes, each once; first of all, that a student is not worth having."""
+    """Return the warnings of all sizes, each once; first the warning of a dominated student."""
     rows = content["operating_points"][comparison.tests[0].title(comparison.pair)]["rows"]
     names = comparison.pair.titles
     first = operating_points.warning(rows, comparison.teachers, names)
@@ -86,7 +86,7 @@ def _all_warnings(comparison: Comparison, content: Mapping[str, Any]) -> list[di
 
 
 def collect(comparison: Comparison) -> dict[str, Any]:
-    """Return what ``compare.json`` holds of one size."""
+    """Return the content of ``compare.json`` for one size."""
     names = {m: [t.name for t in comparison.trainings(m)] for m in comparison.shown}
     shown = collected.Shown(
         comparison.pair,
@@ -119,7 +119,7 @@ def _baselines(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _tuning(comparison: Comparison, name: str) -> dict[str, Any]:
-    """Return what was `tried` of a method, and what was `chosen` of it."""
+    """Return the settings that were `tried` for a method, and the `chosen` setting."""
     if name not in comparison.methods:
         return {"tried": [], "chosen": None}
     points = comparison.points[name]
@@ -137,7 +137,7 @@ def _tuning(comparison: Comparison, name: str) -> dict[str, Any]:
 
 
 def _differences_frame(content: Mapping[str, Any]) -> pd.DataFrame:
-    """A row for each test set and model."""
+    """Return a row for each test set and model."""
     rows = []
     for test in content["tests"]:
         for row in test["rows"]:
@@ -154,7 +154,7 @@ def _differences_frame(content: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _scores_frame(content: Mapping[str, Any]) -> pd.DataFrame:
-    """A row for each test set, model and seed."""
+    """Return a row for each test set, model and seed."""
     rows = []
     models = {model["model"]: model for model in content["models"]}
     for test in content["tests"]:
@@ -179,7 +179,7 @@ def _scores_frame(content: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _tuning_frame(content: Mapping[str, Any]) -> pd.DataFrame:
-    """A row for each method, point of its grid, and seed."""
+    """Return a row for each method, point of its grid, and seed."""
     return pd.DataFrame(
         [
             {

@@ -1,4 +1,4 @@
-"""Files inside of a page, as data addresses, so that it stays one file without network."""
+"""Embed files in a page as data addresses: the page is one file and needs no network."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with the numbers that it is drawn from.
+    """A figure with its numbers.
 
     Attributes:
-        image: an SVG: a document of its own, so that no two share names.
+        image: an SVG; as a separate document it shares no names with other figures.
         table: a CSV file.
-        name: what to call that file.
+        name: the name of the CSV file.
     """
 
     image: str
@@ -23,11 +23,11 @@ class Figure:
 
 
 def figure(path: Path, table: Path | None = None) -> Figure | None:
-    """Return a figure, or None where it was not drawn.
+    """Return a figure, or None if its file does not exist.
 
     Args:
-        path: without its suffix.
-        table: its numbers, by default beside it.
+        path: the image without its suffix.
+        table: the numbers, by default beside the image.
     """
     image, table = Path(f"{path}.svg"), table or Path(f"{path}.csv")
     if not image.exists():

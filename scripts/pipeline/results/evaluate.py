@@ -16,17 +16,17 @@ from pipeline.results.generate import translate
 
 
 def hypotheses(pair: Pair, model: str, which: EvaluationSet = MAIN) -> list[str]:
-    """Return a model's translations of a test set, in its order."""
+    """Return a model's translations of a test set, in the order of the test set."""
     return files.read_lines(which.hypotheses(pair, model))
 
 
 def references(pair: Pair, which: EvaluationSet = MAIN) -> list[str]:
-    """Return a test set's translations as they were before any tokenization."""
+    """Return a test set's references, untokenized."""
     return files.read_lines(which.reference(pair))
 
 
 def scores(pair: Pair, model: str, which: EvaluationSet = MAIN) -> dict[str, Any] | None:
-    """Return the scores of a model as its stage found them, or None where it did not run."""
+    """Return the scores that a model's stage found, or None if the stage did not run."""
     record = state.read(pair.run_dir, name(model, which))
     return dict(record.facts) if record is not None and record.done else None
 
@@ -40,9 +40,9 @@ def stage(model: str, which: EvaluationSet = MAIN, needs: tuple[str, ...] = ()) 
     """Return the stage that translates a test set with one model and scores it.
 
     Args:
-        model: the name of its training.
+        model: the name of the training.
         which: the test set.
-        needs: what else must be done before, as `lenpen.needs`.
+        needs: further stages that must run before, as `lenpen.needs`.
     """
     made_by = () if which == MAIN else (which.made_by,)
     return Stage(
@@ -57,16 +57,16 @@ def stage(model: str, which: EvaluationSet = MAIN, needs: tuple[str, ...] = ()) 
 def _inputs(pair: Pair, model: str, which: EvaluationSet) -> dict[str, Any]:
     decoding = pair.decoding.inputs(lenpen.of(pair, model))
     found = {**decoding, "model": files.sha256(pair.model(model))}
-    if which == MAIN:  # whose text the model depends on as well
+    if which == MAIN:  # the model's stage depends on this text already
         return found
     return {**found, "from test": state.fingerprint(pair.run_dir, which.made_by)}
 
 
 def evaluate_model(pair: Pair, model: str, which: EvaluationSet = MAIN) -> dict[str, Any]:
-    """Translate a test set with one model and score it; return what `score` does.
+    """Translate a test set with one model and score the translations; return the result of `score`.
 
     Raises:
-        PipelineError: fairseq-generate failed, or left a sentence out.
+        PipelineError: fairseq-generate failed, or a sentence has no translation.
     """
     target = references(pair, which)
     translations = translate(
@@ -84,7 +84,7 @@ def evaluate_model(pair: Pair, model: str, which: EvaluationSet = MAIN) -> dict[
 
 
 def score(translations: list[str], target: list[str]) -> dict[str, Any]:
-    """Score translations against one reference each, with sacrebleu.
+    """Score translations against one reference each with sacrebleu.
 
     Returns:
         BLEU, chrF, brevity penalty, length ratio (hypothesis to reference) and both signatures.

@@ -1,4 +1,4 @@
-"""What models are scored on: the test set that `prepare` makes, and further ones of their own."""
+"""The test sets: the first, which `prepare` makes with the training text, and further sets."""
 
 from __future__ import annotations
 
@@ -15,51 +15,51 @@ from pipeline.text import binarize, prepare, segmentation
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A test set; further ones are made apart, so that models need not be trained anew for them.
+    """A test set. Further test sets have separate stages, so models need no new training.
 
     Attributes:
-        name: what tables call it, and its files where it is of a user's own corpus; None is the
-            pair's first, which is made with the training text.
+        name: the name in tables, and the name of the files for a user's own corpus. None is the
+            pair's first test set, which is made with the training text.
     """
 
     name: str | None = None
 
     def folder(self, pair: Pair) -> Path:
-        """Where its text, its binary files and its translations are."""
+        """Return the folder of the text, the binary files and the translations."""
         return pair.run_dir / "tests" / self.name if self.name else pair.run_dir
 
     def text_dir(self, pair: Pair) -> Path:
-        """Its plain text."""
+        """Return the folder of the plain text."""
         return self.folder(pair) / pair.text_dir.name
 
     def reference(self, pair: Pair) -> Path:
-        """Its target side as it was before tokenization."""
+        """Return the file of the target side, untokenized."""
         return self.text_dir(pair) / pair.reference.name
 
     def source(self, pair: Pair) -> Path:
-        """Its source side, likewise."""
+        """Return the file of the source side, untokenized."""
         return self.text_dir(pair) / pair.source.name
 
     def bin_dir(self, pair: Pair) -> Path:
-        """What fairseq-generate reads, as its subset `test`."""
+        """Return the data-bin for fairseq-generate, with the subset `test`."""
         return self.folder(pair) / pair.bin_dir.name
 
     def hypotheses(self, pair: Pair, model: str) -> Path:
-        """A model's translations of it."""
+        """Return the file of a model's translations."""
         return self.folder(pair) / pair.evaluate_dir.name / f"{model}.{pair.target_lang}"
 
     def title(self, pair: Pair) -> str:
-        """What tables call it."""
+        """Return the name in tables."""
         return self.name or pair.tests[0]
 
     @property
     def made_by(self) -> str:
-        """The stage that makes what fairseq-generate reads."""
+        """The stage that makes the data-bin for fairseq-generate."""
         return f"test.{self.name}" if self.name else "binarize"
 
     @property
     def stage(self) -> Stage:
-        """The stage of a further one."""
+        """The stage that makes a further test set."""
         return Stage(
             self.made_by,
             functools.partial(_make, which=self),
@@ -83,10 +83,10 @@ def _inputs(pair: Pair, which: EvaluationSet) -> dict[str, Any]:
 
 
 def _make(pair: Pair, which: EvaluationSet) -> dict[str, Any]:
-    """Write its text, segment it as the training text, and binarize it.
+    """Write a test set's text, segment it like the training text, and binarize it.
 
     Raises:
-        PipelineError: see `prepare.write_test`, or fairseq-preprocess failed.
+        PipelineError: see `prepare.write_test`; or fairseq-preprocess failed.
     """
     with files.written_whole(which.text_dir(pair)) as text:
         text.mkdir()

@@ -1,4 +1,4 @@
-"""The forest plot: each method's difference on each text, and the pooled one below."""
+"""Draw the forest plot: each method's difference on each text, and the pooled difference below."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def draw(
     """Draw a column for each method.
 
     Args:
-        found: of each method.
-        seeds: of each method its differences by text and seed, the small dots.
-        against: what the differences are to.
-        metric: its name on the axis.
+        found: the pooled difference of each method.
+        seeds: each method's differences by text and seed, drawn as small dots.
+        against: the method that the differences are computed against.
+        metric: the metric's name on the axis.
         path: without a suffix; a PNG and an SVG are written.
     """
     texts = list(next(iter(found.values())).by_text)

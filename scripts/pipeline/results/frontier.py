@@ -1,4 +1,4 @@
-"""Which points of quality and speed are worth having: those that no other one dominates."""
+"""Find the points of quality and speed that no other point dominates."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 
 
 def dominates(quality: np.ndarray, speed: np.ndarray) -> np.ndarray:
-    """Return which point dominates which.
+    """Return which points dominate which other points.
 
-    One dominates another where it is at least as good and at least as fast, and one of both is
-    more: ``q_i ≥ q_j``, ``s_i ≥ s_j``, and not both equal. So of two equal points neither does.
+    Point i dominates point j if ``q_i ≥ q_j`` and ``s_i ≥ s_j``, and the points are not equal. So
+    two equal points do not dominate each other.
 
     Args:
-        quality: (points,), as BLEU; more is better.
-        speed: (points,), as sentences a second; likewise.
+        quality: (points,), such as BLEU; more is better.
+        speed: (points,), such as sentences a second; more is better.
 
     Returns:
-        (points, points), whether the one of the row dominates the one of the column.
+        (points, points), whether the row's point dominates the column's point.
     """
     quality, speed = np.asarray(quality, dtype=float), np.asarray(speed, dtype=float)
     better, faster = (values[:, None] > values[None, :] for values in (quality, speed))
@@ -24,29 +24,29 @@ def dominates(quality: np.ndarray, speed: np.ndarray) -> np.ndarray:
 
 
 def dominated(quality: np.ndarray, speed: np.ndarray) -> np.ndarray:
-    """Return (points,), whether any point dominates this one; arguments as of `dominates`."""
+    """Return (points,), whether any point dominates this point; arguments: see `dominates`."""
     return dominates(quality, speed).any(axis=0)
 
 
 def dominator(quality: np.ndarray, speed: np.ndarray, point: int) -> int | None:
-    """Return the best point that dominates this one, of equally good ones the fastest.
+    """Return the best point that dominates a point; among equally good points, the fastest.
 
     Args:
-        quality: as of `dominates`.
-        speed: likewise.
+        quality: see `dominates`.
+        speed: see `dominates`.
         point: an index.
 
     Returns:
-        Its index, or None where there is none. No point dominates it in its turn.
+        The index of the dominating point, or None. No point dominates the returned point.
     """
     found = np.flatnonzero(dominates(quality, speed)[:, point])
     return max(map(int, found), key=lambda i: (quality[i], speed[i]), default=None)
 
 
 def fastest(quality: np.ndarray, speed: np.ndarray, least: float) -> int | None:
-    """Return the fastest point with a quality of at least `least`, of equally fast ones the best.
+    """Return the fastest point with at least this quality; among equally fast points, the best.
 
-    None where no point is so good.
+    None if no point has this quality.
     """
     found = np.flatnonzero(np.asarray(quality) >= least)
     return max(map(int, found), key=lambda i: (speed[i], quality[i]), default=None)

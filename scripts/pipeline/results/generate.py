@@ -1,4 +1,4 @@
-"""Translations of binarized text by a trained model, with fairseq-generate."""
+"""Translate binarized text with a trained model, through fairseq-generate."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def translate(
     log: Path,
     title: str,
 ) -> list[str]:
-    """Return a model's translations of a split, in its order, without segmentation.
+    """Return a model's translations of a split, in order, without segmentation.
 
     Args:
-        model: its checkpoint.
-        data: what fairseq-preprocess wrote.
+        model: the checkpoint.
+        data: the data-bin.
         subset: the split.
-        count: how many sentences it has.
-        pair: languages, beam, and what of this machine may be used.
+        count: the number of sentences in the split.
+        pair: languages, beam, and the machine's share for this run.
         lenpen: the length penalty.
-        log: gets what fairseq-generate prints.
-        title: what the bar and errors call the model.
+        log: the file for the output of fairseq-generate.
+        title: the model's name in the progress bar and in errors.
 
     Raises:
-        PipelineError: fairseq-generate failed, or left a sentence out.
+        PipelineError: fairseq-generate failed, or a sentence has no translation.
     """
     found: dict[int, str] = {}
     with bar(title=f"translating with {title}", total=count) as progress:
@@ -57,16 +57,16 @@ def translate(
 def _command(model: Path, data: Path, subset: str, pair: Pair, lenpen: float) -> list[str]:
     decoding = pair.decoding
     command = commands.fairseq_module("fairseq_cli.generate")
-    # With the package fairseq says in one line what is wrong with a checkpoint.
+    # With this package fairseq reports a broken checkpoint in one line.
     command += [str(data), "--path", str(model), "--user-dir", str(USER_DIR)]
     command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]
     command += ["--gen-subset", subset, "--batch-size", str(decoding.batch_size)]
-    # fairseq's default, 8, leaves out the last sentences where the batches do not divide by it.
+    # fairseq's default of 8 drops the last sentences if the number of batches does not divide by 8.
     command += ["--required-batch-size-multiple", "1"]
-    # A process that makes batches is no faster, and leaves a socket among the temporary files.
+    # A worker process for batches is no faster, and leaves a socket among the temporary files.
     command += ["--num-workers", "0"]
     command += ["--beam", str(decoding.beam), "--lenpen", str(lenpen)]
     command += ["--remove-bpe", str(decoding.remove_bpe)]
     if decoding.tokenizer:
-        command += ["--tokenizer", decoding.tokenizer]  # takes tokenization back
+        command += ["--tokenizer", decoding.tokenizer]  # detokenizes
     return command

@@ -1,29 +1,32 @@
-"""Differences between methods trained with several seeds: intervals over seeds and sentences.
+"""Compute intervals of differences between methods, over seeds and sentences.
 
-A method's score on a test set is the mean over its seeds of the metric of the whole test set. Two
-methods a and b that were trained with the same seeds differ, in seed j, by
-``δ_j = metric(a, j) - metric(b, j)``, and altogether by the mean ``δ̄`` of these. Both the sentences
-of the test set and the seeds are samples, and others would give another ``δ̄``. So both are drawn
-with replacement, independently of each other:
+A method's score on a test set is the mean over seeds of the metric of the whole test set. Methods a
+and b were trained with the same seeds. In seed j they differ by
+``δ_j = metric(a, j) - metric(b, j)``. The difference of the methods is the mean ``δ̄`` of all δ_j.
+The sentences of the test set and the seeds are both samples, and other samples would give another
+``δ̄``. So both are drawn with replacement, independently of each other:
 
     δ* = δ̄(I*) + c (δ̄(J*) - δ̄)
 
-``I*`` are as many sentences as the test set has, the same ones for all methods and seeds (Koehn
-2004), and ``δ̄(I*)`` is the mean over all seeds of the differences in the metric of that text.
-``J*`` are as many seeds as there are, the same ones for both methods, and ``δ̄(J*)`` is the mean of
-their δ_j. The interval is from the 2.5 % to the 97.5 % percentile of δ*. Rows and columns of a
-table are drawn so in Owen 2007, "The pigeonhole bootstrap", but there a drawn seed's difference is
-that on the drawn sentences, which counts the noise of sentences within a seed once more.
+- ``I*`` are drawn sentences, as many as the test set has. All methods and seeds share the same
+  drawn sentences (Koehn 2004). ``δ̄(I*)`` is the mean over all seeds of the difference on that text.
+- ``J*`` are drawn seeds, as many as there are seeds. Both methods share the same drawn seeds.
+  ``δ̄(J*)`` is the mean of their δ_j.
 
-The factor c is for the small number S of seeds. A bootstrap over S values has a variance that is
-(S - 1) / S of the unbiased one, and the normal distribution's quantiles where a mean of S values
-has Student's. Both make intervals too narrow, by (Hesterberg 2015, "What teachers should know
-about the bootstrap", on expanded percentile intervals)
+The interval goes from the 2.5 % to the 97.5 % percentile of δ*. Owen 2007, "The pigeonhole
+bootstrap", draws rows and columns of a table in the same way. There the difference of a drawn seed
+is computed on the drawn sentences, which counts the noise of sentences within a seed twice.
+
+The factor c corrects for a small number S of seeds. Without c the intervals are too narrow for two
+reasons. The variance of a bootstrap over S values is (S - 1) / S of the unbiased variance. And the
+bootstrap has the quantiles of the normal distribution, but a mean of S values has the quantiles of
+Student's t distribution. The correction is (Hesterberg 2015, "What teachers should know about the
+bootstrap", on expanded percentile intervals)
 
     c = √(S / (S - 1)) · t(S - 1) / z
 
 with the 97.5 % quantiles of both distributions: 9.2 for two seeds, 2.7 for three, 1.6 for five, and
-1 for many. With one seed there is no second term: the interval is over sentences alone.
+1 for many. With one seed there is no second term, and the interval covers sentences only.
 """
 
 from __future__ import annotations
@@ -41,11 +44,11 @@ _ENDS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
 class Differences:
-    """Scores of all models on one test set by one metric, and the intervals of their differences.
+    """The scores of all models on one test set by one metric, and intervals of differences.
 
     Attributes:
-        scores: of each model, one for each of its trainings; in the order of the seeds.
-        drawn: of each model, (trainings, resamples): the same of the texts that were drawn.
+        scores: for each model one score per training, in the order of the seeds.
+        drawn: for each model (trainings, resamples), the scores on the resampled texts.
     """
 
     def __init__(
@@ -53,13 +56,13 @@ class Differences:
         counts: Mapping[str, Sequence[np.ndarray]],
         score: Callable[[np.ndarray], np.ndarray],
     ) -> None:
-        """Draw, and score what was drawn.
+        """Draw texts, and score them.
 
         Args:
-            counts: of each model, for each of its trainings, (sentences, counts): what a metric
-                adds up over the sentences of the test set. Models have as many trainings as there
-                are seeds, or a single one.
-            score: returns the metric, (...), of sums (..., counts) over sentences.
+            counts: for each model and training (sentences, counts), the numbers that a metric
+                sums over the sentences of the test set. A model has one training per seed, or a
+                single training.
+            score: returns the metric, (...), from sums (..., counts) over sentences.
         """
         self.scores: dict[str, np.ndarray] = {}
         self.drawn: dict[str, np.ndarray] = {}
@@ -79,12 +82,12 @@ class Differences:
         translations: Mapping[str, Sequence[Sequence[str]]],
         references: Sequence[str],
     ) -> Differences:
-        """Return those by a metric of sacrebleu's.
+        """Return the differences by a metric of sacrebleu.
 
         Args:
             metric: one of `sufficient_statistics.METRICS`.
-            translations: of each model, for each of its trainings, of the test set.
-            references: the test set's translations.
+            translations: the translations of the test set, for each model and training.
+            references: the references of the test set.
         """
         counts = {
             model: [sufficient_statistics.statistics(metric, text, references) for text in texts]
@@ -93,29 +96,29 @@ class Differences:
         return cls(counts, functools.partial(sufficient_statistics.scores, metric))
 
     def by_seed(self, model: str, other: str) -> np.ndarray:
-        """Return the difference in each seed, ``δ_j``; (1,) where both have a single training."""
+        """Return the difference for each seed, ``δ_j``; (1,) if both have a single training."""
         return self.scores[model] - self.scores[other]
 
     def interval(self, model: str, other: str, *, seeds: bool = True) -> Interval:
-        """Return the interval of ``model - other``, as this module explains it.
+        """Return the interval of ``model - other``; see the module's docstring.
 
         Args:
             model: one of the models.
-            other: another.
-            seeds: whether the next seeds are to be covered too, or only the next sentences.
+            other: another model.
+            seeds: True covers other seeds and other sentences, False other sentences only.
         """
-        if self._sentences < 2:  # there is nothing to draw from: it may be any of them
+        if self._sentences < 2:  # one sentence shows no spread: return the whole range
             return Interval(-100.0, 100.0)
         drawn = (self.drawn[model] - self.drawn[other]).mean(axis=0)
         return interval(drawn, self.by_seed(model, other) if seeds else np.zeros(1))
 
 
 def interval(over_sentences: np.ndarray, by_seed: np.ndarray) -> Interval:
-    """Return the interval of a mean difference, from both ways in which it may vary.
+    """Return the interval of a mean difference, over sentences and over seeds.
 
     Args:
         over_sentences: (resamples,), ``δ̄(I*)`` of the module's formula.
-        by_seed: (seeds,), the δ_j; of one seed nothing is drawn.
+        by_seed: (seeds,), the δ_j; with one seed no seeds are drawn.
     """
     drawn = over_sentences
     if len(by_seed) > 1:

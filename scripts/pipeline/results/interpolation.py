@@ -1,7 +1,7 @@
-"""One curve of quality over speed against another: between its points each is a straight line.
+"""Compare two curves of quality over speed, which are straight lines between their points.
 
-The line is straight in BLEU and the logarithm of the speed. A curve goes through those points of a
-method that no other of its own dominates, so along it speed rises as quality falls.
+The lines are straight in BLEU and the logarithm of the speed. A curve goes through the points of a
+method that no other point of the method dominates. So quality falls along the curve as speed rises.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 from pipeline.results import frontier
 
 Curve = tuple[np.ndarray, np.ndarray]
-"""x of the corners of a broken line, rising, and its values there."""
+"""The rising x of a broken line's corners, and the values at the corners."""
 
 
 def curve(quality: Sequence[float], speed: Sequence[float]) -> Curve:
-    """Return the curve through points: natural logarithms of speeds, rising, and qualities.
+    """Return the curve through points: rising natural logarithms of speeds, and qualities.
 
     Args:
         quality: (points,), as BLEU.
@@ -25,23 +25,24 @@ def curve(quality: Sequence[float], speed: Sequence[float]) -> Curve:
     """
     quality, speed = np.asarray(quality, dtype=float), np.asarray(speed, dtype=float)
     kept = ~frontier.dominated(quality, speed)
-    # Of points with the same speed and quality, one.
+    # Keep one of several points with the same speed and quality.
     logs, places = np.unique(np.log(speed[kept]), return_index=True)
     return logs, quality[kept][places]
 
 
 def mean_gap(one: Curve, other: Curve) -> float | None:
-    """Return how far one broken line lies above another, as mean over what both cover.
+    """Return how far one broken line lies above another, as the mean over their common range.
 
-    The mean is ``∫ (f(x) - g(x)) dx / ∫ dx`` over the common range of x. It is exact: both are
-    straight between all their corners.
+    The mean is ``∫ (f(x) - g(x)) dx / ∫ dx`` over the common range of x. The result is exact, as
+    both lines are straight between their corners.
 
     Args:
-        one: x of its corners, rising, and its values there.
-        other: likewise.
+        one: the rising x of the corners, and the values at the corners.
+        other: the same for the other line.
 
     Returns:
-        None where they have no x in common. Where they have a single one, the difference there.
+        None if the lines have no x in common. If they have a single x in common, the difference
+        at this x.
     """
     low, high = max(one[0][0], other[0][0]), min(one[0][-1], other[0][-1])
     if low > high:
@@ -69,6 +70,6 @@ def worth_at_equal_quality(one: Curve, other: Curve) -> float | None:
 
 
 def _turned(found: Curve) -> Curve:
-    """Speed over quality: quality rises where the logarithm of the speed falls."""
+    """Return speed over quality: quality rises as the logarithm of the speed falls."""
     logs, quality = found
     return quality[::-1], logs[::-1]

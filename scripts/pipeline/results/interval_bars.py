@@ -1,4 +1,4 @@
-"""Differences with their intervals as small bars: where to draw what beside the numbers."""
+"""Compute the small bars that show differences with their intervals beside the numbers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pipeline.results.tables import Difference, Table
 
 LENGTH = 100.0
-"""Of a bar; its places are from 0 to this."""
+"""The width of a bar; places on a bar go from 0 to this width."""
 
 Ends = tuple[float, float]
-"""The differences at which all bars of a table begin and end; zero is between them."""
+"""The differences at the two ends of all bars of a table; zero is between them."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Bar:
     """Places on a bar.
 
     Attributes:
-        zero: where no difference is.
-        low: where the interval begins.
-        high: where it ends.
-        value: where the difference itself is; None: beyond the bar's ends.
-        side: ``above`` or ``below`` zero for certain, or ``both``.
-        cut: the ends, ``low`` or ``high``, beyond which the interval goes on.
+        zero: the place of a zero difference.
+        low: the lower end of the interval.
+        high: the upper end of the interval.
+        value: the place of the difference; None: beyond the ends of the bar.
+        side: ``above`` or ``below`` if the interval excludes zero, else ``both``.
+        cut: the ends, ``low`` or ``high``, where the interval goes on beyond the bar.
     """
 
     zero: float
@@ -36,12 +36,12 @@ class Bar:
 
 
 def ends(table: Table, apart: Collection[str] = ()) -> Ends:
-    """Return where the bars of a table begin and end, so that they can be compared.
+    """Return the ends that all bars of a table share, so that the bars are comparable.
 
     Args:
-        table: its rows.
-        apart: models whose bars may be cut, as a teacher's, who is so far above that the bars of
-            its learners would all be dots.
+        table: the rows.
+        apart: models whose bars may be cut, such as the teacher. A teacher is so far above the
+            students that the bars of the students would shrink to dots.
     """
     rows = [row for row in table if row["model"] not in apart] or table
     cells = [cell for row in rows for cell in row.values() if isinstance(cell, Difference)]
@@ -52,7 +52,7 @@ def ends(table: Table, apart: Collection[str] = ()) -> Ends:
 
 
 def bar(difference: Difference, between: Ends) -> Bar:
-    """Return how to draw a difference on a bar with these ends."""
+    """Return the bar of a difference, with these ends."""
     first, last = between
 
     def place(number: float) -> float:

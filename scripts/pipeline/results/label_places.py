@@ -1,4 +1,4 @@
-"""Where the names of points go in a figure: beside their points, and over nothing else."""
+"""Place the names of points in a figure: beside their points, with little overlap."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from matplotlib.transforms import Bbox
 
 _DISTANCES = (7, 15, 24)  # points of type
 _DIRECTIONS = (45, 315, 135, 225, 90, 270, 0, 180)  # degrees; diagonal ones first
-_POINT = 4.5  # half of what a marker takes
+_POINT = 4.5  # half the size of a marker
 
 
 def place(axes: Axes, labels: Sequence[Annotation]) -> None:
-    """Move annotations, in their order, to where each covers the least of the others.
+    """Move each annotation, in order, to the place with the least overlap with other elements.
 
     Args:
-        axes: with its final limits; what it draws has its final size.
+        axes: the axes with final limits and final sizes of all drawn elements.
         labels: annotations of points in data coordinates, offset in points of type.
     """
     scale = axes.figure.dpi / 72
@@ -43,7 +43,7 @@ def place(axes: Axes, labels: Sequence[Annotation]) -> None:
 
 
 def _along(line: Line2D, step: float) -> Iterator[np.ndarray]:
-    """Yield points of a line, so far from each other, as far as it is drawn."""
+    """Yield points of a line at equal distances, over the visible part of the line."""
     if line.get_linestyle() == "None":
         return
     corners = line.axes.transData.transform(line.get_xydata())
@@ -60,6 +60,6 @@ def _offset(label: Annotation, distance: float, degrees: float) -> None:
 
 
 def _overlap(one: Bbox, other: Bbox) -> float:
-    """The area that both cover."""
+    """Return the area that both boxes cover."""
     common = Bbox.intersection(one, other)
     return 0.0 if common is None else common.width * common.height

@@ -1,4 +1,4 @@
-"""What the numbers of a report were made with: hardware, versions and the commit."""
+"""Describe the machine and software behind a report: hardware, versions and the commit."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def facts(pair: Pair, trainings: Iterable[str]) -> dict[str, str]:
     """Return hardware, versions and the commit, each as a line of text.
 
     Args:
-        pair: whose runs they are.
-        trainings: their names; the hardware's line tells how many threads each had.
+        pair: the pair of the runs.
+        trainings: their names; the hardware's line states the number of threads of each.
     """
     versions = [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
     had = _threads(pair, trainings) or f"{torch.get_num_threads()} threads"
@@ -45,7 +45,7 @@ def facts(pair: Pair, trainings: Iterable[str]) -> dict[str, str]:
 
 
 def _threads(pair: Pair, trainings: Iterable[str]) -> str:
-    """Say how many threads these trainings had; nothing where it is not known."""
+    """Return the number of threads of these trainings as text; empty if it is not known."""
     found = {state.facts(pair.run_dir, name).get("threads") for name in trainings} - {None}
     noun = "thread" if found == {1} else "threads"
     return f"{' or '.join(map(str, sorted(found)))} {noun} a training" if found else ""

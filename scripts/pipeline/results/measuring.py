@@ -1,8 +1,8 @@
-"""A process of its own that measures exported models; `pipeline.results.speed` starts it.
+"""Measure exported models in a separate process, which `pipeline.results.speed` starts.
 
-It imports nothing but what lies in the models' folders, so that what is measured is what a folder
-does elsewhere. Each line that it prints is a JSON object: ``{"step": ...}`` for each step done, and
-last ``{"results": ...}``.
+The process imports only the files in the models' folders, so the numbers hold for a folder that is
+copied elsewhere. Each printed line is a JSON object: ``{"step": ...}`` after each step, and
+``{"results": ...}`` last.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ WARM_UP = 8  # sentences
 
 @dataclass(frozen=True)
 class Job:
-    """What to measure.
+    """The description of a measurement.
 
     Attributes:
-        folders: of each model, in the order in which they take turns.
-        timed: the models whose times are taken; the others only translate.
-        beams: each model is measured with each of them.
-        texts: what is translated once: `model`, `beam`, `source` (a file of raw sentences, one a
-            line) and `target`.
-        source: the file whose sentences are timed.
-        sentences: how many of them are timed for each thread, spread over the file.
-        single: how many of those are timed one by one, on one thread or a GPU: threads share the
-            batches, so that more of them do nothing for a single sentence.
-        repeats: how often each time is taken; the median counts.
-        settings: device and number of threads by name; each is measured on its own.
+        folders: the folder of each model, in the order of the turns.
+        timed: the models to time; the other models only translate.
+        beams: the beams; each model is measured with each beam.
+        texts: the texts to translate once: `model`, `beam`, `source` (a file of raw sentences,
+            one a line) and `target`.
+        source: the file with the sentences to time.
+        sentences: the number of timed sentences per thread, spread over the file.
+        single: the number of sentences timed one by one, on one thread or on a GPU. Threads share
+            the batches, so more threads do not speed up a single sentence.
+        repeats: the number of repeats; the median is the result.
+        settings: device and number of threads by name; each setting is measured separately.
     """
 
     folders: Mapping[str, str]
@@ -52,14 +52,14 @@ class Job:
 
     @property
     def steps(self) -> int:
-        """How many lines tell of a step."""
+        """Return the number of lines that report a step."""
         rounds = [2 if how["threads"] == 1 else 1 for how in self.settings.values()]
         return len(self.texts) + self.repeats * sum(rounds) * len(self.timed) * len(self.beams)
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model and the beam that it translates with."""
+    """A model with a beam."""
 
     model: str
     beam: int
@@ -67,17 +67,17 @@ class Point:
 
     @property
     def name(self) -> str:
-        """What the bar calls it."""
+        """The name in the progress bar."""
         return f"{self.model} at beam {self.beam}"
 
     def translate(self, lines: Sequence[str]) -> list[str]:
-        """Translate; the points of a model share one translator."""
+        """Translate; all points of a model share one translator."""
         self.translator.beam = self.beam
         return self.translator.translate(lines)
 
 
 def spread(lines: Sequence[str], count: int) -> list[str]:
-    """Return `count` of the lines that hold something, at equal distances."""
+    """Return `count` of the lines that are not empty, at equal distances."""
     lines = [line for line in lines if line.strip()]
     count = min(count, len(lines))
     return [lines[n * len(lines) // count] for n in range(count)]
@@ -86,14 +86,14 @@ def spread(lines: Sequence[str], count: int) -> list[str]:
 def measure(job: Job, step: Callable[[str], None]) -> list[dict[str, Any]]:
     """Measure each model with each beam on each setting.
 
-    Returns:
-        For each point `model`, `beam`, and where the model is timed by the name of each setting
-        sentences_per_second, words_per_second, p50_ms, p95_ms. The last two are of single
-        sentences, and only where there is one thread.
+    The points take turns in each repeat, so other work on the machine disturbs all points alike.
+    Words are counted in the translations, separated by spaces.
 
-    The points take turns in each repeat, so that what else the machine does meets all alike. Words
-    are those of the translations, at spaces. A device that cannot be had (a GPU without its
-    libraries) is ``{"error": ...}``.
+    Returns:
+        `model` and `beam` for each point. For a timed model also, under the name of each setting,
+        sentences_per_second, words_per_second, p50_ms and p95_ms. The last two are times of single
+        sentences, measured only with one thread. A setting whose device is missing (a GPU without
+        its libraries) has ``{"error": ...}``.
     """
     lines = Path(job.source).read_text(encoding="utf-8").split("\n")[:-1]
     timed = spread(lines, job.sentences)
@@ -129,12 +129,12 @@ def _load(folder: str, job: Job, how: Mapping[str, Any]) -> Any:
 
 
 def _module(folder: Path) -> ModuleType:
-    """Import the translator that lies in a folder; each folder has its own."""
+    """Import the translator of a folder; each folder has its own module."""
     spec = importlib.util.spec_from_file_location(
         f"translate_{folder.name}", folder / "translate.py"
     )
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
+    sys.modules[spec.name] = module  # dataclasses look the module up here
     spec.loader.exec_module(module)
     return module
 
@@ -193,12 +193,12 @@ def _say(step: Callable[[str], None], setting: str, name: str) -> None:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """Return a percentile of sorted values: the smallest that so many percent do not exceed."""
+    """Return a percentile of sorted values: the smallest value that covers so many percent."""
     return values[max(0, -(-percent * len(values) // 100) - 1)]
 
 
 def main(arguments: Iterable[str]) -> None:
-    """Measure what a file describes, a `Job` in JSON."""
+    """Measure the `Job` that a JSON file describes."""
     (path,) = arguments
     job = Job(**json.loads(Path(path).read_text(encoding="utf-8")))
     results = measure(job, lambda done: print(json.dumps({"step": done}), flush=True))

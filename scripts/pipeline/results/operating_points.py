@@ -1,7 +1,7 @@
-"""Operating points: how good and how fast each exported model is with each beam, and which to take.
+"""Rate operating points: quality and speed of each exported model with each beam.
 
 A row is a model (of a size) with a beam: `model`, `size`, `beam`, `lenpen`, `bleu`, `chrf`,
-`length_ratio`, and the rates by the names of `tidy`. Speed is `tidy.SPEED`.
+`length_ratio`, and the rates with the names of `tidy`. Speed is `tidy.SPEED`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ Row = Mapping[str, Any]
 Names = Mapping[str, str]
 TEACHER = BASES[0]
 WITHIN = (1.0, 2.0)
-"""BLEU below the teacher at its best that a cheaper point may have."""
+"""How far a cheaper point may be below the teacher's best point, in BLEU."""
 
 
 def rows(points: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of one test set, each with what is known of it among the others.
+    """Return the rows of one test set, with their places on the frontier.
 
     Args:
-        points: of `tidy.over_seeds`, of one test set.
+        points: the table of `tidy.over_seeds`, for one test set.
 
     Returns:
-        Each with `dominated_by` (the place of the row that does, as of `frontier.dominator`, or
-        None) and `times_teacher`: its speed over that of the teacher's best point, or None.
+        Each row with `dominated_by` and `times_teacher`. `dominated_by` is the index of the row
+        that `frontier.dominator` finds, or None. `times_teacher` is the row's speed divided by the
+        speed of the teacher's best point, or None.
     """
     if points.empty or SPEED not in points:
         return []
@@ -48,29 +49,29 @@ def rows(points: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def teachers_best(found: Sequence[Row]) -> Row | None:
-    """Return the teacher's row with the highest BLEU; None where it was not measured."""
+    """Return the teacher's row with the highest BLEU; None if the teacher was not measured."""
     return _best([row for row in found if row["model"] == TEACHER])
 
 
 def best_student(found: Sequence[Row], teachers: Collection[str]) -> Row | None:
-    """Return the row with the highest BLEU that is no teacher's; None where there is none."""
+    """Return the student's row with the highest BLEU; None without a student."""
     return _best([row for row in found if row["model"] not in (TEACHER, *teachers)])
 
 
 def recommended(found: Sequence[Row], teachers: Collection[str]) -> Row | None:
-    """Return the best student's row that no row dominates; where all are dominated the best."""
+    """Return the best student's row that no row dominates; if all are dominated, the best row."""
     free = [row for row in found if row["dominated_by"] is None]
     return best_student(free, teachers) or best_student(found, teachers)
 
 
 def label(row: Row, names: Names) -> str:
-    """Return what a sentence calls a row."""
+    """Return a row's name for sentences."""
     size = f", {row['size']}," if row["size"] else ""
     return f"{names[row['model']]}{size} at beam {row['beam']}"
 
 
 def warning(found: Sequence[Row], teachers: Collection[str], names: Names) -> Limit | None:
-    """Warn where the best student is slower than its teacher with a smaller beam, and no better."""
+    """Warn if the best student is dominated by its teacher with another beam."""
     student = best_student(found, teachers)
     if student is None:
         return None
@@ -80,7 +81,7 @@ def warning(found: Sequence[Row], teachers: Collection[str], names: Names) -> Li
     model = [row for row in found if _same_model(row, student)]
     free = [row for row in model if _teachers_better(found, row) is None]
     text = (
-        f"Do not use the best student as it is decoded here: {label(student, names)} has "
+        f"Do not use the best student with this beam: {label(student, names)} has "
         f"{_numbers(student)}, and {label(instead, names)} has {_numbers(instead)}: at least as "
         "good and at least as fast. "
     )
@@ -88,15 +89,15 @@ def warning(found: Sequence[Row], teachers: Collection[str], names: Names) -> Li
         other = _best(free)
         text += f"Decode the student with beam {other['beam']}: {_numbers(other)}."
     else:
-        text += "Take the teacher with that beam, or train a larger student, or for longer."
+        text += "Take the teacher with that beam, or train a larger student, or train longer."
     values = {"student": _place(student), "teacher": _place(instead), "bleu": student["bleu"]}
     return Limit("student dominated", text, values)
 
 
 def cheapest(found: Sequence[Row], names: Names) -> str | None:
-    """Say in one line which points are the cheapest within `WITHIN` BLEU of the teacher's best.
+    """Return a sentence with the cheapest points within `WITHIN` BLEU of the teacher's best point.
 
-    None where the teacher was not measured.
+    None if the teacher was not measured.
     """
     best = teachers_best(found)
     if best is None:
@@ -108,21 +109,21 @@ def cheapest(found: Sequence[Row], names: Names) -> str | None:
     said = "; ".join(
         f"within {' and '.join(limits)} BLEU: {text}" for text, limits in parts.items()
     )
-    return f"Cheapest points, of {label(best, names)} with {_numbers(best)} as the best: {said}."
+    return f"Cheapest points (teacher's best: {label(best, names)}, {_numbers(best)}): {said}."
 
 
 def _worth(row: Row, best: Row, found: Sequence[Row], names: Names) -> str:
     text = f"{label(row, names)} ({_numbers(row)})"
     if row is best:
-        return f"no other than {text}"
+        return f"only {text} itself"
     text += f", {row[SPEED] / best[SPEED]:.1f} times as fast as the teacher's best point"
     if row["model"] == TEACHER:
-        return f"{text}; no student is faster there"
+        return f"{text}; no student is faster at that quality"
     own = _fastest([other for other in found if other["model"] == TEACHER], row["bleu"])
     if own is None:
-        return f"{text}, and no point of the teacher's is as good"
+        return f"{text}; no point of the teacher is as good"
     if own is best:
-        return f"{text}, which is also the teacher's fastest of at least that quality"
+        return f"{text}; this is also the teacher's fastest point of at least that quality"
     return (
         f"{text}, {row[SPEED] / own[SPEED]:.1f} times as fast as the teacher's own fastest point "
         f"of at least that quality (beam {own['beam']})"
@@ -140,7 +141,7 @@ def _fastest(found: Sequence[Row], least: float) -> Row | None:
 
 
 def _teachers_better(found: Sequence[Row], row: Row) -> Row | None:
-    """The teacher's best row that dominates this one."""
+    """Return the teacher's best row that dominates this row."""
     return _best([r for r in found if r["model"] == TEACHER and _dominates(r, row)])
 
 

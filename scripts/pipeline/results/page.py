@@ -1,4 +1,4 @@
-"""``report.html``: the whole report as one page that needs no network."""
+"""Write ``report.html``: the whole report as one page that needs no network."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
     """Write the page.
 
     Args:
-        pair: its runs.
-        content: what ``report.json`` holds.
+        pair: the pair of the runs.
+        content: the content of ``report.json``.
 
     Returns:
-        The file.
+        The path of the page.
     """
     names = pair.titles
     analysis = analyse.analyse(pair)
@@ -75,7 +75,7 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
 
 
 def _templates(apart: set[str]) -> Environment:
-    """What renders the page; `apart`: see `interval_bars.ends`."""
+    """Return the template environment; for `apart` see `interval_bars.ends`."""
     templates = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -83,7 +83,7 @@ def _templates(apart: set[str]) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # As short as it gets: there are thousands of sentences.
+    # Compact JSON, as the page holds thousands of sentences.
     templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     templates.filters["unbroken"] = unbroken
     templates.filters["ends"] = partial(interval_bars.ends, apart=apart)
@@ -93,12 +93,12 @@ def _templates(apart: set[str]) -> Environment:
 
 
 def _file(name: str) -> Markup:
-    """A file beside the template, to be put into the page as it is."""
+    """Return the text of a file beside the template, unescaped."""
     return Markup((FOLDER / name).read_text(encoding="utf-8"))
 
 
 def comparison_of(pair: Pair) -> dict[str, Any] | None:
-    """Return what the section of a comparison shows, if there was one of the models of today."""
+    """Return the section of a comparison; None without a comparison of the current models."""
     content = comparison.read(pair)
     if content is None:
         return None
@@ -118,15 +118,15 @@ def section(
     quality: Figure | None,
     figure: Figure | None = None,
 ) -> dict[str, Any]:
-    """Return what a section of results shows.
+    """Return the contents of a section of results.
 
     Args:
-        content: what ``report.json`` or ``compare.json`` holds.
-        names: what the models are called.
+        content: the content of ``report.json`` or ``compare.json``.
+        names: the models' names in tables.
         quality: the picture of quality over speed.
         figure: the picture of the differences to the first baseline.
     """
-    several = len(score_tables.sizes(content)) > 1  # each may have a best one
+    several = len(score_tables.sizes(content)) > 1  # each size may have a best model
     tests = [
         {
             "title": f"{test['name']} ({test['sentences']} sentences)",
@@ -156,7 +156,7 @@ def section(
 
 
 def _best(leader: Mapping[str, Any] | None, names: Mapping[str, str]) -> str | None:
-    """Return the title of the fine-tuning that is better than the second for certain."""
+    """Return the title of the best fine-tuning if its interval to the second excludes zero."""
     return names[leader["model"]] if leader and leader["best"] else None
 
 
@@ -165,7 +165,7 @@ def _agreement(analysis: Analysis) -> tables.Table:
         {
             "model": row["run"],
             "best token is the teacher's": f"{100 * row['teacher_agreement']:.1f} %",
-            "… is the reference's": f"{100 * row['accuracy']:.1f} %",
+            "best token is the reference's": f"{100 * row['accuracy']:.1f} %",
             "ECE": f"{row['ece']:.3f}",
             "KL(teacher‖learner), bits": f"{row['forward_kl_bits']:.3f}",
             "KL(learner‖teacher), bits": f"{row['backward_kl_bits']:.3f}",
@@ -175,20 +175,20 @@ def _agreement(analysis: Analysis) -> tables.Table:
 
 
 def unbroken(cell: str) -> str:
-    """Let the line of a cell that is a number break before a bracket and after a semicolon only."""
+    """Allow line breaks in a numeric cell only before a bracket and after a semicolon."""
     if isinstance(cell, tables.Words):
         return cell
     return re.sub(r"(?<!;) (?![\[(])", "\N{NO-BREAK SPACE}", cell)
 
 
 def _change(analysis: Analysis, column: str) -> dict[str, float]:
-    """How much a quantity changed from the learner to each run's last epoch."""
+    """Return how much a quantity changed from the student to each run's last epoch."""
     learners = analysis.entropy.dropna(subset="epoch").groupby("run", sort=False)[column]
     return {str(run): values.iloc[-1] - values.iloc[0] for run, values in learners}
 
 
 def _settings(pair: Pair, models: list[str]) -> dict[str, dict[str, str]]:
-    """Each training's settings, as far as it was done."""
+    """Return the settings of each finished training."""
     records = {model: state.read(pair.run_dir, model) for model in models}
     return {
         model: {

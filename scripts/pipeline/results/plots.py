@@ -1,4 +1,4 @@
-"""The plots of a report: what validation said after each epoch."""
+"""Draw the plots of a report: validation scores after each epoch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Curves = Mapping[str, Mapping[int, float]]
 
 
 def styles(models: Iterable[Model]) -> dict[str, dict[str, Any]]:
-    """Return how each model is drawn, by its title: the same on the whole page.
+    """Return the line style of each model by title; the whole page uses the same styles.
 
-    Fine-tunings are given markers first. Where a colour and a marker were another model's, it is
-    the next marker, as long as there is one.
+    Fine-tunings get their markers first. If another model has the same colour and marker, the
+    function takes the next free marker, if any.
     """
     models = list(models)
     drawn = sorted(models, key=lambda model: not model.start)
@@ -37,11 +37,11 @@ def styles(models: Iterable[Model]) -> dict[str, dict[str, Any]]:
 
 
 def plot_validation_bleu(curves: Curves, models: Sequence[Model], path: Path) -> None:
-    """Draw BLEU by epoch: those trained from nothing left, the fine-tunings right.
+    """Draw BLEU by epoch: models trained from scratch on the left, fine-tunings on the right.
 
     Args:
         curves: BLEU after each epoch, by model.
-        models: what there is to draw.
+        models: the models to draw.
         path: without a suffix; a PNG, an SVG and a CSV are written.
     """
     _keep_curves(curves, models, "bleu", path)
@@ -53,8 +53,8 @@ def plot_validation_bleu(curves: Curves, models: Sequence[Model], path: Path) ->
         for start in dict.fromkeys(model.start for model in tuned if curves.get(model.name)):
             if curve := curves.get(start):
                 style = {"color": _colour(start, models), "linestyle": "--"}
-                right.axhline(max(curve.values()), label="where they start", **style)
-        left.set(title="trained from nothing", ylabel="BLEU on validation (greedy)")
+                right.axhline(max(curve.values()), label="starting point", **style)
+        left.set(title="trained from scratch", ylabel="BLEU on validation (greedy)")
         right.set_title("fine-tuned")
         plotting.legend_above(drawing, columns=4)
 
@@ -64,7 +64,7 @@ def plot_transfer_loss(curves: Curves, models: Sequence[Model], path: Path) -> N
 
     Args:
         curves: the divergence after each epoch, in bits per token, by model.
-        models: what there is to draw.
+        models: the models to draw.
         path: without a suffix; a PNG, an SVG and a CSV are written.
     """
     _keep_curves(curves, models, "transfer_loss", path)
@@ -76,7 +76,7 @@ def plot_transfer_loss(curves: Curves, models: Sequence[Model], path: Path) -> N
 
 
 def _keep_curves(curves: Curves, models: Iterable[Model], column: str, path: Path) -> None:
-    """The numbers of a figure of curves: a row for each model and epoch."""
+    """Write the numbers of a figure of curves: a row for each model and epoch."""
     rows = [
         (model.name, *place) for model in models for place in curves.get(model.name, {}).items()
     ]

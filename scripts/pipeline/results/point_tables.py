@@ -1,4 +1,4 @@
-"""The tables of operating points as text, column by column: for Markdown and for the page."""
+"""Return the tables of operating points as text, for Markdown and for the page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pipeline.results.tidy import SPEED
 Names = Mapping[str, str]
 
 NOTE = (
-    "Operating points: a model as exported, with a beam; sentences/s: on one thread, raw text to "
-    "raw text; ÷ teacher: times the speed of the teacher's best point. Dominated: another point is "
-    "at least as good and at least as fast."
+    "An operating point is an exported model with a beam. sentences/s: on one thread, from raw "
+    "text to raw text. ÷ teacher: the speed divided by the speed of the teacher's best point. "
+    "dominated by: a point that is at least as good and at least as fast."
 )
 _UNITS = {
     "words/s": "words_per_second",
@@ -24,7 +24,7 @@ _UNITS = {
 
 
 def points(rows: Sequence[Row], names: Names) -> Table:
-    """Return the first table: quality, speed, and which point makes another useless."""
+    """Return the first table: quality, speed, and the dominating point of each point."""
     return [
         {
             **_point(rows, row, names),
@@ -39,12 +39,12 @@ def points(rows: Sequence[Row], names: Names) -> Table:
 
 
 def rates(rows: Sequence[Row], names: Names, measured: Mapping[str, Any]) -> Table:
-    """Return the table of the other rates on CPUs, of lengths and length penalties.
+    """Return the table of further rates on CPUs, lengths and length penalties.
 
     Args:
-        rows: of `operating_points.rows`.
-        names: what the models are called.
-        measured: how: the `settings` of `speed.facts`.
+        rows: the rows of `operating_points.rows`.
+        names: the models' names in tables.
+        measured: the facts of `speed.facts`, with their `settings`.
     """
     columns = {unit: f"one_thread.{key}" for unit, key in _UNITS.items()}
     if (everything := measured["settings"].get("all_threads")) is not None:
@@ -63,7 +63,7 @@ def rates(rows: Sequence[Row], names: Names, measured: Mapping[str, Any]) -> Tab
 
 
 def rates_on_gpu(rows: Sequence[Row], names: Names, measured: Mapping[str, Any]) -> Table:
-    """Return the table of the rates on a GPU; none where there was none. Arguments: see `rates`."""
+    """Return the table of rates on a GPU; empty without a GPU. For the arguments see `rates`."""
     if "gpu" not in measured["settings"]:
         return []
     units = {"sentences/s": "sentences_per_second", **_UNITS}
@@ -77,7 +77,7 @@ def rates_on_gpu(rows: Sequence[Row], names: Names, measured: Mapping[str, Any])
 
 
 def _point(rows: Sequence[Row], row: Row, names: Names) -> dict[str, str]:
-    """The cells that say which point it is; a size only where there are several."""
+    """Return the cells that name a point; the size only if there are several sizes."""
     sizes = {other["size"] for other in rows} - {""}
     size = {"size": row["size"] or NONE} if sizes else {}
     return {"model": names[row["model"]], **size, "beam": str(row["beam"])}

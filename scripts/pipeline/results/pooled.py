@@ -1,10 +1,12 @@
-"""What a method is worth over several texts: one mean difference, with an interval over texts.
+"""Pool a method's differences over several texts: one mean, with an interval over texts.
 
-A method's difference on a text is the mean over its seeds, and over the text's test sets, of the
-metric minus the other method's with the same seed. The texts are a sample of the texts that users
-have, so the interval is Student's over the texts' differences. Seeds and sentences need no terms of
-their own: they move a text's difference, and so are in its spread over texts. A mixed model with
-texts as random effects has the same mean and interval where each text has as many seeds.
+In each seed the difference is the method's metric minus the other method's metric. A method's
+difference on a text is the mean over its seeds and over the text's test sets.
+
+The texts are a sample of the texts that users have. So the interval is Student's t interval over
+the texts' differences. Seeds and sentences need no terms of their own: they move a text's
+difference, so the spread over texts includes them. A mixed model with texts as random effects has
+the same mean and interval if all texts have the same number of seeds.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pipeline.engine.errors import PipelineError
 from pipeline.results.significance import CONFIDENCE
 
 POWER = 0.8
-"""How often a difference is found that is as large as `Pooled.detectable`."""
+"""The probability of detecting a true difference as large as `Pooled.detectable`."""
 
 KEYS = ["text", "test", "model", "seed"]
 
@@ -31,13 +33,13 @@ class Pooled:
     """A mean difference over texts, in the metric's points.
 
     Attributes:
-        mean: over the texts, each counting once.
-        low: where the interval begins.
-        high: where it ends.
-        detectable: the smallest true difference that as many texts, which differ as much, would
-            show in `POWER` of all cases.
-        above: how many differences of a seed on a text are above zero.
-        pairs: how many there are.
+        mean: the mean over texts; each text has the same weight.
+        low: the lower end of the interval.
+        high: the upper end of the interval.
+        detectable: the smallest true difference that the same number of texts, with the same
+            spread, would detect with probability `POWER`.
+        above: the number of differences above zero, of one seed on one text each.
+        pairs: the number of all such differences.
         by_text: each text's difference.
     """
 
@@ -54,11 +56,11 @@ def read(files: Mapping[str, Path], metric: str) -> pd.DataFrame:
     """Return the scores of several comparisons: `KEYS` and ``value``.
 
     Args:
-        files: of each text the ``scores.csv`` that ``scripts/compare.sh`` wrote.
-        metric: a column of these: ``bleu``, ``chrf``.
+        files: for each text the ``scores.csv`` that ``scripts/compare.sh`` wrote.
+        metric: a column of these files: ``bleu``, ``chrf``.
 
     Raises:
-        PipelineError: a file is missing, or is no such table.
+        PipelineError: a file is missing, or is not a table of scores.
     """
     tables = [_scores(path, metric).assign(text=text) for text, path in files.items()]
     return pd.concat(tables, ignore_index=True)[[*KEYS, "value"]]
@@ -70,7 +72,7 @@ def _scores(path: Path, metric: str) -> pd.DataFrame:
     except FileNotFoundError:
         raise PipelineError(f"no file {path}: give the scores.csv of a comparison") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
-        raise PipelineError(f"{path} is no CSV: give the scores.csv of a comparison") from None
+        raise PipelineError(f"{path} is not a CSV: give the scores.csv of a comparison") from None
     needed = ["test", "model", "seed", metric]
     if missing := [column for column in needed if column not in found]:
         raise PipelineError(
@@ -84,10 +86,10 @@ def _scores(path: Path, metric: str) -> pd.DataFrame:
 
 
 def by_seed(scores: pd.DataFrame, method: str, other: str) -> pd.Series:
-    """Return the differences of two methods by text and seed; test sets are averaged.
+    """Return the differences between two methods by text and seed, averaged over test sets.
 
     Raises:
-        PipelineError: a text has no seed that both were trained with.
+        PipelineError: a method is missing. Or a text has no seed that both methods share.
     """
     values = scores.groupby(["text", "seed", "model"])["value"].mean().unstack("model")
     if missing := {method, other} - set(values):
@@ -95,7 +97,9 @@ def by_seed(scores: pd.DataFrame, method: str, other: str) -> pd.Series:
         raise PipelineError(f"no text has {' and '.join(sorted(missing))}: choose from {known}")
     found = (values[method] - values[other]).dropna()
     if without := [text for text in scores["text"].unique() if text not in found.index]:
-        raise PipelineError(f"{without[0]} has no seed of both {method} and {other}: leave it out")
+        raise PipelineError(
+            f"{without[0]} has no common seed of {method} and {other}: leave it out"
+        )
     return found
 
 
@@ -103,14 +107,14 @@ def pooled(differences: pd.Series) -> Pooled:
     """Return the mean over texts with its interval.
 
     Args:
-        differences: by ``text`` and ``seed``, as `by_seed` has them.
+        differences: by ``text`` and ``seed``, as `by_seed` returns them.
 
     Raises:
         PipelineError: there are fewer than two texts.
     """
     texts = differences.groupby("text", sort=False).mean()
     if len(texts) < 2:
-        raise PipelineError("an interval over texts takes two texts or more")
+        raise PipelineError("an interval over texts needs two texts or more")
     low, high = stats.ttest_1samp(texts, 0).confidence_interval(CONFIDENCE)
     freedom = len(texts) - 1
     quantiles = stats.t.ppf([(1 + CONFIDENCE) / 2, POWER], freedom)

@@ -1,4 +1,4 @@
-"""The picture of operating points: BLEU over sentences a second, and the frontier."""
+"""Draw the picture of operating points: BLEU over sentences a second, and the frontier."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _COLUMNS = ["model", "size", "beam", "lenpen", SPEED, "bleu", "dominated"]
 
 
 def draw(rows: Sequence[Row], models: Sequence[Model], path: Path) -> None:
-    """Draw a line for each method through those of its points that no other of its own dominates.
+    """Draw a line for each method, through its own frontier.
 
     Args:
-        rows: of `operating_points.rows`; nothing is drawn where there are none.
-        models: of the pair, for titles and colours.
-        path: without a suffix; a PNG, an SVG and a CSV are written, and those of before removed.
+        rows: the rows of `operating_points.rows`; without rows nothing is drawn.
+        models: the models of the pair, for titles and colours.
+        path: without a suffix. Older files are removed; a PNG, an SVG and a CSV are written.
     """
     for suffix in ("png", "svg", "csv"):
         files.remove(Path(f"{path}.{suffix}"))
@@ -49,13 +49,13 @@ def draw(rows: Sequence[Row], models: Sequence[Model], path: Path) -> None:
             labels += [_draw_point(axes, row, look, beams) for row in of_method.to_dict("records")]
         _finish(axes, beams)
         plotting.legend_above(drawing, columns=4)
-        drawing.draw_without_rendering()  # what is where is known then
-        drawing.set_layout_engine("none")  # and stays so
+        drawing.draw_without_rendering()  # fixes the places of all elements
+        drawing.set_layout_engine("none")  # keeps these places
         label_places.place(axes, labels)
 
 
 def _draw_frontier(axes: Axes, points: pd.DataFrame) -> None:
-    """A broad line below all others."""
+    """Draw the frontier as a broad line below all other lines."""
     best = points[~points.dominated].sort_values(SPEED)
     style = {"color": "#d5d5d5", "linewidth": 7, "solid_capstyle": "round", "zorder": 1}
     axes.plot(best[SPEED], best.bleu, label="frontier", **style)
@@ -67,12 +67,12 @@ def _draw_line(axes: Axes, points: pd.DataFrame, look: Mapping[str, Any], title:
 
 
 def _draw_point(axes: Axes, row: Row, look: Mapping[str, Any], beams: Sequence[int]) -> Any:
-    """A marker, filled for the first beam, and its name; return the name's annotation."""
+    """Draw a marker, filled for the first beam, and a name; return the name's annotation."""
     alpha = _FADED if row["dominated"] else 1
     place = row[SPEED], row["bleu"]
     colour = look["color"]
     white = {"marker": look["marker"], "linestyle": "none", "color": "white", "zorder": 3}
-    axes.plot(*place, markersize=9, **white)  # no line shows through what is faded or hollow
+    axes.plot(*place, markersize=9, **white)  # hides lines behind faded or hollow markers
     filled = {"markerfacecolor": colour if row["beam"] == beams[0] else "white"}
     style = {"marker": look["marker"], "linestyle": "none", "alpha": alpha, "zorder": 4}
     axes.plot(*place, markersize=7, markeredgecolor=colour, markeredgewidth=1.6, **style, **filled)
@@ -90,7 +90,7 @@ def _draw_point(axes: Axes, row: Row, look: Mapping[str, Any], beams: Sequence[i
 
 
 def _name(row: Row) -> str:
-    """Its size where there are several, else its model: colours tell models apart."""
+    """Return the size of a row, or its model without sizes: colours tell models apart."""
     return f"{row['size'] or row['model']} · {row['beam']}"
 
 

@@ -1,19 +1,19 @@
-// What the report page can do beyond showing: tables that sort, translations to look through.
-// Without it the page shows the same tables, and the largest gains and losses of two models.
+// Make the tables of the report page sortable, and let readers look through the translations.
+// Without JavaScript the page shows the same tables, and the largest gains and losses of two models.
 "use strict";
 
 const NONE = "–";
-const FIRST = 10; // sentences that are shown before one asks for more
+const FIRST = 10; // sentences shown at first
 const MORE = 20;
 
-/** What a cell begins with as a number, as of "+0.4 [-0.3, 1.1]", "(42.9)" or "<0.001". */
+/** Return the number at the start of a cell, such as "+0.4 [-0.3, 1.1]", "(42.9)" or "<0.001". */
 function numberOf(text) {
   const found = /^[(<]?([+-]?\d+(\.\d+)?)/.exec(text);
-  // Less than is less: before the number itself.
+  // "<0.001" sorts just below 0.001.
   return found ? Number(found[1]) - (text.startsWith("<") ? 1e-9 : 0) : NaN;
 }
 
-/** Order a table's rows by a column; cells with nothing in them come last either way. */
+/** Order a table's rows by a column; empty cells come last in both directions. */
 function sortRows(rows, column, direction) {
   const text = (row) => row.cells[column].textContent.trim();
   const filled = rows.filter((row) => text(row) !== NONE);
@@ -32,7 +32,7 @@ function isNumeric(rows, column) {
   return column > 0 && texts.every((text) => text === NONE || !isNaN(numberOf(text)));
 }
 
-/** Make headings buttons: one way, the other way, and back to the order of the page. */
+/** Make headings buttons: sort one way, then the other way, then restore the order of the page. */
 function makeSortable(table) {
   const body = table.tBodies[0];
   const given = [...body.rows];
@@ -64,7 +64,7 @@ function signed(value) {
   return (value < 0 ? "-" : "+") + Math.abs(value).toFixed(1);
 }
 
-/** Let one choose two models, an order and words to look for. */
+/** Let readers choose two models, an order and words to look for. */
 function makeExplorer(section, data) {
   const form = section.querySelector("form");
   const cards = section.querySelector(".samples");

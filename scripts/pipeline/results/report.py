@@ -1,4 +1,4 @@
-"""Stage `report`: tables, plots and a page of all that was trained and evaluated."""
+"""Stage `report`: write tables, plots and a page of all trained and evaluated models."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def build(pair: Pair) -> str:
 
 
 def collect(pair: Pair, points: pd.DataFrame) -> dict[str, Any]:
-    """Return what ``report.json`` holds of the models that were evaluated, teacher first.
+    """Return the content of ``report.json``: the evaluated models, teacher first.
 
     Args:
-        pair: its runs.
-        points: of `tidy.of_points`.
+        pair: the pair of the runs.
+        points: the table of `tidy.of_points`.
     """
     trained = {name: [name] for name in pair.titles if evaluate.scores(pair, name) is not None}
     methods = [name for name in trained if name not in gap_recovered.BASES]

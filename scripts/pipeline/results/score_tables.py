@@ -1,6 +1,7 @@
-"""The tables of a report and of a comparison as text, column by column.
+"""Return the tables of a report and of a comparison as text.
 
-`content` is what ``report.json`` or ``compare.json`` holds; `names` is what the models are called.
+`content` is the content of ``report.json`` or ``compare.json``. `names` are the models' names in
+tables.
 """
 
 from __future__ import annotations
@@ -17,33 +18,33 @@ from pipeline.results.significance import CONFIDENCE, RESAMPLES, TRIALS
 from pipeline.results.tables import NONE, Table
 
 ONE_TRAINING = (
-    "Each model is one training, so no interval covers what another seed would change: "
-    "scripts/compare.sh trains with several seeds."
+    "Each model is one training, so the intervals do not cover other seeds: scripts/compare.sh "
+    "trains with several seeds."
 )
 
-BY_FAIRSEQ = "Scores of what fairseq-generate translates"
+BY_FAIRSEQ = "Scores of the translations of fairseq-generate"
 
 Content = Mapping[str, Any]
 Names = Mapping[str, str]
 
 
 def sizes(content: Content) -> list[Content]:
-    """Return what was found at each size of the students; one where there is no other."""
+    """Return the results of each size of the students; a list of one without further sizes."""
     return [content, *content.get("other_sizes", ())]
 
 
 def scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
-    """Return the rows of a test set's table: one text for each column's head."""
+    """Return the rows of a test set's table: a text for each column head."""
     return _of_all_sizes(content, names, test, _scores)
 
 
 def details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
-    """Return the rows of a test set's second table: lengths, chrF and tests, seed by seed."""
+    """Return the rows of a test set's second table: lengths, chrF and tests, by seed."""
     return _of_all_sizes(content, names, test, _details)
 
 
 def comet_scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
-    """Return the rows of a test set's table of COMET; none where it was not computed."""
+    """Return the rows of a test set's table of COMET; empty without COMET."""
     return _of_all_sizes(content, names, test, _comet_scores)
 
 
@@ -53,18 +54,18 @@ def trainings(content: Content, names: Names) -> Table:
 
 
 def model_sizes(content: Content, names: Names) -> Table:
-    """Return the rows of the table of sizes and length penalties, one penalty for each seed."""
+    """Return the rows of the table of sizes and length penalties, with a penalty per seed."""
     return _of_all_sizes(content, names, None, lambda one, _, names: _sizes_of_models(one, names))
 
 
 def points(content: Content, test: Mapping[str, Any], names: Names) -> Table:
-    """Return the rows of the table of operating points; none of a comparison before there were."""
+    """Return the rows of the table of operating points; empty if none were measured."""
     found = content.get("operating_points", {}).get(test["name"])
     return point_tables.points(found["rows"], names) if found else []
 
 
 def rates(content: Content, test: Mapping[str, Any], names: Names) -> list[Table]:
-    """Return the tables of all other rates; none of a comparison, which measures only speed."""
+    """Return the tables of further rates; empty for a comparison, which measures only speed."""
     found = content.get("operating_points", {}).get(test["name"])
     measured = content.get("measured")
     if not measured or not found:
@@ -74,7 +75,7 @@ def rates(content: Content, test: Mapping[str, Any], names: Names) -> list[Table
 
 
 def point_notes(content: Content, test: Mapping[str, Any]) -> list[str]:
-    """Say which points to take, and what each method is worth."""
+    """Return the notes on operating points: the cheapest points, and each method's worth."""
     found = content.get("operating_points", {}).get(test["name"])
     if not found or not found["rows"]:
         return []
@@ -88,7 +89,7 @@ def _of_all_sizes(
     test: Mapping[str, Any] | None,
     rows: Callable[[Content, Any, Names], Table],
 ) -> Table:
-    """The rows of each size, one below the other, with a column for it where there are several."""
+    """Return the rows of all sizes; a column names the size if there are several."""
     several = sizes(content)
     if len(several) == 1:
         return rows(content, test, names)
@@ -107,14 +108,14 @@ def _of_all_sizes(
 
 
 def _shared(content: Content, one: Content) -> set[str]:
-    """The models that have no size: they are the same ones at each."""
+    """Return the models without a size: they are the same for all sizes."""
     others = [other for other in sizes(content) if other is not one]
     made = [{m["model"]: m["trainings"] for m in other["models"]} for other in others]
     return {m["model"] for m in one["models"] if all(o[m["model"]] == m["trainings"] for o in made)}
 
 
 def _scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
-    """The rows of `scores`, of one size."""
+    """Return the rows of `scores` for one size."""
     has_gaps = any(row["gap_recovered"] is not None for row in test["rows"])
 
     def cells(row: Mapping[str, Any]) -> dict[str, str]:
@@ -134,7 +135,7 @@ def _scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
 
 
 def _details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
-    """The rows of `details`, of one size."""
+    """Return the rows of `details` for one size."""
     several = len(content["seeds"]) > 1
     by_seed = ", by seed" if several else ""
 
@@ -157,7 +158,7 @@ def _details(content: Content, test: Mapping[str, Any], names: Names) -> Table:
 
 
 def _comet_scores(content: Content, test: Mapping[str, Any], names: Names) -> Table:
-    """The rows of `comet_scores`, of one size."""
+    """Return the rows of `comet_scores` for one size."""
 
     def cells(row: Mapping[str, Any]) -> dict[str, str]:
         found = {"model": names[row["model"]], "COMET": _mean(row[comet.METRIC], 1)}
@@ -171,7 +172,7 @@ def _comet_scores(content: Content, test: Mapping[str, Any], names: Names) -> Ta
 
 
 def _trainings(content: Content, names: Names) -> Table:
-    """The rows of `trainings`, of one size."""
+    """Return the rows of `trainings` for one size."""
     models = content["models"]
     varied = any(tried["title"] for model in models for tried in model.get("tried", ()))
 
@@ -191,7 +192,7 @@ def _trainings(content: Content, names: Names) -> Table:
 
 
 def _sizes_of_models(content: Content, names: Names) -> Table:
-    """The rows of `model_sizes`, of one size of the students."""
+    """Return the rows of `model_sizes` for one size of the students."""
     exported = any(model.get("export") for model in content["models"])
 
     def cells(model: Mapping[str, Any]) -> dict[str, str]:
@@ -209,55 +210,55 @@ def _sizes_of_models(content: Content, names: Names) -> Table:
 
 
 def notes(content: Content, names: Names) -> list[str]:
-    """Say what the columns mean."""
+    """Return the notes that explain the columns."""
     count = len(content["seeds"])
     found = [_of_seeds(content)]
-    found += [f"{tables.meaning(name, names)}, within a seed." for name in content["baselines"]]
+    found += [f"{tables.meaning(name, names)}, paired by seed." for name in content["baselines"]]
     if content["baselines"]:
         over = "over test sentences"
         if count > 1:
             over = (
-                "that covers other seeds and other sentences: bootstrap over both, the spread over "
-                f"{count} seeds widened {small_sample_factor(count):.1f} times, as they are few"
+                "that covers other seeds and other sentences: bootstrap over both; the spread over "
+                f"{count} seeds is widened {small_sample_factor(count):.1f} times for small samples"
             )
         found.append(
-            f"In brackets: {100 * CONFIDENCE:.0f} % interval {over} ({RESAMPLES} resamples). p, in "
-            "each seed, over sentences: sacrebleu's paired approximate randomization, two-sided "
-            f"({TRIALS} trials)."
+            f"In brackets: {100 * CONFIDENCE:.0f} % interval {over} ({RESAMPLES} resamples). p: "
+            "for each seed, over sentences, by sacrebleu's paired approximate randomization, "
+            f"two-sided ({TRIALS} trials)."
         )
     if any(row["gap_recovered"] is not None for test in content["tests"] for row in test["rows"]):
         found.append(tables.GAP)
     if any(len(model.get("tried", ())) > 1 for model in content["models"]):
         found.append(
-            "Tuned on validation alone, by the mean over seeds of the best epoch's BLEU (greedy), "
-            "on the same grid for each method; λ and k only where a method has them, so the "
-            "numbers of settings tried differ."
+            "Tuned on validation only, with the same grid for each method. The criterion is the "
+            "best epoch's BLEU (greedy), as the mean over seeds. Methods without λ or k try fewer "
+            "settings."
         )
     if (model := content.get("comet")) is not None:
         found.append(f"COMET: by {comet.COMMAND} with {comet.signature(model)}.")
-    found.append("Length: words in the translations to words in the references.")
+    found.append("Length: number of words in the translations ÷ number of words in the references.")
     found.append(tables.MINUTES)
     return [*found, *_of_exports(content, names)]
 
 
 def _of_seeds(content: Content) -> str:
-    """Say which seeds the trainings had, and what these cover."""
+    """Return the note on seeds: the seeds, and the trainings that they cover."""
     seeds = content["seeds"]
     covered = (
-        "of the fine-tuning alone, from one learner"
+        "of the fine-tuning only, from one learner"
         if content.get("seeds_from") == FROM_FINETUNE
         else "of the learner's own training and of the fine-tuning"
     )
     if len(seeds) > 1:
         return (
-            f"Seeds {seeds[0]} to {seeds[-1]}, {covered}; there is one teacher. Mean over seeds ± "
+            f"Seeds {seeds[0]} to {seeds[-1]}, {covered}; all use one teacher. Mean over seeds ± "
             "standard deviation."
         )
     return ONE_TRAINING
 
 
 def _of_exports(content: Content, names: Names) -> list[str]:
-    """Say what the sizes and times of exported models are, and which models have none."""
+    """Return the notes on exported models: sizes, times, and the models without an export."""
     found = [
         f"Not exported: {names[model['model']]}: {model['export']['refused']}"
         for model in content["models"]
@@ -268,30 +269,29 @@ def _of_exports(content: Content, names: Names) -> list[str]:
     losses = _losses(content)
     low, high = (f"{min(losses):+.1f}", f"{max(losses):+.1f}") if losses else ("+0.0", "+0.0")
     return [
-        f"MB (10⁶ bytes): of a model's folder in export/, by CTranslate2, "
+        f"MB (10⁶ bytes): size of a model's folder in export/, by CTranslate2, "
         f"{measured['quantization']}.",
         f"Times: medians of {measured['repeats']} repeats over {measured['sentences']} test "
-        "sentences a thread, points in turns, nothing beside; words are those of the translations; "
-        "p50 and p95: of single sentences.",
-        f"As exported the models have {low} to {high} BLEU against those that fairseq translates "
-        "with.",
+        "sentences a thread. The points take turns, and nothing else runs. Words are counted in "
+        "the translations. p50 and p95: of single sentences.",
+        f"The exported models differ by {low} to {high} BLEU from the same models in fairseq.",
         *found,
     ]
 
 
 def _losses(content: Content) -> list[float]:
-    """Return what each model loses in BLEU as exported, with the beam that fairseq has."""
+    """Return the BLEU change of each model by the export, at fairseq's beam."""
     test, beam = content["tests"][0], content["decoding"]["beam"]
     bleu = {row["model"]: row["bleu"]["mean"] for row in test["rows"]}
     return [
-        round(row["bleu"] - bleu[row["model"]], 1) + 0.0  # without a minus before zero
+        round(row["bleu"] - bleu[row["model"]], 1) + 0.0  # turns -0.0 into 0.0
         for row in content["operating_points"][test["name"]]["rows"]
         if row["beam"] == beam and row["model"] in bleu
     ]
 
 
 def leader(content: Content, test: Mapping[str, Any], names: Names) -> list[str]:
-    """Say whether a method is the best on a test set, at each size."""
+    """Return whether a method is the best on a test set, as a sentence for each size."""
     seeds, found = len(content["seeds"]), []
     several = sizes(content)
     for one in several:
@@ -303,13 +303,13 @@ def leader(content: Content, test: Mapping[str, Any], names: Names) -> list[str]
 
 
 def markdown(content: Content, names: Names, head: str, figures: Mapping[str, str | None]) -> str:
-    """Return the tables with what one needs to read them.
+    """Return the tables and their notes as Markdown.
 
     Args:
-        content: what was collected.
-        names: what the models are called.
-        head: what follows the languages in the first line.
-        figures: files of pictures, by what they show; None: there is none.
+        content: the collected results.
+        names: the models' names in tables.
+        head: the end of the first line, after the languages.
+        figures: the pictures' files, by their captions; None: no picture.
     """
     source, target = content["languages"]
     lines = [f"# {content['pair']}: {source} → {target}{head}", ""]
@@ -347,7 +347,7 @@ def markdown(content: Content, names: Names, head: str, figures: Mapping[str, st
 
 
 def _tables(*found: Table) -> list[str]:
-    """Return the lines of those tables that have rows, each with an empty one after it."""
+    """Return the lines of the tables that have rows, with an empty line after each table."""
     return [line for rows in found if rows for line in (tables.markdown(rows), "")]
 
 

@@ -1,4 +1,4 @@
-"""The test sentences as the page shows them: every model's translation and its own chrF."""
+"""Collect the test sentences for the page: every model's translation with its chrF."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from pipeline.models.settings import Pair
 from pipeline.results import evaluate
 
 MOST = 3000
-"""How many sentences the page holds at most; of a longer test set these, at equal distances."""
+"""The most sentences that the page holds; a longer test set is sampled at equal distances."""
 
 COMPARED = ("ka", "kd")
-"""The two that the page begins with, where both were evaluated."""
+"""The two models that the page shows first, if both were evaluated."""
 
 SHOWN = 5
-"""How many gains and losses of those two stand there without JavaScript."""
+"""The number of gains and of losses of these two models that the page shows without JavaScript."""
 
 
 def collect(pair: Pair, most: int = MOST) -> dict[str, Any] | None:
-    """Return what the page needs to compare any two models sentence by sentence.
+    """Return the data with which the page compares any two models sentence by sentence.
 
     Args:
-        pair: its runs.
-        most: how many sentences to take.
+        pair: the pair of the runs.
+        most: the most sentences to take.
 
     Returns:
-        ``titles`` of the models, ``compared`` (the places of the two that are shown first),
-        ``languages``, ``all`` (how many sentences the test set has) and ``sentences``, each with
-        its ``number`` in the test set, ``source``, ``reference``, and by model ``texts`` and
-        ``chrf``. None where less than two models were evaluated.
+        ``titles`` of the models, ``compared``, ``languages``, ``all`` and ``sentences``.
+        ``compared`` has the indices of the two models that are shown first. ``all`` is the number
+        of sentences in the test set. Each sentence has its ``number`` in the test set, ``source``,
+        ``reference``, and by model ``texts`` and ``chrf``. None if fewer than two models were
+        evaluated.
     """
     models = [name for name in pair.titles if evaluate.scores(pair, name)]
     if len(models) < 2:
@@ -63,13 +64,13 @@ def collect(pair: Pair, most: int = MOST) -> dict[str, Any] | None:
 
 
 def extremes(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return the largest ``gains`` and ``losses`` of the first of the compared over the second.
+    """Return the largest ``gains`` and ``losses`` of the first compared model over the second.
 
     Args:
-        found: what `collect` returned.
+        found: the result of `collect`.
 
     Returns:
-        At most `SHOWN` of each, the largest first: sentences with their ``difference`` in chrF.
+        At most `SHOWN` sentences each, the largest first, with their ``difference`` in chrF.
     """
     model, other = found["compared"]
     differing = [
@@ -84,6 +85,6 @@ def extremes(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _compared(models: Sequence[str]) -> list[int]:
-    """The places of those that are shown first: of the last and the one before it, by default."""
+    """Return the indices of the two models to show first; by default the last two models."""
     names = COMPARED if set(COMPARED) <= set(models) else (models[-1], models[-2])
     return [models.index(name) for name in names]

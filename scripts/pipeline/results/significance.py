@@ -1,6 +1,6 @@
-"""Which differences in BLEU are more than chance: p-values by sacrebleu, and what an interval is.
+"""Compute sacrebleu's p-values of differences in BLEU, and define an interval.
 
-`hierarchical` has the intervals.
+`hierarchical` computes the intervals.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ class Interval:
 
     @property
     def width(self) -> float:
-        """From the low to the high end."""
+        """The distance from the low to the high end."""
         return self.high - self.low
 
 
 def p_values(
     translations: Translations, baseline: str, references: Sequence[str]
 ) -> dict[str, float]:
-    """Return each other model's two-sided p-value against `baseline`, BLEU, by sacrebleu.
+    """Return the two-sided p-value of each other model's BLEU against `baseline`, by sacrebleu.
 
-    It is sacrebleu's approximate randomization (``--paired-ar``), not its bootstrap: the p-value
-    of the latter comes out as one-sided, half as large, and would call differences significant
-    whose interval holds zero.
+    The test is sacrebleu's approximate randomization (``--paired-ar``), not its bootstrap. The
+    bootstrap's p-value comes out one-sided, half as large. With it, differences would count as
+    significant although their interval holds zero.
 
     Args:
         translations: each model's translations of the test set.
         baseline: one of the models.
-        references: the test set's translations.
+        references: the references of the test set.
     """
     others = [model for model in translations if model != baseline]
     if not others:
@@ -58,7 +58,7 @@ def p_values(
     )
     _, results = test()
     found = dict(zip(others, (float(r.p_value) for r in results["BLEU"][1:]), strict=True))
-    # sacrebleu counts trials that differ by *more* than what was observed: with the very same
-    # translations that is none, and p comes out as if the two differed for certain.
+    # sacrebleu counts trials that differ by *more* than the observed difference. For identical
+    # translations no trial does, and sacrebleu's p would say that the two models differ.
     same = [model for model in others if translations[model] == translations[baseline]]
     return {**found, **dict.fromkeys(same, 1.0)}

@@ -1,4 +1,4 @@
-"""Stage `speed`: how good and how fast the exported models are with each beam, in one run."""
+"""Stage `speed`: measure quality and speed of the exported models with each beam, in one run."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pipeline.results.evaluation_sets import MAIN, EvaluationSet
 
 NAME = "speed"
 SENTENCES, SINGLE, REPEATS = 100, 50, 3
-"""How many test sentences are timed for each thread, how many one by one, and how often."""
+"""The numbers of test sentences timed per thread and one by one, and the number of repeats."""
 
 ONE, ALL, GPU = "one_thread", "all_threads", "gpu"
-"""What each model is measured on."""
+"""The settings that each model is measured on."""
 
 Models = Callable[[Pair], Iterable[str]]
 
@@ -33,14 +33,14 @@ _LONGEST_EXAMPLE = 60  # characters
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured.
+    """The description of a measurement.
 
     Attributes:
-        pair: whose models they are.
-        name: of the stage.
-        models: exported ones, by the names of their trainings.
-        timed: those whose times are taken.
-        tests: what they translate to be scored; the times are of the first.
+        pair: the pair of the models.
+        name: the name of the stage.
+        models: the exported models, by the names of their trainings.
+        timed: the models to time.
+        tests: the test sets to translate and score; the first one is also timed.
     """
 
     pair: Pair
@@ -51,7 +51,7 @@ class Measured:
 
     @property
     def places(self) -> Iterator[tuple[str, int, EvaluationSet]]:
-        """Each model with each beam on each test set."""
+        """Yield each model with each beam on each test set."""
         return itertools.product(self.models, self.pair.decoding.beams, self.tests)
 
 
@@ -63,14 +63,14 @@ def stage(
     timed: Models | None = None,
     tests: Sequence[EvaluationSet] = (MAIN,),
 ) -> Stage:
-    """Return the stage; it runs when the stages `after` are done, and nothing beside it.
+    """Return the stage, which runs alone, after the stages `after`.
 
     Args:
-        after: stages that come before where they are asked for.
-        name: of the stage.
-        models: returns the exported models that are measured, by the names of their trainings.
-        timed: returns those whose times are taken; by default all.
-        tests: what they translate to be scored; the times are of the first.
+        after: stages that run before, if they are requested.
+        name: the name of the stage.
+        models: returns the exported models to measure, by the names of their trainings.
+        timed: returns the models to time; by default all.
+        tests: the test sets to translate and score; the first one is also timed.
     """
 
     def measured(pair: Pair) -> Measured:
@@ -88,7 +88,7 @@ def stage(
 
 
 def inputs(measured: Measured) -> dict[str, Any]:
-    """Return what the numbers depend on, as far as it can be named."""
+    """Return everything nameable that the numbers depend on."""
     pair = measured.pair
     sets = [which.made_by for which in measured.tests if which != MAIN]
     upstream = [*map(translators.name, measured.models), *sets]
@@ -103,10 +103,10 @@ def inputs(measured: Measured) -> dict[str, Any]:
 
 
 def run(measured: Measured) -> dict[str, Any]:
-    """Translate the test sets with each exported model and beam, score that, and take the times.
+    """Translate and score the test sets with each exported model and beam, and take the times.
 
     Raises:
-        PipelineError: a model's own translator failed.
+        PipelineError: a model's translator failed.
     """
     pair, models = measured.pair, measured.models
     if not models:
@@ -137,10 +137,10 @@ def run(measured: Measured) -> dict[str, Any]:
 
 
 def facts(pair: Pair, name: str = NAME) -> dict[str, Any]:
-    """Return what `run` found of models that are still as they were measured.
+    """Return the results of `run` for the models that have not changed since.
 
-    Of a run before there were operating points, its one beam is that of all points, and their
-    length penalties and ratios are not there.
+    A record of an older format has one beam, which all its points get. Its points have no length
+    penalties and no length ratios.
     """
     record = state.read(pair.run_dir, name)
     if record is None or not record.done or not record.facts:
@@ -169,9 +169,9 @@ def _is_current(pair: Pair, model: str, record: state.Record) -> bool:
 
 
 def command_line(pair: Pair) -> str | None:
-    """Return what to type to translate a sentence with the best exported student.
+    """Return the command that translates a sentence with the best exported student.
 
-    None where there is none. It is the best of those operating points that none dominates.
+    The student is the best operating point that no point dominates. None without a student.
     """
     teachers = {teacher for model in pair.models for teacher in model.teachers}
     points = tidy.of_points(facts(pair).get("points", []))
@@ -209,7 +209,7 @@ def _measure(job: measuring.Job, path: Path, measured: Measured) -> list[dict[st
                 progress.update()
 
         command = [*commands.python_module("pipeline.results.measuring"), str(path)]
-        # From the folder of the package, as a script's own folder may not be on Python's path.
+        # Run from the package's folder: a script's own folder may not be on Python's path.
         folder = REPOSITORY / "scripts"
         commands.run(command, pair.log(measured.name), on_line, folder=folder, slot=pair.slot)
     for setting in job.settings:
@@ -227,7 +227,7 @@ def _text(pair: Pair, model: str, beam: int, which: EvaluationSet) -> dict[str, 
 
 
 def hypotheses(pair: Pair, model: str, beam: int, which: EvaluationSet = MAIN) -> Path:
-    """Return the file of an exported model's translations of a test set."""
+    """Return the file with an exported model's translations of a test set."""
     with_beam = "" if beam == pair.decoding.beam else f".beam{beam}"
     return which.hypotheses(pair, f"{translators.name(model)}{with_beam}")
 
@@ -239,13 +239,13 @@ def _scores(pair: Pair, model: str, beam: int, which: EvaluationSet) -> dict[str
 
 
 def _example(pair: Pair) -> str:
-    """Return the first short sentence of the test set that begins with a letter."""
+    """Return the first short test sentence that begins with a letter."""
     sentences = [line for line in files.read_lines(pair.source) if line.strip()]
     short = (line for line in sentences if len(line) <= _LONGEST_EXAMPLE and line[0].isalpha())
     return next(short, sentences[0])
 
 
 def _shown(path: Path) -> str:
-    """Return a path as one would type it from here."""
+    """Return a path as a user would type it in the current folder."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

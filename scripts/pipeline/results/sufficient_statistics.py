@@ -1,4 +1,4 @@
-"""What a metric adds up over sentences, by sacrebleu: resampled texts scored without the text."""
+"""Compute the sums over sentences from which sacrebleu's metrics score resampled texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ METRICS = ("bleu", "chrf")
 
 
 def metric(name: str) -> BLEU | CHRF:
-    """Return one of `METRICS` with sacrebleu's defaults, which the scores of tables have too."""
+    """Return one of `METRICS` with sacrebleu's defaults, as for the scores in tables."""
     return {"bleu": BLEU, "chrf": CHRF}[name]()
 
 
@@ -21,14 +21,14 @@ def statistics(name: str, translations: Sequence[str], references: Sequence[str]
     Args:
         name: one of `METRICS`.
         translations: of the test set.
-        references: one each.
+        references: one for each translation.
 
     Returns:
-        Of shape (sentences, counts): n-grams that match, n-grams and lengths; their sum over any
-        sentences, with repetitions or without, is what the metric of a text of these follows from.
+        (sentences, counts): matching n-grams, n-grams and lengths. The metric of a text follows
+        from their sum over the text's sentences; sentences may repeat.
     """
     scorer = metric(name)
-    scorer._force = True  # no word on tokenized text: `evaluate` had sacrebleu say it
+    scorer._force = True  # no second warning of tokenized text: `evaluate` has given it
     found = scorer._extract_corpus_statistics(translations, [references])
     return np.array(found, dtype=float)
 
@@ -38,10 +38,10 @@ def scores(name: str, sums: np.ndarray) -> np.ndarray:
 
     Args:
         name: one of `METRICS`.
-        sums: (..., counts), of `statistics`, summed over each text's sentences.
+        sums: (..., counts), `statistics` summed over each text's sentences.
 
     Returns:
-        Of shape (...), from 0 to 100.
+        (...), from 0 to 100.
     """
     scorer = metric(name)
 

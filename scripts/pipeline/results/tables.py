@@ -1,4 +1,4 @@
-"""Cells and rows of tables as text: for Markdown and for the page."""
+"""Write cells and rows of tables as text, for Markdown and for the page."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pandas as pd
 from pipeline.results.gap_recovered import MIN_GAP
 
 NONE = "–"
-# What differences are taken to unless others are named, as the heads of columns call it.
+# The default baselines of differences, as column heads name them.
 BASELINES = {"control": "control", "kd": "KD"}
 _MEANINGS = {"control": ", what the teacher adds"}
 
 MINUTES = (
-    "Train minutes: time in training steps, without validation and start; in brackets: of a model "
-    "that was trained before this run."
+    "Train minutes: time in training steps, without validation and start. Brackets: the model "
+    "was trained before this run."
 )
 GAP = (
-    f"Gap recovered: (method − learner) ÷ (teacher − learner); {NONE} where the teacher is "
-    f"less than {MIN_GAP:g} BLEU above the learner."
+    f"Gap recovered: (method − learner) ÷ (teacher − learner); {NONE}: the teacher is less than "
+    f"{MIN_GAP:g} BLEU above the learner."
 )
 
 Table = list[dict[str, str]]
@@ -31,14 +31,14 @@ class Words(str):
 
 
 class Difference(str):
-    """A difference with its interval as text; it keeps the numbers, as the page draws them too."""
+    """A difference with its interval as text; it keeps the numbers for the page's bars."""
 
     value: float
     low: float
     high: float
 
     def __new__(cls, value: float, low: float, high: float) -> Difference:
-        """Write them with one digit after the point."""
+        """Write the numbers with one digit after the point."""
         shown, low_shown, high_shown = (_zero(number, 1) for number in (value, low, high))
         text = super().__new__(cls, f"{shown:+.1f} [{low_shown:.1f}, {high_shown:.1f}]")
         text.value, text.low, text.high = value, low, high
@@ -46,12 +46,12 @@ class Difference(str):
 
 
 def versus(baseline: str, names: Mapping[str, str]) -> str:
-    """Return what the head of a column calls the difference to a model."""
+    """Return the column head of the difference to a model."""
     return f"vs {BASELINES.get(baseline, names[baseline])}"
 
 
 def meaning(baseline: str, names: Mapping[str, str]) -> str:
-    """Say what such a column has."""
+    """Return the meaning of such a column."""
     what = f"{names[baseline]}{_MEANINGS.get(baseline, '')}"
     return f"{versus(baseline, names)}: difference in BLEU to {what}"
 
@@ -64,25 +64,25 @@ def markdown(rows: Table) -> str:
 
 
 def leader(found: Mapping[str, Any], names: Mapping[str, str], *, seeds: int) -> str:
-    """Say which method is the first, and whether it is the best; see `limits.leader`.
+    """Say which method is the first, and whether it is the best; see `caveats.leader`.
 
     Args:
-        found: what that returned.
-        names: what the models are called.
-        seeds: how many trainings each score is of.
+        found: the result of `caveats.leader`.
+        names: the models' names in tables.
+        seeds: the number of trainings of each score.
     """
     first, second = names[found["model"]], names[found["second"]]
     margin = f"{Difference(found['bleu'], found['low'], found['high'])} BLEU"
     if found["best"] and seeds == 1:
         return (
             f"Best with this seed: {first}, {margin} against the second, {second}. Other seeds may "
-            "have another order: scripts/compare.sh."
+            "give another order: scripts/compare.sh."
         )
     if found["best"]:
         return f"Best method: {first}, {margin} against the second, {second}."
     return (
-        f"No method is marked as the best: the first, {first}, has {margin} against the "
-        f"second, {second}, and that interval holds zero."
+        f"No method is marked as the best: the first, {first}, has {margin} against the second, "
+        f"{second}. The interval holds zero."
     )
 
 
@@ -104,12 +104,12 @@ def share(found: Mapping[str, float | None] | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Write a positive number with two digits or more, as many as stand before the point."""
+    """Write a positive number: with one digit after the point below 100, with none above."""
     if value is None:
         return NONE
     return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def _zero(value: float, digits: int) -> float:
-    """Round, without a minus before zero."""
+    """Return the rounded number; negative zero becomes zero."""
     return round(value, digits) + 0.0

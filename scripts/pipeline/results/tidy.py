@@ -1,4 +1,4 @@
-"""The tidy table of all that was measured of exported models: one observation a row."""
+"""The tidy table of all measurements of exported models: one observation a row."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import pandas as pd
 
 KEYS = ["model", "size", "seed", "test", "beam"]
 COLUMNS = [*KEYS, "lenpen", "metric", "value"]
-"""`size` is the student's preset (empty: the pair's own); beam and lenpen: the operating point."""
+"""`size` is the student's preset, empty for the pair's own; beam and lenpen are the point's."""
 
 SPEED = "one_thread.sentences_per_second"
-"""What speed is, where one number has to be: sentences a second on one thread."""
+"""The metric that stands for speed: sentences a second on one thread."""
 
 
 def of_point(
     point: Mapping[str, Any], *, model: str, size: str = "", seed: int | None = None
 ) -> list[dict[str, Any]]:
-    """Return the rows of a point.
+    """Return the rows of an operating point.
 
     Args:
-        point: as `speed.facts` has it. Its times are told for each test set alike.
-        model: what it is a training of.
-        size: its student's preset.
-        seed: that it was trained with; None: it has no other.
+        point: as `speed.facts` returns it; the times are repeated for each test set.
+        model: the model.
+        size: the student's preset.
+        seed: the seed of the training; None: the training has no seed.
     """
     rates = {
         f"{setting}.{unit}": value
@@ -43,7 +43,7 @@ def of_point(
 
 
 def of_points(points: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the table of one training of each model; points as `speed.facts` has them."""
+    """Return the table for one training of each model, from the points of `speed.facts`."""
     return table(row for point in points for row in of_point(point, model=point["model"]))
 
 
@@ -53,7 +53,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def wide(found: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each of `KEYS`, in their first order, with a column for each metric."""
+    """Return a row for each combination of `KEYS`, in their order, and a column for each metric."""
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in found.to_dict("records"):
         keys = {key: row[key] for key in (*KEYS, "lenpen")}
@@ -62,7 +62,7 @@ def wide(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_seeds(found: pd.DataFrame) -> pd.DataFrame:
-    """Return `wide` as means over the seeds: a row for each model, size, test set and beam."""
+    """Return `wide` averaged over seeds: a row for each model, size, test set and beam."""
     keys = [key for key in KEYS if key != "seed"]
     rows = wide(found).drop(columns="seed")
     return rows.groupby(keys, sort=False, as_index=False).mean()

@@ -1,4 +1,4 @@
-"""Whether a training was done: does its validation score still rise at its end?"""
+"""Find out whether a validation score still rises at the end of a training."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-RISE = 0.3  # BLEU; a third of the smallest gap to the teacher that counts as one
+RISE = 0.3  # BLEU; a third of the smallest gap to the teacher that counts as a gap
 
 
 @dataclass(frozen=True)
 class Rise:
-    """How a curve rises at its end.
+    """The rise of a curve at its end.
 
     Attributes:
         per_epoch: the slope of the line, in points an epoch.
-        epochs: how many of the last epochs the line was laid through.
+        epochs: the number of last epochs that the line was fitted to.
     """
 
     per_epoch: float
@@ -25,15 +25,16 @@ class Rise:
 
 
 def still_rises(curve: Mapping[int, float]) -> Rise | None:
-    """Return how a validation curve still rises at its end, or None where it does not.
+    """Return how a validation curve still rises at its end, or None if it does not rise.
 
-    A line is laid by least squares through the last quarter of the epochs, three of them at least
-    (two where there are no more). The curve rises where the line climbs by more than `RISE` from
-    the first to the last of them with one standard error taken off, so that the noise of a flat
-    curve is not called a rise. A quarter, as a curve that goes on like this gains about as much
-    again by some more of the training; the standard error, as the noise differs with the size of
-    the validation set and the learning rate, and the residuals of the line show how large it is
-    (but for two epochs, where there are none).
+    A least-squares line is fitted to the last quarter of the epochs: at least three epochs, or two
+    if there are only two. The curve rises if the line climbs by more than `RISE` over these epochs,
+    with one standard error subtracted from the slope.
+
+    A curve that goes on like its last quarter gains about as much again from a training that is a
+    quarter longer. The standard error keeps the noise of a flat curve from counting as a rise. The
+    noise depends on the size of the validation set and on the learning rate, and the residuals of
+    the line show it. Two epochs have no residuals, so nothing is subtracted.
 
     Args:
         curve: the score by epoch, in the order of the epochs.
@@ -44,7 +45,7 @@ def still_rises(curve: Mapping[int, float]) -> Rise | None:
     epochs, scores = list(curve)[-last:], list(curve.values())[-last:]
     line = stats.linregress(epochs, scores)
     length = epochs[-1] - epochs[0]
-    # Of scores that are all the same scipy's standard error is NaN, which no comparison holds for.
+    # For identical scores scipy's standard error is NaN, and every comparison with NaN is false.
     if not (line.slope - line.stderr) * length > RISE:
         return None
     return Rise(float(line.slope), len(epochs))

@@ -1,10 +1,10 @@
-"""What a method is worth against another, along their curves of quality over speed.
+"""Compute the worth of a method against another, from their curves of quality over speed.
 
-Both were trained at the same sizes, and each size is decoded with each beam. The interval is that
-of `pipeline.results.hierarchical`, of the worth instead of a difference in BLEU: over sentences, of
-the curves through the means over seeds of the drawn texts' BLEU; over seeds, of each seed's own
-curves.
-Speeds are taken as they were measured.
+Both methods were trained at the same sizes, and each size is decoded with each beam. The interval
+is the interval of `pipeline.results.hierarchical`, applied to the worth instead of a BLEU
+difference. Over sentences, the worth comes from curves through the BLEU of the drawn texts, as
+means over seeds. Over seeds, the worth comes from each seed's curves. Speeds are the measured
+speeds, and are not resampled.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pipeline.results import hierarchical, interpolation
 from pipeline.results.interpolation import Curve
 from pipeline.results.significance import Interval
 
-_MOST_UNDEFINED = 0.01  # of the drawn texts may have curves that share nothing
+_MOST_UNDEFINED = 0.01  # the largest share of drawn texts whose curves do not overlap
 
 Points = Sequence[tuple[str, float]]
-"""The points of a method: what `Scores` knows it by, and its speed."""
+"""The points of a method: the key in `Scores`, and the speed."""
 Worth = Callable[[Curve, Curve], float | None]
 
 
@@ -31,8 +31,8 @@ class Scores:
     """BLEU of points on a test set.
 
     Attributes:
-        by_seed: of each point, (seeds,).
-        drawn: of each point, (seeds, resamples): of texts of drawn sentences, the same for all.
+        by_seed: for each point (seeds,).
+        drawn: for each point (seeds, resamples), on resampled texts that all points share.
     """
 
     by_seed: Mapping[str, np.ndarray]
@@ -41,25 +41,25 @@ class Scores:
 
 @dataclass(frozen=True)
 class Found:
-    """A worth with its interval, which is None where the curves of drawn texts share nothing."""
+    """A worth with its interval; the interval is None if the drawn curves do not overlap."""
 
     value: float
     interval: Interval | None
 
 
 def at_equal_speed(one: Points, other: Points, scores: Scores) -> Found | None:
-    """Return BLEU that `one` is above `other` at equal speed; None: they share no speed."""
+    """Return BLEU of `one` above `other` at equal speed; None if they share no speed."""
     return _found(one, other, scores, interpolation.worth_at_equal_speed)
 
 
 def at_equal_quality(one: Points, other: Points, scores: Scores) -> Found | None:
-    """Return how many times as fast `one` is as `other` at equal BLEU; None: they share none."""
+    """Return how many times as fast `one` is as `other` at equal BLEU; None if they share none."""
 
     def logarithm(*curves: Curve) -> float | None:
         times = interpolation.worth_at_equal_quality(*curves)
         return None if times is None else math.log(times)
 
-    found = _found(one, other, scores, logarithm)  # whose differences add up, as those of BLEU
+    found = _found(one, other, scores, logarithm)  # logarithms have differences, like BLEU
     if found is None:
         return None
     ends = found.interval
@@ -68,27 +68,27 @@ def at_equal_quality(one: Points, other: Points, scores: Scores) -> Found | None
 
 
 def sentence(name: str, baseline: str, speed: Found | None, quality: Found | None) -> str:
-    """Say what a method is worth; what its interval does not show is said to be not shown.
+    """Return a sentence on a method's worth; "not shown" if the interval includes equality.
 
     Args:
-        name: what the method is called.
-        baseline: likewise what it is compared with.
-        speed: of `at_equal_speed`.
-        quality: of `at_equal_quality`.
+        name: the method's name.
+        baseline: the name of the method that it is compared with.
+        speed: the result of `at_equal_speed`.
+        quality: the result of `at_equal_quality`.
     """
     at_speed = _part(speed, 0.0, lambda value: f"{value:+.1f} BLEU", "{:.1f}")
     at_quality = _part(quality, 1.0, lambda value: f"{value:.2f} times the speed", "{:.2f}")
     return (
-        f"What {name} is worth against {baseline}: at equal speed {at_speed}; at equal BLEU "
+        f"Worth of {name} against {baseline}: at equal speed {at_speed}; at equal BLEU "
         f"{at_quality}."
     )
 
 
 def _part(found: Found | None, nothing: float, said: Callable[[float], str], end: str) -> str:
     if found is None:
-        return "not shown (the curves share nothing)"
+        return "not shown (the curves do not overlap)"
     if found.interval is None:
-        return f"not shown ({said(found.value)}, and of other texts the curves share nothing)"
+        return f"not shown ({said(found.value)}, but the curves of resampled texts do not overlap)"
     ends = f"[{', '.join(end.format(e) for e in (found.interval.low, found.interval.high))}]"
     if found.interval.low <= nothing <= found.interval.high:
         return f"not shown ({said(found.value)} {ends})"

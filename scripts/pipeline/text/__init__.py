@@ -1,1 +1,1 @@
-"""From a text's source to what fairseq reads: cleaning, splitting, subwords, binary files."""
+"""Turn a source's text into a data-bin: cleaning, splitting, subwords, binary files."""

@@ -1,4 +1,4 @@
-"""The archives of a release: downloaded, or put there by hand; checked; and what is in them."""
+"""Get the archives of a release (by download or by hand), check them, and extract files."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Archive:
     """A file of a release.
 
     Attributes:
-        name: of the file.
-        what: says to a human what is in it.
-        url: its public address.
-        bytes: its size, or None where no source tells.
-        checksum: ``ALGORITHM:HEX`` as `hashlib` names them, or None likewise.
-        hint: where else to look, for the error that says it cannot be had.
+        name: the file name.
+        what: a description of the contents, for messages.
+        url: the public address.
+        bytes: the size, or None if no source states a size.
+        checksum: ``ALGORITHM:HEX`` with a name of `hashlib`, or None if no source states one.
+        hint: another place to look, for the error if the archive is unavailable.
     """
 
     name: str
@@ -60,15 +60,15 @@ def load(section: Mapping[str, Mapping[str, Any]]) -> dict[str, Archive]:
 
 
 def get(archive: Archive, downloads: Path, by_hand: Path | None) -> Path:
-    """Return where an archive is, after checking it.
+    """Return the path of an archive, after a check.
 
     Args:
-        archive: which.
-        downloads: the folder to download into; what is there already is used.
-        by_hand: the user's folder; nothing is downloaded where it is given.
+        archive: the archive.
+        downloads: the folder for downloads; a file that is already there is used.
+        by_hand: the user's folder; if given, nothing is downloaded.
 
     Raises:
-        PipelineError: it is not there, cannot be downloaded, or is not what was released.
+        PipelineError: the archive is missing, cannot be downloaded, or fails the check.
     """
     path = (by_hand or downloads) / archive.name
     if not path.exists():
@@ -80,10 +80,10 @@ def get(archive: Archive, downloads: Path, by_hand: Path | None) -> Path:
 
 
 def check(archive: Archive, path: Path) -> None:
-    """Compare a file with what is known of the archive.
+    """Compare a file with the known size and checksum of the archive.
 
     Raises:
-        PipelineError: its size or checksum is another.
+        PipelineError: the size or the checksum differs.
     """
     size = path.stat().st_size
     if archive.bytes is not None and size != archive.bytes:
@@ -108,10 +108,10 @@ def check(archive: Archive, path: Path) -> None:
 
 
 def download(archive: Archive, path: Path) -> None:
-    """Download an archive; go on where an earlier download was cut off.
+    """Download an archive; continue an earlier download that was cut off.
 
     Raises:
-        PipelineError: the address does not answer, or the connection is cut off again and again.
+        PipelineError: the address does not answer, or the connection breaks repeatedly.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -126,11 +126,11 @@ def download(archive: Archive, path: Path) -> None:
                 reason = "the connection was cut off"
             except urllib.error.HTTPError as error:
                 reason = error
-                if error.code < 500:  # asking again would get the same answer
+                if error.code < 500:  # a retry would get the same answer
                     break
             except (OSError, http.client.HTTPException) as error:
                 reason = error
-    kept = " (what has come is kept: the same command goes on from there)" if part.exists() else ""
+    kept = " (the part so far is kept: run the same command to continue)" if part.exists() else ""
     raise PipelineError(
         f"{archive.name} could not be downloaded: {reason}{kept}; or "
         f"{_how_to_get(archive, path.parent)}"
@@ -138,7 +138,7 @@ def download(archive: Archive, path: Path) -> None:
 
 
 def _download_rest(url: str, part: Path, progress: Any) -> bool:
-    """Append to `part` what is missing; return whether it is whole now."""
+    """Append the missing rest to `part`; return whether the file is complete."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers=_HEADERS)
     if have:
@@ -149,14 +149,14 @@ def _download_rest(url: str, part: Path, progress: Any) -> bool:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         if error.headers.get("Content-Range") == f"bytes */{have}":
-            return True  # nothing is missing
-        part.unlink()  # longer than what is served today
+            return True  # the file is complete
+        part.unlink()  # longer than the file on the server
         return False
     with response:
         if response.headers.get_content_type() == "text/html":
-            raise OSError("a web page answers, not the file")
+            raise OSError("the server sent a web page instead of the file")
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-            have = 0  # the server sends all of it
+            have = 0  # the server sends the whole file
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
         progress.total = total
@@ -169,20 +169,20 @@ def _download_rest(url: str, part: Path, progress: Any) -> bool:
 
 
 def extract(path: Path, patterns: Iterable[str], folder: Path) -> list[str]:
-    """Write the members of a .tgz that match to `folder`, under their own names.
+    """Extract the matching members of a .tgz into `folder`, under their own names.
 
-    The archive is read to its end, so that one that is cut off or damaged is found out.
+    The function reads the archive to the end, so it finds a cut or damaged archive.
 
     Args:
         path: the archive.
-        patterns: shell patterns for names inside it.
-        folder: where to.
+        patterns: shell patterns for names inside the archive.
+        folder: the output folder.
 
     Returns:
         The names, sorted.
 
     Raises:
-        PipelineError: it is no whole .tgz.
+        PipelineError: the archive is not a complete .tgz.
     """
     patterns = list(patterns)
     found = []
@@ -202,7 +202,7 @@ def extract(path: Path, patterns: Iterable[str], folder: Path) -> list[str]:
                         while block := content.read(_BLOCK):  # type: ignore[union-attr]
                             f.write(block)
                     found.append(name)
-            while plain.read(_BLOCK):  # up to gzip's own checksum
+            while plain.read(_BLOCK):  # reads up to gzip's checksum
                 pass
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise PipelineError(f"{path} is cut off or damaged: {error}; get it again") from None
@@ -210,7 +210,7 @@ def extract(path: Path, patterns: Iterable[str], folder: Path) -> list[str]:
 
 
 class _Counted:
-    """A file that moves a bar as it is read."""
+    """A file that advances a progress bar with each read."""
 
     def __init__(self, file: BinaryIO, progress: Any) -> None:
         self._file = file
@@ -229,6 +229,6 @@ def _bytes_bar(title: str, total: int | None) -> Any:
 def _how_to_get(archive: Archive, folder: Path) -> str:
     hint = f" ({archive.hint})" if archive.hint else ""
     return (
-        f"get {archive.what} from {archive.url}{hint} by hand, put it as {archive.name} into "
+        f"download {archive.what} from {archive.url}{hint} by hand, save it as {archive.name} in "
         f"{folder} and add --archives {folder}"
     )

@@ -1,4 +1,4 @@
-"""Stage `binarize`: subwords, a joint dictionary, and fairseq's binary files in ``bin/``."""
+"""Stage `binarize`: write subwords, a joint dictionary and fairseq's binary files to ``bin/``."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from pipeline.models.settings import USER_DIR, Pair
 from pipeline.text import segmentation
 from pipeline.text.corpus import SPLITS
 
-# Percent of a file's subwords that a given teacher may not know: a rare sign, not another alphabet.
+# The share of a file's subwords, in percent, that a given teacher may not know. Rare signs stay
+# below the limit; another alphabet does not.
 MOST_UNKNOWN = 5
 _REPLACED = re.compile(r"segmented/(?P<file>\S+): .* tokens, (?P<percent>[\d.e-]+)% replaced")
 
 
 def inputs(pair: Pair) -> dict[str, Any]:
-    """Return what the binary files depend on."""
+    """Return the settings and fingerprints that the binary files depend on."""
     used = pair.segmentation
     given = pretrained_teacher.of(pair)
-    if given is not None:  # what only training a segmentation needs is not looked at
+    if given is not None:  # settings for the training of a segmentation do not matter
         used = {key: value for key, value in used.items() if key in segmentation.USED}
     settings = {f"segmentation.{key}": value for key, value in used.items()}
     if given is not None:
@@ -35,8 +36,8 @@ def run(pair: Pair) -> dict[str, Any]:
     """Segment the text and binarize it.
 
     Raises:
-        PipelineError: the segmentation or fairseq-preprocess failed, or the text is not what the
-            given teacher reads.
+        PipelineError: the segmentation or fairseq-preprocess failed. Or the given teacher does
+            not know the subwords of the text.
     """
     given = pretrained_teacher.of(pair)
     unknown = _Unknown()
@@ -53,15 +54,15 @@ def run(pair: Pair) -> dict[str, Any]:
                 name = f"{split}.{language}"
                 source, target = pair.text_dir / name, segmented / name
                 segmentation.encode(folder, language, pair.segmentation, source, target)
-        # Relative to the folder: fairseq-preprocess splits the paths of its text at commas.
+        # The paths are relative to the folder: fairseq-preprocess splits paths at commas.
         more = [word for split in SPLITS for word in (f"--{split}pref", f"segmented/{split}")]
         more += given.preprocess_arguments if given else ["--joined-dictionary"]
         preprocess(pair, folder, more, pair.log("binarize"), unknown.on_line)
         if given is not None and unknown.percent > MOST_UNKNOWN:
             raise PipelineError(
                 f"{unknown.percent:.1f} % of the subwords in {unknown.file} are not in the "
-                "dictionary of the teacher: do teacher.segmentation and teacher.dictionary in "
-                "pair.yaml belong together, and to this text?"
+                "dictionary of the teacher: check that teacher.segmentation and "
+                "teacher.dictionary in pair.yaml belong together, and fit this text"
             )
     return {"unknown_percent": unknown.percent}
 
@@ -76,31 +77,31 @@ def preprocess(
     """Run fairseq-preprocess.
 
     Args:
-        pair: its languages.
-        folder: where it runs and writes.
-        more: which text and dictionaries it is given.
-        log: gets what it prints.
-        on_line: gets each line of that.
+        pair: the pair with the languages.
+        folder: the working and output folder.
+        more: the options for text and dictionaries.
+        log: the file for the output.
+        on_line: called with each line of the output.
 
     Raises:
-        PipelineError: it failed.
+        PipelineError: fairseq-preprocess failed.
     """
     command = commands.fairseq_module("fairseq_cli.preprocess")
     command += ["--source-lang", pair.source_lang, "--target-lang", pair.target_lang]
     command += [*more, "--destdir", "."]
-    # With this package, as several workers write no index beyond 2 GiB under numpy 2 alone.
+    # With this package, as numpy 2 alone breaks the index of several workers beyond 2 GiB.
     command += ["--workers", str(parallel.cores()), "--user-dir", str(USER_DIR)]
     commands.run(command, log, on_line, folder=folder)
 
 
 class _Unknown:
-    """The largest share of unknown subwords that fairseq-preprocess tells of."""
+    """The largest share of unknown subwords that fairseq-preprocess reports."""
 
     percent = 0.0
     file = ""
 
     def on_line(self, line: str) -> None:
-        """Read a line that it printed."""
+        """Read a line of the output."""
         found = _REPLACED.search(line)
         if found and float(found["percent"]) > self.percent:
             self.percent, self.file = float(found["percent"]), found["file"]

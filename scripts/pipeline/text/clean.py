@@ -1,4 +1,4 @@
-"""Raw pairs of lines to training text: decoded, tokenized, filtered, each pair once; streaming."""
+"""Clean raw pairs of lines as a stream: decode, tokenize, filter, and remove repeated pairs."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ TOKENIZERS = ("moses",)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is done to each pair.
+    """The cleaning steps for each pair.
 
     Attributes:
-        languages: of source and target.
+        languages: the source and target language.
         tokenizer: one of `TOKENIZERS`, or None for raw text.
-        unicode_form: normalization form of Unicode, or None.
-        filtered: drop what is not fit to train on; without it every pair stays.
-        max_tokens: longer sides are dropped, counted after tokenization; None for no bound.
-        max_ratio: a side with more than this times the other's tokens is dropped, likewise.
-        unique: drop a pair that came before.
+        unicode_form: the Unicode normalization form, or None.
+        filtered: whether pairs unfit for training are dropped; otherwise every pair stays.
+        max_tokens: the most tokens of a side, counted after tokenization; None for no limit.
+        max_ratio: the largest ratio of the sides' token counts, after tokenization; None: no limit.
+        unique: whether repeated pairs are dropped.
     """
 
     languages: tuple[str, str]
@@ -66,13 +66,13 @@ class Recipe:
         return recipe
 
     def unfiltered(self) -> Recipe:
-        """Return the same recipe for text to be scored on: every pair stays."""
+        """Return the same recipe for test text: every pair stays."""
         return replace(self, filtered=False, unique=False)
 
 
 @dataclass
 class Counts:
-    """How many pairs were read, and what became of them."""
+    """The number of pairs read, and the numbers of pairs kept and dropped."""
 
     read: int = 0
     kept: int = 0
@@ -81,7 +81,7 @@ class Counts:
 
 @dataclass
 class _Cleaned:
-    """A chunk on its way back: what is left of it, and a hash of each pair."""
+    """A cleaned chunk: the remaining pairs, and a hash of each pair."""
 
     pairs: list[tuple[str, str]]
     hashes: np.ndarray
@@ -97,17 +97,17 @@ def clean(
     title: str,
     processes: int | None = None,
 ) -> Counts:
-    """Write what `recipe` makes of the pairs, a sentence a line.
+    """Clean the pairs by `recipe`, and write a sentence a line.
 
     Args:
-        pairs: lines of both sides, without their ends.
-        recipe: what to do.
-        outputs: the two files.
-        title: for the bar.
-        processes: as many as there are cores by default.
+        pairs: lines of both sides, without line ends.
+        recipe: the cleaning steps.
+        outputs: the two output files.
+        title: the title of the progress bar.
+        processes: the number of processes; by default the number of cores.
 
     Raises:
-        PipelineError: broken UTF-8 in text that is not filtered.
+        PipelineError: unfiltered text has broken UTF-8.
     """
     counts, seen = Counts(), SeenHashes()
     with ExitStack() as stack:
@@ -134,11 +134,11 @@ def clean(
 
 
 def one_side(lines: Sequence[str], recipe: Recipe | None, side: int) -> Iterator[str]:
-    """Yield what `clean` makes of one side of a text; every line stays.
+    """Yield one side of a text as `clean` would write it; every line stays.
 
     Args:
-        lines: without their ends.
-        recipe: what to do; None: nothing.
+        lines: lines without line ends.
+        recipe: the cleaning steps; None leaves the lines as they are.
         side: 0 for the source, 1 for the target.
     """
     if recipe is None:
@@ -152,19 +152,19 @@ def one_side(lines: Sequence[str], recipe: Recipe | None, side: int) -> Iterator
 
 
 class SeenHashes:
-    """A set of 64-bit numbers, eight bytes each: Python's own takes ten times that.
+    """A set of 64-bit numbers with eight bytes per number, a tenth of the memory of Python's set.
 
-    They are kept in sorted runs, each at least twice as long as the next, so that n numbers are
-    moved n·log₂(n) times in all: into one sorted array they would be n² times.
+    The numbers are in sorted runs. Each run is at least twice as long as the next run. So n
+    numbers need n·log₂(n) moves in all; a single sorted array would need n² moves.
 
-    Two of five million different pairs have the same hash with a probability of one in a million.
+    The probability that two of five million different pairs have the same hash is one in a million.
     """
 
     def __init__(self) -> None:
         self._runs: list[np.ndarray] = []
 
     def first_time(self, hashes: np.ndarray) -> np.ndarray:
-        """Add hashes; return for each whether it is seen for the first time."""
+        """Add hashes; return for each hash whether it is new."""
         unique, first = np.unique(hashes, return_index=True)
         new = np.ones(len(unique), bool)
         for run in self._runs:
@@ -179,7 +179,7 @@ class SeenHashes:
     def _add(self, run: np.ndarray) -> None:
         while self._runs and len(self._runs[-1]) < 2 * len(run):
             run = np.concatenate([self._runs.pop(), run])
-            run.sort(kind="stable")  # as good as a merge where two runs are sorted already
+            run.sort(kind="stable")  # as fast as a merge, as both runs are sorted
         if len(run):
             self._runs.append(run)
 
@@ -188,12 +188,12 @@ def read_parallel(source: Iterable[bytes], target: Iterable[bytes], name: str) -
     """Yield line n of both sides.
 
     Args:
-        source: lines.
-        target: as many.
-        name: of the text, for the error.
+        source: the source lines.
+        target: the target lines, the same number.
+        name: the name of the text, for the error.
 
     Raises:
-        PipelineError: one side has more lines than the other.
+        PipelineError: one side has more lines than the other side.
     """
     for number, pair in enumerate(itertools.zip_longest(source, target)):
         if None in pair:
@@ -209,13 +209,13 @@ _worker: _Worker
 
 
 class _Worker:
-    """The state of one process: tokenizers are slow to make."""
+    """The state of one process: tokenizers take long to build."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.tokenizers = [None, None]
         if recipe.tokenizer:
-            # Not above: sacremoses takes a third of a second, which raw text does without.
+            # Imported here, as sacremoses takes a third of a second, and raw text does not need it.
             from pipeline.text.moses import Moses
 
             self.tokenizers = [Moses(language) for language in recipe.languages]
@@ -228,7 +228,7 @@ class _Worker:
         return tokenizer.tokenize(text) if tokenizer else text
 
     def fault(self, source: str, target: str) -> str | None:
-        """Return why a pair is not fit to train on, or None."""
+        """Return why a pair is unfit for training, or None."""
         if not (source and target):
             return "empty"
         recipe = self.recipe
@@ -260,7 +260,7 @@ def _clean_chunk(numbered: tuple[int, list[RawPair]]) -> _Cleaned:
         except UnicodeDecodeError as error:
             if not recipe.filtered:
                 line = number * _CHUNK + offset
-                raise PipelineError(f"line {line}: no valid UTF-8 ({error.reason})") from None
+                raise PipelineError(f"line {line}: not valid UTF-8 ({error.reason})") from None
             dropped["broken UTF-8"] += 1
             continue
         if recipe.filtered and (fault := _worker.fault(source, target)):
@@ -274,7 +274,7 @@ def _clean_chunk(numbered: tuple[int, list[RawPair]]) -> _Cleaned:
 
 
 def stripped(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file without their ends and without a byte order mark."""
+    """Yield the lines of a file without line ends and without a byte order mark."""
     for number, line in enumerate(file):
         if number == 0:
             line = line.removeprefix(b"\xef\xbb\xbf")

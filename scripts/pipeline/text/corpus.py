@@ -1,4 +1,4 @@
-"""Reading and checking parallel text files, plain or gzipped."""
+"""Read and check parallel text files, plain or gzipped."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ SPLITS = ("train", "valid", "test")
 def read(folder: Path, languages: tuple[str, str], test: str = "test") -> dict[str, list[Pair]]:
     """Read ``{train,valid,test}.{src,tgt}`` or the same with ``.gz``.
 
-    Pairs with an empty side are dropped from train; in valid and test they stay, as scores of
-    different systems compare only over the same lines.
+    Training pairs with an empty side are dropped. Pairs of valid and test stay, as scores of
+    different systems are comparable only over the same lines.
 
     Args:
-        folder: where the files are.
+        folder: the folder of the files.
         languages: endings of source and target files.
-        test: what the files of the split `test` are called.
+        test: the name of the files of the split `test`.
 
     Returns:
         The pairs of each split.
 
     Raises:
-        PipelineError: a file is missing, empty or no valid UTF-8 (or gzip), or two files that
-            belong together have different numbers of lines.
+        PipelineError: a file is missing, empty or not valid UTF-8 (or gzip). Or the two files of
+            a split have different numbers of lines.
     """
     if not folder.is_dir():
-        raise PipelineError(f"{folder} is no folder")
+        raise PipelineError(f"{folder} is not a folder")
     names = {split: test if split == "test" else split for split in SPLITS}
-    for name in names.values():  # before any is read
+    for name in names.values():  # checks all names before any file is read
         for language in languages:
             find(folder, name, language)
     corpus = {split: read_pairs(folder, languages, name) for split, name in names.items()}
@@ -50,7 +50,7 @@ def find(folder: Path, split: str, language: str) -> Path:
     """Return the file of a split in a language.
 
     Raises:
-        PipelineError: it is not there, plain or gzipped.
+        PipelineError: the file is missing, both plain and gzipped.
     """
     plain = folder / f"{split}.{language}"
     for path in (plain, plain.with_name(plain.name + ".gz")):
@@ -63,12 +63,12 @@ def read_pairs(folder: Path, languages: tuple[str, str], name: str) -> list[Pair
     """Read ``NAME.{src,tgt}`` or the same with ``.gz``.
 
     Args:
-        folder: where the files are.
+        folder: the folder of the files.
         languages: endings of source and target files.
-        name: of the files.
+        name: the name of the files.
 
     Raises:
-        PipelineError: as for `read`.
+        PipelineError: see `read`.
     """
     source, target = (find(folder, name, language) for language in languages)
     sources, targets = read_sentences(source), read_sentences(target)
@@ -81,17 +81,17 @@ def read_pairs(folder: Path, languages: tuple[str, str], name: str) -> list[Pair
 
 
 def read_sentences(path: Path, *, columns: bool = False) -> list[str]:
-    """Read one sentence a line, with every run of white space made one space.
+    """Read one sentence a line, and replace each run of white space by one space.
 
-    Unicode knows more line ends than ``\\n``; left inside a sentence, tools downstream would
-    disagree on the number of lines.
+    Unicode has more line ends than ``\\n``. Inside a sentence they would make later tools count
+    different numbers of lines.
 
     Args:
         path: the file, gzipped or not.
-        columns: tabs stay: they are between the columns of a line.
+        columns: whether tabs stay, as separators between the columns of a line.
 
     Raises:
-        PipelineError: the file is empty, no valid UTF-8, has a NUL byte, or is a broken gzip file.
+        PipelineError: the file is empty, not valid UTF-8, has a NUL byte, or is a broken gzip file.
     """
     lines = _read_bytes(path).split(b"\n")
     if not lines[-1]:
@@ -113,15 +113,15 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise PipelineError(f"{path} is no whole gzip file: {error}") from None
+        raise PipelineError(f"{path} is not a complete gzip file: {error}") from None
 
 
 def decode(line: bytes) -> str:
-    """Return a line as text, with every run of white space made one space.
+    """Return a line as text, with each run of white space replaced by one space.
 
     Raises:
-        UnicodeDecodeError: it is no UTF-8, or has a NUL byte, which no text has (text in UTF-16
-            does) and which makes sentencepiece leave the line out without a word.
+        UnicodeDecodeError: the line is not UTF-8, or has a NUL byte. Text in UTF-16 has NUL bytes;
+            sentencepiece silently drops lines with them.
     """
     place = line.find(b"\0")
     if place >= 0:
@@ -130,9 +130,9 @@ def decode(line: bytes) -> str:
 
 
 def _decode(line: bytes, path: Path, number: int) -> str:
-    if number == 1:  # a byte order mark is no part of the first sentence
+    if number == 1:  # a byte order mark does not belong to the first sentence
         line = line.removeprefix(codecs.BOM_UTF8)
     try:
         return decode(line)
     except UnicodeDecodeError as error:
-        raise PipelineError(f"{path}, line {number}: no valid UTF-8 ({error.reason})") from None
+        raise PipelineError(f"{path}, line {number}: not valid UTF-8 ({error.reason})") from None

@@ -1,4 +1,4 @@
-"""Sentences out of the files of WMT and IWSLT: SGM and XML test sets, tagged training text."""
+"""Extract sentences from files of WMT and IWSLT: SGM and XML test sets, tagged training text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from pipeline.engine.errors import PipelineError
 
 _BLOCK = 1 << 20
-# A line of its own before each talk. Titles and descriptions go too: the description is the same
-# boilerplate in each talk, and no line of the test sets is like them.
+# Lines of metadata precede each talk. Titles and descriptions are dropped too: the description is
+# the same boilerplate in each talk, and the test sets have no such lines.
 _METADATA = re.compile(
     r"\s*</?(url|keywords|speaker|talkid|title|description|reviewer|translator|doc|transcript"
     r"|content)\b[^>]*>",
@@ -21,13 +21,13 @@ _METADATA = re.compile(
 
 
 def segments(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (id, text) of each ``<seg>`` of a test set, empty ones too, entities resolved.
+    """Yield (id, text) of each ``<seg>`` of a test set, empty ones too, with entities resolved.
 
-    The files are no well-formed XML (WMT's have no root, others a bare ``&``), hence a parser that
-    is made for such text.
+    The files are not well-formed XML: WMT's files have no root, others have a bare ``&``. So the
+    function uses an HTML parser.
 
     Raises:
-        PipelineError: the file is no UTF-8, or ends inside a segment.
+        PipelineError: the file is not UTF-8, or ends inside a segment.
     """
     parser = _Segments()
     try:
@@ -36,7 +36,7 @@ def segments(path: Path) -> Iterator[tuple[str, str]]:
                 parser.feed(block)
                 yield from parser.take()
     except UnicodeDecodeError as error:
-        raise PipelineError(f"{path.name} is no valid UTF-8 ({error.reason})") from None
+        raise PipelineError(f"{path.name} is not valid UTF-8 ({error.reason})") from None
     parser.close()
     if parser.inside:
         raise PipelineError(f"{path.name} ends inside a segment: the file is cut off")
@@ -44,7 +44,7 @@ def segments(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def tagged_lines(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the sentences of ``train.tags.*``: no metadata, entities resolved."""
+    """Yield the sentences of ``train.tags.*`` without metadata, with entities resolved."""
     for line in lines:
         text = line.decode("utf-8", errors="surrogateescape")
         if not _METADATA.match(text):
@@ -77,6 +77,6 @@ class _Segments(HTMLParser):
             self._text.append(data)
 
     def take(self) -> list[tuple[str, str]]:
-        """Return the segments that were finished since the last call."""
+        """Return the segments that ended since the last call."""
         done, self._done = self._done, []
         return done

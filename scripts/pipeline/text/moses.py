@@ -1,4 +1,4 @@
-"""Moses' punctuation normalization and tokenization, by sacremoses."""
+"""Normalize punctuation and tokenize like Moses, through sacremoses."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
 
 class _Tokenizer(MosesTokenizer):
-    """sacremoses' own, but for two sets that it makes anew for every full stop inside a line.
+    """sacremoses' tokenizer with two sets that are built once.
 
-    One of them holds a hundred thousand letters: "e.g." alone took milliseconds.
+    sacremoses builds both sets again for every full stop inside a line. One set has a hundred
+    thousand letters, so "e.g." alone took milliseconds.
     """
 
     _LOWER = frozenset(MosesTokenizer.IsLower)
@@ -24,22 +25,23 @@ class _Tokenizer(MosesTokenizer):
 
 
 class Moses:
-    """What the field's recipes do to a sentence before BPE.
+    """Normalization and tokenization of a sentence before BPE, as in the field's recipes.
 
-    Dashes inside words are split off and marked (``@-@``), XML's special characters are escaped:
-    both as in fairseq's own recipes, and both undone by sacremoses' detokenizer.
+    Dashes inside words are split off and marked (``@-@``). XML's special characters are escaped.
+    Both steps are as in fairseq's recipes, and sacremoses' detokenizer undoes both.
     """
 
     def __init__(self, language: str) -> None:
         self._normalizer = MosesPunctNormalizer(language)
         self._tokenizer = _Tokenizer(language)
-        # Most sentences have nothing to normalize; one search for all patterns finds that out
-        # several times faster than 45 substitutions. One space for one space changes nothing.
+        # Most sentences need no normalization. One search for all patterns shows this several times
+        # faster than 45 substitutions. The pattern of spaces is changed to two spaces or more, as
+        # the replacement of one space by one space changes nothing.
         patterns = ("  +" if p == " +" else p for p, _ in self._normalizer.substitutions)
         self._anything = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
 
     def tokenize(self, sentence: str) -> str:
-        """Return the normalized tokens with spaces between them."""
+        """Return the normalized tokens, separated by spaces."""
         if self._anything.search(sentence):
             sentence = self._normalizer.normalize(sentence)
         return self._tokenizer.tokenize(sentence, aggressive_dash_splits=True, return_str=True)

@@ -1,4 +1,4 @@
-"""Stage `prepare`: plain text, a sentence a line, in ``text/{train,valid,test}.{src,tgt}``."""
+"""Stage `prepare`: write plain text, a sentence a line: ``text/{train,valid,test}.{src,tgt}``."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Corpus = dict[str, list[tuple[str, str]]]
 
 
 def inputs(pair: Pair) -> dict[str, Any]:
-    """Return what the text depends on."""
+    """Return the settings and files that the text depends on."""
     return _inputs(pair, _splits(pair))
 
 
 def test_inputs(pair: Pair, name: str) -> dict[str, Any]:
-    """Return what the text of a further test set depends on.
+    """Return the settings and files that the text of a further test set depends on.
 
     Raises:
-        PipelineError: there is none of this name.
+        PipelineError: there is no test set of this name.
     """
     if pair.data_dir is None:
         parts = {pair.tests[0], *pair.text.get("parts", ())} - {"train", "valid"}
@@ -39,15 +39,15 @@ def test_inputs(pair: Pair, name: str) -> dict[str, Any]:
 
 
 def _splits(pair: Pair) -> dict[str, str]:
-    """Return what the text that is made together calls its splits."""
+    """Return the names of the splits that are made together."""
     return {split: pair.tests[0] if split == "test" else split for split in corpus.SPLITS}
 
 
 def _inputs(pair: Pair, splits: Mapping[str, str]) -> dict[str, Any]:
     if pair.data_dir is None:
-        # Where an archive comes from does not matter, only what it is.
+        # The contents of an archive matter, not its address.
         text = {**pair.text, **releases.checksums(pair.text)}
-        text.pop("test", None)  # further test sets change nothing here
+        text.pop("test", None)  # further test sets do not change this text
         if parts := text.get("parts"):
             text["parts"] = {name: parts.get(name) for name in splits.values()}
         return {f"text.{key}": value for key, value in text.items()}
@@ -65,7 +65,7 @@ def run(pair: Pair) -> dict[str, Any]:
     """Write the text of all splits.
 
     Raises:
-        PipelineError: see `corpus.read`, or no source of text can be reached.
+        PipelineError: see `corpus.read`; or no source of text is reachable.
     """
     with files.written_whole(pair.text_dir) as folder:
         folder.mkdir(parents=True)
@@ -91,12 +91,12 @@ def run(pair: Pair) -> dict[str, Any]:
 
 
 def write_test(pair: Pair, name: str, folder: Path) -> int:
-    """Write the text of a further test set as that of the first; return its number of sentences.
+    """Write the text of a further test set like the first one; return the number of sentences.
 
     Args:
-        pair: where the text is from.
-        name: of the test set: of its files in a user's own corpus, or of its parts of a release.
-        folder: gets ``test.{src,tgt}``.
+        pair: the pair with the source of the text.
+        name: the name of the test set: of files in a user's own corpus, or of parts of a release.
+        folder: the output folder for ``test.{src,tgt}``.
 
     Raises:
         PipelineError: see `corpus.read_pairs` and `Release.pairs`.
@@ -135,7 +135,7 @@ def _release_text(pair: Pair, folder: Path) -> dict[str, Any]:
 def _unpacked(
     pair: Pair, splits: Mapping[str, str], folder: Path
 ) -> Iterator[dict[str, Iterable[clean.RawPair]]]:
-    """Yield the pairs of each split of a release, whose archives are unpacked as long."""
+    """Yield the pairs of each split of a release; the unpacked archives are temporary."""
     release = releases.Release.load(pair.text, splits)
     unpacked = folder / "unpacked"
     release.unpack(pair.run_dir / "archives", pair.archives_dir, unpacked)
@@ -160,7 +160,7 @@ def _clean(pair: Pair, split: str, pairs: Iterable[clean.RawPair], folder: Path)
     recipe = clean.Recipe.load(pair.languages, pair.text["cleaning"])
     outputs = tuple(folder / f"{split}.{language}" for language in pair.languages)
     if split != "train":
-        # Scores of different systems compare only over the same lines, so all of them stay.
+        # All lines stay: scores of different systems are comparable only over the same lines.
         recipe = recipe.unfiltered()
     if split == "test":
         pairs = _keep_raw(pairs, folder / pair.source.name, folder / pair.reference.name)
@@ -193,11 +193,11 @@ def _demo_text(pair: Pair) -> tuple[str, Corpus]:
         pairs = source.read_pairs()
     if source is homeassistant:
         print(
-            "prepare: without Debian's packages the text is that of Home Assistant's user "
-            "interface: shorter and harder to learn from, so expect poorer translations"
+            "prepare: Debian's packages are not available, so the text is that of Home Assistant's "
+            "user interface: shorter and harder to learn from, so expect poorer translations"
         )
         if pair.teacher is not None and pretrained_teacher.of(pair, source.LICENCE) is None:
-            print("prepare: the teacher at hand is for other text, so one is trained here")
+            print("prepare: the available teacher is for other text, so a teacher is trained here")
     kept = split.clean(pairs, pair.text["min_words"], pair.text["max_words"])
     return source.LICENCE, split.split(
         kept, pair.text["held_out_per_mille"], pair.text["held_out_min_words"]

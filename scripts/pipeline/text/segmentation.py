@@ -1,4 +1,4 @@
-"""Words to subwords: one model for both languages, by the method that the pair names."""
+"""Split words into subwords: one model for both languages, by the pair's method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.text import sentence_pieces, subword_bpe
 _METHODS = {"sentencepiece": sentence_pieces, "subword-nmt": subword_bpe}
 _CHUNK = 2000
 USED = ("method", "vocabulary_threshold")
-"""What segmenting with a model that is trained depends on."""
+"""The settings that segmenting with a trained model depends on."""
 
 _segment: sentence_pieces.Segmenter | subword_bpe.Segmenter
 
@@ -25,11 +25,11 @@ def train(text: Mapping[str, Path], folder: Path, settings: Mapping[str, Any]) -
 
     Args:
         text: a file of sentences for each language, one a line.
-        folder: gets the model.
-        settings: ``method`` (sentencepiece by default), and what it is to do.
+        folder: the output folder for the model.
+        settings: ``method`` (sentencepiece by default), and the settings of the method.
 
     Raises:
-        PipelineError: an unknown method, or it refuses.
+        PipelineError: the method is unknown, or fails.
     """
     module, settings = _method(settings)
     module.train(text, folder, settings)
@@ -38,16 +38,16 @@ def train(text: Mapping[str, Path], folder: Path, settings: Mapping[str, Any]) -
 def adopt(
     source: Path, folder: Path, languages: Iterable[str], settings: Mapping[str, Any]
 ) -> None:
-    """Take a model that was trained before, instead of `train`.
+    """Use an existing model instead of the model that `train` would write.
 
     Args:
-        source: the model's file, or a folder with all that `train` writes.
-        folder: gets the model.
-        languages: of the text.
-        settings: as for `train`; only what is needed to use the model counts.
+        source: the model's file, or a folder with all files that `train` writes.
+        folder: the output folder for the model.
+        languages: the languages of the text.
+        settings: as for `train`; only the settings for using the model matter.
 
     Raises:
-        PipelineError: an unknown method, or a file is missing.
+        PipelineError: the method is unknown, or a file is missing.
     """
     module, settings = _method(settings)
     model, *others = module.model_files(languages, settings)
@@ -55,19 +55,19 @@ def adopt(
         path = source / name if source.is_dir() else source
         if not path.is_file() or (path == source and others):
             raise PipelineError(
-                f"teacher.segmentation in pair.yaml: {source} should be a folder with "
+                f"teacher.segmentation in pair.yaml: {source} must be a folder with "
                 f"{', '.join((model, *others))}"
-                + ("" if others else ", or that file under any name")
+                + ("" if others else ", or this file with any name")
             )
         shutil.copy(path, folder / name)
 
 
 def exported(folder: Path, language: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `ka_fairseq.export.export_folder` is to know of a model that `train` wrote.
+    """Return the facts that `ka_fairseq.export.export_folder` needs of a model from `train`.
 
     Args:
-        folder: where it is.
-        language: that of the source.
+        folder: the folder of the model.
+        language: the source language.
         settings: as for `train`.
     """
     module, others = _method(settings)
@@ -78,14 +78,14 @@ def exported(folder: Path, language: str, settings: Mapping[str, Any]) -> dict[s
 def encode(
     folder: Path, language: str, settings: Mapping[str, Any], source: Path, target: Path
 ) -> None:
-    """Write the file `source` as subwords, with spaces between them, to `target`.
+    """Write the sentences of `source` to `target` as subwords, separated by spaces.
 
     Args:
-        folder: where `train` wrote the model.
-        language: of the file.
+        folder: the folder of the model from `train`.
+        language: the language of the file.
         settings: as for `train`.
-        source: sentences, one a line.
-        target: likewise.
+        source: the input file, a sentence a line.
+        target: the output file, a sentence a line.
     """
     with (
         source.open(encoding="utf-8", newline="\n") as lines,
@@ -100,7 +100,7 @@ def encode(
 
 
 def join(subwords: str, settings: Mapping[str, Any]) -> str:
-    """Return the sentence, as it was before `encode`, that subwords make; settings as there."""
+    """Return the sentence that `encode` split into these subwords; settings as for `encode`."""
     return _method(settings)[0].join(subwords)
 
 

@@ -1,4 +1,4 @@
-"""Subwords by sentencepiece, over raw text."""
+"""Subwords by sentencepiece, on raw text."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def train(text: Mapping[str, Path], folder: Path, settings: Mapping[str, Any]) -
 
     Args:
         text: a file of sentences for each language.
-        folder: gets ``sentencepiece.model``.
-        settings: passed to sentencepiece's trainer: vocab_size, model_type, ...
+        folder: the output folder for ``sentencepiece.model``.
+        settings: options of sentencepiece's trainer: vocab_size, model_type, ...
 
     Raises:
-        PipelineError: sentencepiece refuses, as where the text is too small for the vocabulary.
+        PipelineError: sentencepiece fails, for example if the text is too small for vocab_size.
     """
     prefix = (folder / _MODEL).with_suffix("")
     try:
@@ -39,28 +39,28 @@ def train(text: Mapping[str, Path], folder: Path, settings: Mapping[str, Any]) -
 
 def model_files(languages: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
     """Return the names of the files that segmenting needs."""
-    del languages, settings  # what BPE by subword-nmt needs
+    del languages, settings  # needed only by subword_bpe
     return [_MODEL]
 
 
 def join(subwords: str) -> str:
-    """Return the sentence that subwords with spaces between them make."""
+    """Return the sentence that the subwords, separated by spaces, make."""
     return subwords.replace(" ", "").replace("\u2581", " ").strip()
 
 
 def exported(folder: Path, language: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `ka_fairseq.export.export_folder` is to know."""
-    del language, settings  # what BPE by subword-nmt needs
+    """Return the facts that `ka_fairseq.export.export_folder` needs."""
+    del language, settings  # needed only by subword_bpe
     return {"model": folder / _MODEL}
 
 
 class Segmenter:
-    """The model at work; it is the same for each language."""
+    """The loaded model, the same for each language."""
 
     def __init__(self, folder: Path, language: str, settings: Mapping[str, Any]) -> None:
-        del language, settings  # what BPE by subword-nmt needs
+        del language, settings  # needed only by subword_bpe
         self._processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / _MODEL))
 
     def __call__(self, sentence: str) -> str:
-        """Return the subwords with spaces between them."""
+        """Return the subwords, separated by spaces."""
         return " ".join(self._processor.encode(sentence, out_type=str))

@@ -1,4 +1,4 @@
-"""From a list of sentence pairs to train, valid and test."""
+"""Split a list of sentence pairs into train, valid and test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BUCKETS = 1000
 
 
 def clean(pairs: Iterable[Pair], min_words: int, max_words: int) -> list[Pair]:
-    """Keep each pair once, of a length in bounds on both sides, and really translated."""
+    """Return each pair once, if both sides have a length in bounds and differ."""
     kept = {}
     for source, target in pairs:
         lengths = (len(source.split()), len(target.split()))
@@ -23,17 +23,17 @@ def clean(pairs: Iterable[Pair], min_words: int, max_words: int) -> list[Pair]:
 def split(
     pairs: Iterable[Pair], held_out_per_mille: Mapping[str, int], held_out_min_words: int
 ) -> dict[str, list[Pair]]:
-    """Split by a hash of the target sentence, so that no target of valid or test is trained on.
+    """Split by a hash of the target sentence, so train has no target of valid or test.
 
-    Only the words' letters count: sentences that differ in digits, case or punctuation stay
-    together. Nothing else counts, no order and no number of sentences: what was held out of one
-    version of the text is held out of any other, so that a model trained on the one may be tested
-    on the other.
+    The hash depends only on the letters of the words. So sentences that differ only in digits, case
+    or punctuation are in the same split. The split does not depend on the order or the number of
+    sentences. A sentence that is held out of one version of the text is held out of every version.
+    So a model that was trained on one version may be tested on another version.
 
     Args:
-        pairs: what to split.
+        pairs: the pairs to split.
         held_out_per_mille: shares of the target sentences that go to "valid" and to "test".
-        held_out_min_words: shorter ones are always trained on: titles of one or two words say
+        held_out_min_words: shorter sentences are always in train. Titles of one or two words say
             little about a translation model.
 
     Returns:

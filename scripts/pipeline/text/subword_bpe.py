@@ -1,4 +1,4 @@
-"""Joint BPE by subword-nmt, over text that is tokenized."""
+"""Joint BPE by subword-nmt, on tokenized text."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from pipeline.engine.progress import bar
 SETTINGS = {"symbols", "vocabulary_threshold"}
 
 _CODES = "bpe.codes"
-# Learning keeps an index from pairs of symbols to words: 1.4 kilobytes a word as measured. Words
-# beyond the most frequent half million are seen once or twice in a corpus of four million pairs:
-# whether they count or not hardly moves a merge, and memory has a bound.
+# Learning keeps an index from pairs of symbols to words, measured at 1.4 kilobytes a word. In a
+# corpus of four million pairs, words beyond the most frequent half million occur once or twice.
+# Such words hardly change a merge. Without them memory has a bound.
 MOST_WORDS = 500_000
 _CHUNK = 5000
-# subword-nmt remembers every word it met.
+# subword-nmt caches every word that it has segmented.
 CACHED_WORDS = 200_000
 
 
 def train(text: Mapping[str, Path], folder: Path, settings: Mapping[str, Any]) -> None:
-    """Learn one BPE for all languages, and what each language makes of it.
+    """Learn one BPE for all languages, and each language's vocabulary of subwords.
 
-    The same as subword-nmt's ``learn-joint-bpe-and-vocab``, but for its memory: words are counted
-    once, and it is they that are segmented for the vocabulary rather than the text.
+    The result is the same as from subword-nmt's ``learn-joint-bpe-and-vocab``, with less memory.
+    Words are counted once, and the counted words are segmented for the vocabulary, not the text.
 
     Args:
         text: a file of tokenized sentences for each language.
-        folder: gets ``bpe.codes`` and ``vocab.LANGUAGE``.
-        settings: symbols: how many merges.
+        folder: the output folder for ``bpe.codes`` and ``vocab.LANGUAGE``.
+        settings: ``symbols``, the number of merges.
 
     Raises:
-        PipelineError: an unknown setting.
+        PipelineError: a setting is unknown.
     """
     if unknown := set(settings) - SETTINGS:
         raise PipelineError(f"segmentation in pair.yaml: subword-nmt has no {sorted(unknown)[0]}")
@@ -54,18 +54,18 @@ def train(text: Mapping[str, Path], folder: Path, settings: Mapping[str, Any]) -
 
 
 def model_files(languages: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
-    """Return the names of the files that segmenting needs; the codes come first."""
+    """Return the names of the files that segmenting needs; the codes are first."""
     threshold = settings.get("vocabulary_threshold") is not None
     return [_CODES, *(f"vocab.{language}" for language in languages if threshold)]
 
 
 def join(subwords: str) -> str:
-    """Return the tokens, with spaces between them, that subwords make."""
+    """Return the tokens, separated by spaces, that the subwords make."""
     return f"{subwords} ".replace("@@ ", "").strip()
 
 
 def exported(folder: Path, language: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `ka_fairseq.export.export_folder` is to know to segment one language."""
+    """Return the facts that `ka_fairseq.export.export_folder` needs to segment one language."""
     codes, *vocabulary = model_files([language], settings)
     found = {"codes": folder / codes}
     if vocabulary:
@@ -75,10 +75,10 @@ def exported(folder: Path, language: str, settings: Mapping[str, Any]) -> dict[s
 
 
 class Segmenter:
-    """BPE of one language; with a threshold, merges that lead to a rare subword are taken back.
+    """BPE of one language; a threshold undoes merges that lead to a rare subword.
 
-    With it, a subword that one language hardly ever has is not used for it just because
-    the other has it: else the model would meet it as good as untrained.
+    A subword may be frequent in one language and rare in the other language. Without a threshold,
+    the other language uses this subword, and the model has hardly been trained on it.
     """
 
     def __init__(self, folder: Path, language: str, settings: Mapping[str, Any]) -> None:
@@ -90,7 +90,7 @@ class Segmenter:
             self.bpe = BPE(file, vocab=vocabulary)
 
     def __call__(self, sentence: str) -> str:
-        """Return the subwords with spaces between them."""
+        """Return the subwords, separated by spaces."""
         _limit_cache(self.bpe)
         return self.bpe.segment(sentence)
 

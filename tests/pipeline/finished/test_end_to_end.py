@@ -46,7 +46,8 @@ def test_the_table_has_every_model(folder):
 
 def test_the_page_shows_what_the_learners_do(folder):
     text = (folder / "report.html").read_text(encoding="utf-8")
-    for heading in ("Results on the test set", "How sure they are", "Agreement, calibration"):
+    headings = ("Results on the test set", "Entropy of the next token", "Agreement, calibration")
+    for heading in headings:
         assert heading in text
     assert text.count('src="data:image/svg+xml;base64,') == 5
     assert text.count('href="data:text/csv;base64,') == 5

@@ -63,6 +63,6 @@ def test_the_other_size_is_the_presets(run):
 
 def test_the_page_has_the_figure_and_what_ka_is_worth(run):
     page = (run / "report.html").read_text("utf-8")
-    assert "BLEU over sentences a second of what was compared" in page
+    assert "BLEU over sentences a second of the comparison" in page
     text = (run / "compare" / "compare.md").read_text("utf-8")
-    assert "What KA (backward KL) is worth against control (NLL): at equal speed " in text
+    assert "Worth of KA (backward KL) against control (NLL): at equal speed " in text

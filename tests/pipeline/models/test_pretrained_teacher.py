@@ -134,7 +134,7 @@ def test_a_segmentation_of_another_method_is_refused(load, tmp_path):
     model = (tmp_path / "sentencepiece.model").read_bytes()
     assert model == (SHIPPED / "sentencepiece.model").read_bytes()
     pair.segmentation.update(method="subword-nmt", vocabulary_threshold=50)
-    with pytest.raises(PipelineError, match=r"should be a folder with bpe\.codes, vocab\.de, voc"):
+    with pytest.raises(PipelineError, match=r"must be a folder with bpe\.codes, vocab\.de, voc"):
         pretrained_teacher.adopt_segmentation(pair, pair.teacher, tmp_path)
     codes = tmp_path / "my.codes"
     codes.write_text("#version: 0.2\na b\n", encoding="utf-8")

@@ -169,7 +169,7 @@ def test_a_checkpoint_has_to_be_there_with_its_settings(tmp_path, comet_score):
         comet.check(str(checkpoint))
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
-    with pytest.raises(PipelineError, match=r"reads hparams\.yaml"):
+    with pytest.raises(PipelineError, match=r"there is no hparams\.yaml"):
         comet.check(str(checkpoint))
     (tmp_path / "model" / "hparams.yaml").touch()
     comet.check(str(checkpoint))

@@ -85,13 +85,13 @@ def test_rows_are_means_over_seeds_and_know_what_dominates_them(built):
 def test_what_kd_is_worth_is_said_and_stands_in_page_and_tables(built):
     pair, content = built
     (said,) = content["operating_points"]["test"]["worth"]
-    assert said.startswith("What KD (forward KL) is worth against control (NLL): at equal speed +")
+    assert said.startswith("Worth of KD (forward KL) against control (NLL): at equal speed +")
     text = (pair.run_dir / "compare" / "compare.md").read_text("utf-8")
     assert f"- {said}" in text and "![BLEU over speed](quality_over_speed.png)" in text
     page = html.parse(pair.run_dir / "report.html").getroot()
     assert said in page.text_content()
     drawn = [image.get("alt") for image in page.findall(".//img")]
-    assert "BLEU over sentences a second of what was compared" in drawn
+    assert "BLEU over sentences a second of the comparison" in drawn
 
 
 def test_tables_have_the_size_as_a_column(built):

@@ -89,8 +89,8 @@ def test_a_worth_has_the_interval_of_the_sentences_and_of_the_seeds():
 def test_what_is_not_shown_is_said_to_be_so():
     said = worth.sentence("KD", "control", found(worth.at_equal_speed, spread=0.5), None)
     assert said == (
-        "What KD is worth against control: at equal speed +1.0 BLEU [0.5, 1.5]; at equal BLEU not "
-        "shown (the curves share nothing)."
+        "Worth of KD against control: at equal speed +1.0 BLEU [0.5, 1.5]; at equal BLEU not "
+        "shown (the curves do not overlap)."
     )
     both = worth.at_equal_speed, worth.at_equal_quality
     wide = [found(function, spread=2) for function in both]

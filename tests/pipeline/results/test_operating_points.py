@@ -93,9 +93,9 @@ def test_the_cheapest_points_are_told_with_how_many_times_faster_they_are():
     teacher = {6: (40.9, 220.0), 4: (40.3, 250.0), 1: (38.6, 800.0)}
     found = rows(teacher=teacher, kd={6: (40.5, 300.0), 1: (39.0, 1000.0)})
     assert operating_points.cheapest(found, NAMES) == (
-        "Cheapest points, of teacher at beam 6 with 40.9 BLEU, 220 sentences/s as the best: "
+        "Cheapest points (teacher's best: teacher at beam 6, 40.9 BLEU, 220 sentences/s): "
         "within 1 BLEU: KD at beam 6 (40.5 BLEU, 300 sentences/s), 1.4 times as fast as the "
-        "teacher's best point, which is also the teacher's fastest of at least that quality; "
+        "teacher's best point; this is also the teacher's fastest point of at least that quality; "
         "within 2 BLEU: KD at beam 1 (39.0 BLEU, 1000 sentences/s), 4.5 times as fast as the "
         "teacher's best point, 4.0 times as fast as the teacher's own fastest point of at least "
         "that quality (beam 4)."
@@ -105,16 +105,16 @@ def test_the_cheapest_points_are_told_with_how_many_times_faster_they_are():
 @pytest.mark.parametrize(
     ("models", "said"),
     [
-        ({"teacher": TEACHER}, "within 1 and 2 BLEU: no other than teacher at beam 6"),
+        ({"teacher": TEACHER}, "within 1 and 2 BLEU: only teacher at beam 6"),
         (
             {"teacher": {6: (40.9, 220.0), 1: (40.0, 800.0)}, "kd": {1: (30.0, 900.0)}},
             "within 1 and 2 BLEU: teacher at beam 1 (40.0 BLEU, 800 sentences/s), 3.6 times as "
-            "fast as the teacher's best point; no student is faster there.",
+            "fast as the teacher's best point; no student is faster at that "
+            "quality.",
         ),
         (
             {"teacher": TEACHER, "kd": {1: (41.0, 900.0)}},
-            "4.1 times as fast as the teacher's best point, and no point of the teacher's is as "
-            "good.",
+            "4.1 times as fast as the teacher's best point; no point of the teacher is as good.",
         ),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_best_student_that_the_greedy_teacher_dominates_is_warned_of():
         teacher=TEACHER, control={1: (20.0, 2400.0)}, kd={6: (28.0, 780.0), 1: (27.0, 2400.0)}
     )
     assert warning(found).text == (
-        "Do not use the best student as it is decoded here: KD at beam 6 has 28.0 BLEU, 780 "
+        "Do not use the best student with this beam: KD at beam 6 has 28.0 BLEU, 780 "
         "sentences/s, and teacher at beam 1 has 38.6 BLEU, 800 sentences/s: at least as good and "
         "at least as fast. Decode the student with beam 1: 27.0 BLEU, 2400 sentences/s."
     )

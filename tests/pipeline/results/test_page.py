@@ -60,7 +60,7 @@ def test_what_the_page_shows(written):
     assert "(nothing)" in text
     assert "nrefs:1|case:mixed|eff:no" in text
     # No model was trained, so there is nothing to analyse.
-    assert "What the learners do" not in text
+    assert "What the students do" not in text
     (test,) = content["tests"]
     expected_tables = (
         score_tables.points(content, test, NAMES),

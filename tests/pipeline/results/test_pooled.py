@@ -57,9 +57,12 @@ def test_the_command_writes_table_numbers_and_forest(texts, tmp_path, capsys):
     ("change", "says"),
     [
         (lambda path: path.unlink(), "no file .*a.csv"),
-        (lambda path: path.write_bytes(b""), "is no CSV"),
+        (lambda path: path.write_bytes(b""), "is not a CSV"),
         (lambda path: path.write_text("test,model\n"), "no column seed; it has test, model"),
-        (lambda path: scores(path, [("t", "ka", 1, 1, 1)]), "a has no seed of both kd and control"),
+        (
+            lambda path: scores(path, [("t", "ka", 1, 1, 1)]),
+            "a has no common seed of kd and control",
+        ),
     ],
 )
 def test_a_mistake_in_a_file_is_one_line(texts, change, says):

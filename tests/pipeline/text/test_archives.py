@@ -95,7 +95,7 @@ def test_a_download_goes_on_after_each_cut(server, archive, tmp_path):
 
 def test_a_second_start_goes_on_too(server, archive, tmp_path):
     server.cut_after = [100_000] + [0] * 4
-    with pytest.raises(PipelineError, match=r"cut off \(what has come is kept"):
+    with pytest.raises(PipelineError, match=r"cut off \(the part so far is kept"):
         archives.get(archive, tmp_path, None)
     assert (tmp_path / "file.tgz.part").stat().st_size == 100_000
     assert not (tmp_path / "file.tgz").exists()
@@ -141,7 +141,7 @@ def test_nobody_listens(archive, tmp_path, monkeypatch):
 
 
 def test_by_hand_nothing_is_downloaded(server, archive, tmp_path):
-    with pytest.raises(PipelineError, match=r"file\.tgz is missing: get some text from http"):
+    with pytest.raises(PipelineError, match=r"file\.tgz is missing: download some text from http"):
         archives.get(archive, tmp_path / "downloads", tmp_path)
     (tmp_path / "file.tgz").write_bytes(server.content)
     assert archives.get(archive, tmp_path / "downloads", tmp_path) == tmp_path / "file.tgz"

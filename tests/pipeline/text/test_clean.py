@@ -88,7 +88,7 @@ def test_broken_utf8_is_dropped_or_an_error(tmp_path, broken):
     counts = clean.clean(pairs, clean.Recipe(LANGUAGES), outputs, title="", processes=1)
     assert counts.dropped == {"broken UTF-8": 1}
     strict = clean.Recipe(LANGUAGES).unfiltered()
-    with pytest.raises(PipelineError, match="line 2: no valid UTF-8"):
+    with pytest.raises(PipelineError, match="line 2: not valid UTF-8"):
         clean.clean(pairs, strict, outputs, title="", processes=1)
 
 
@@ -220,7 +220,7 @@ def test_segments_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(b'<seg id="1">half', "cut off"), (b"<seg>\xff</seg>", "no valid UTF-8")]
+    ("content", "says"), [(b'<seg id="1">half', "cut off"), (b"<seg>\xff</seg>", "not valid UTF-8")]
 )
 def test_segments_of_a_damaged_file(tmp_path, content, says):
     path = tmp_path / "set.xml"

@@ -39,9 +39,9 @@ def test_reads_plain_and_gzipped_files(tmp_path):
         ({"test_de": b""}, "test.de is empty"),
         ({"test_de": b"\n \n"}, "test.de is empty"),
         ({"valid_de": None}, "valid.de (or valid.de.gz) is missing"),
-        ({"train_en": b"good\nbad \xff\n"}, "train.en, line 2: no valid UTF-8"),
-        ({"test_de": "eins\nzwei\n".encode("utf-16")}, "test.de, line 1: no valid UTF-8"),
-        ({"test_de": "eins\nzwei\n".encode("utf-16-be")}, "test.de, line 1: no valid UTF-8 (NUL"),
+        ({"train_en": b"good\nbad \xff\n"}, "train.en, line 2: not valid UTF-8"),
+        ({"test_de": "eins\nzwei\n".encode("utf-16")}, "test.de, line 1: not valid UTF-8"),
+        ({"test_de": "eins\nzwei\n".encode("utf-16-be")}, "test.de, line 1: not valid UTF-8 (NUL"),
         ({"train_de": b"eins\n\n", "train_en": b"\ntwo\n"}, "no line has text on both sides"),
     ],
 )
@@ -57,12 +57,12 @@ def test_an_error_says_what_is_wrong(tmp_path, changes, says):
 def test_a_broken_gzip_is_an_error(tmp_path, content):
     folder = write_corpus(tmp_path, test_en=None)
     (folder / "test.en.gz").write_bytes(content)
-    with pytest.raises(PipelineError, match=r"test\.en\.gz is no whole gzip file"):
+    with pytest.raises(PipelineError, match=r"test\.en\.gz is not a complete gzip file"):
         corpus.read(folder, LANGUAGES)
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
-    with pytest.raises(PipelineError, match="nowhere is no folder"):
+    with pytest.raises(PipelineError, match="nowhere is not a folder"):
         corpus.read(tmp_path / "nowhere", LANGUAGES)
 
 
@@ -127,7 +127,7 @@ def expected(split, sources, targets):
     """What :func:`corpus.read` must make of two files: pairs, or what its error says."""
     for language, sentences in zip(LANGUAGES, (sources, targets), strict=True):
         if None in sentences:
-            return f"{split}.{language}, line {sentences.index(None) + 1}: no valid UTF-8"
+            return f"{split}.{language}, line {sentences.index(None) + 1}: not valid UTF-8"
         if not any(sentences):
             return f"{split}.{language} is empty"
     if len(sources) != len(targets):

@@ -129,7 +129,7 @@ def lines(*sentences):
             WMT,
             "test.tgz",
             {"test/newstest2017-deen-src.de.sgm": b"<seg id='1'>x</seg>"},
-            r"test\.tgz should hold test/newstest2017-deen-src\.de\.sgm and as many",
+            r"test\.tgz must hold test/newstest2017-deen-src\.de\.sgm and as many",
         ),
         (
             WMT,

@@ -1,1 +1,1 @@
-"""Where `prepare` gets text for a pair that has no files of its own."""
+"""The sources of text for a pair without files of its own."""

@@ -30,7 +30,7 @@ def read_pairs() -> list[Pair]:
         PipelineError: pip cannot download the wheel.
     """
     with tempfile.TemporaryDirectory(prefix="ka-fairseq-") as folder:
-        # The wheel is pure Python but asks for a newer one than ours; it is only read as a zip.
+        # The wheel asks for a newer Python than ours. It is pure Python, and only read as a zip.
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--only-binary=:all:", "--python-version", "3.14", "--dest", folder]
         result = subprocess.run(
@@ -46,7 +46,7 @@ def read_pairs() -> list[Pair]:
 
 
 def align_wheel(wheel: zipfile.ZipFile) -> Iterator[Pair]:
-    """Yield the pairs of all translation files: the same path of keys has the same meaning."""
+    """Yield the pairs of all translation files; texts with the same path of keys form a pair."""
     names = set(wheel.namelist())
     for name in bar(sorted(names), "aligning translations"):
         german = name.removesuffix("en.json") + "de.json"

@@ -23,7 +23,7 @@ Pair = tuple[str, str]
 
 
 def available() -> bool:
-    """Whether this machine has the two Debian tools that fetch and open the packages."""
+    """Return whether this machine has the two Debian tools that fetch and open the packages."""
     return shutil.which("apt-get") is not None and shutil.which("dpkg-deb") is not None
 
 
@@ -46,10 +46,10 @@ def read_pairs() -> list[Pair]:
 
 
 def align_trees(german: Path, english: Path) -> Iterator[Pair]:
-    """Yield the pairs of all pages that both folders have."""
+    """Yield the pairs of all pages that are in both folders."""
     pages = sorted(path.relative_to(english) for path in english.rglob("*.html"))
     if not pages:
-        raise PipelineError(f"no help pages below {english}: has the package another layout?")
+        raise PipelineError(f"no help pages below {english}: does the package have a new layout?")
     for page in bar(pages, "aligning pages"):
         if (german / page).exists():
             yield from align_page((german / page).read_bytes(), (english / page).read_bytes())
@@ -58,11 +58,11 @@ def align_trees(german: Path, english: Path) -> Iterator[Pair]:
 def align_page(german: bytes, english: bytes) -> list[Pair]:
     """Pair the paragraphs of one page in two languages.
 
-    Ids repeat inside a page (a paragraph shown twice), so the *sequence* of ids is what tells that
-    the pages run parallel; looking paragraphs up by id would pair repeated ones wrongly.
+    Ids repeat inside a page, as a paragraph may be shown twice. A lookup by id would pair repeated
+    paragraphs wrongly. So the function compares the *sequences* of ids.
 
     Returns:
-        The pairs, or nothing where the sequences differ (the page changed since its translation).
+        The pairs; an empty list if the sequences differ, as the page changed after its translation.
     """
     source, target = _paragraphs(german), _paragraphs(english)
     if [key for key, _ in source] != [key for key, _ in target]:
@@ -73,7 +73,7 @@ def align_page(german: bytes, english: bytes) -> list[Pair]:
 def _paragraphs(page: bytes) -> list[Pair]:
     """Return (id, text) of each paragraph, heading and title, in the order of the page."""
     try:
-        # The pages are UTF-8 throughout; their <meta> says so only after the title.
+        # The pages are UTF-8, but their <meta> states this only after the title.
         tree = lxml_html.document_fromstring(page, parser=lxml_html.HTMLParser(encoding="utf-8"))
     except etree.ParserError:  # an empty page
         return []
@@ -88,7 +88,7 @@ def _download(folder: Path) -> None:
     try:
         _run(["apt-get", "download", *PACKAGES], folder)
     except PipelineError:
-        # A fresh container has no package lists; fetching them needs root.
+        # A new container has no package lists. Root rights are needed to fetch the lists.
         if os.geteuid() != 0:
             raise
         _run(["apt-get", "update"], folder)

@@ -1,4 +1,4 @@
-"""The text of a published release: which files of which archives, as ``pair.yaml`` lists them."""
+"""Read the text of a published release from the archives and files that ``pair.yaml`` lists."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Part:
     """Parallel files inside an archive.
 
     Attributes:
-        archive: its name.
-        source: shell pattern for the names of the source files in it.
-        target: likewise; the n-th match of both belong together.
-        lines: how many pairs they hold, where a source tells.
+        archive: the archive's name.
+        source: shell pattern for the names of the source files in the archive.
+        target: the same for the target files; the n-th matches of both patterns belong together.
+        lines: the number of pairs in the files, if a source states it.
     """
 
     archive: str
@@ -35,7 +35,7 @@ class Release:
     """All text of a pair.
 
     Attributes:
-        archives: by name.
+        archives: the archives by name.
         splits: the parts of train, valid and test.
     """
 
@@ -48,10 +48,10 @@ class Release:
 
         Args:
             section: the section.
-            names: what its `parts` call the splits to read; by default all, by their own names.
+            names: the names in `parts` of the splits to read; by default all, by their own names.
 
         Raises:
-            PipelineError: something in it is missing or unknown.
+            PipelineError: something in the section is missing or unknown.
         """
         known = archives.load(section["archives"])
         try:
@@ -67,15 +67,15 @@ class Release:
         return cls(known, splits)
 
     def unpack(self, downloads: Path, by_hand: Path | None, folder: Path) -> None:
-        """Get every archive that a split is in, and unpack what is needed of it.
+        """Get every archive of the splits, and unpack the needed files.
 
         Args:
-            downloads: where archives are downloaded to.
-            by_hand: the user's folder with all of them; then nothing is downloaded.
-            folder: gets a folder for each archive.
+            downloads: the folder for downloaded archives.
+            by_hand: the user's folder with all archives; if given, nothing is downloaded.
+            folder: the output folder, with a subfolder for each archive.
 
         Raises:
-            PipelineError: an archive cannot be had, or is damaged.
+            PipelineError: an archive is unavailable or damaged.
         """
         for name, archive in self.archives.items():
             parts = [p for parts in self.splits.values() for p in parts if p.archive == name]
@@ -86,11 +86,11 @@ class Release:
             archives.extract(path, patterns, folder / name)
 
     def pairs(self, split: str, folder: Path) -> Iterator[clean.RawPair]:
-        """Yield the pairs of lines of a split, from what `unpack` wrote.
+        """Yield the pairs of lines of a split, from the files that `unpack` wrote.
 
         Raises:
-            PipelineError: files are missing or do not belong together, or a number of lines is
-                not the known one.
+            PipelineError: files are missing or do not belong together, or the number of lines is
+                wrong.
         """
         for part in self.splits[split]:
             count = 0
@@ -105,7 +105,7 @@ class Release:
 
 
 def checksums(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the section's key `archives` with nothing but what identifies them."""
+    """Return the section's key `archives`, reduced to the checksums."""
     if "archives" not in section:
         return {}
     return {"archives": {name: a.get("checksum") for name, a in section["archives"].items()}}
@@ -116,7 +116,7 @@ def _matches(part: Part, folder: Path) -> list[tuple[Path, Path]]:
     if not sources or len(sources) != len(targets):
         found = ", ".join(path.name for path in (*sources, *targets)) or "nothing"
         raise PipelineError(
-            f"{part.archive} should hold {part.source} and as many {part.target}; it has {found}"
+            f"{part.archive} must hold {part.source} and as many {part.target}; it has {found}"
         )
     return list(zip(sources, targets, strict=True))
 
