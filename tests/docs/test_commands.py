@@ -35,7 +35,7 @@ ELSEWHERE = {
     r"python -m ka_fairseq\.cache build --config-dir": "stage cache of tests/pipeline/finished",
     r"python scripts/benchmark\.py": "tests/tools/test_benchmark.py",
     r"(gpu-venv/bin/)?python scripts/gpu_probe\.py": "tests/tools/test_gpu_probe.py",
-    r"(scripts/slurm_check\.sh|srun |sbatch )": "tests/slurm",
+    r"(scripts/slurm_check\.sh|srun |sbatch |squeue |cat runs/)": "tests/slurm",
     r"scripts/pool\.sh": "tests/docs/test_pooled.py",
     r"python examples/": "tests/unit/analysis/test_examples.py",
     r"…$": "nothing",
@@ -89,7 +89,7 @@ def corpora(tmp_path):
 def mains(tmp_path, monkeypatch) -> dict[str, Callable[[list[str]], int]]:
     """What each script runs, with nothing behind it that takes time."""
     from pipeline import __main__ as pipeline
-    from pipeline import cli, compare, stages, sweep
+    from pipeline import cli, compare, stages, submit, sweep
     from pipeline.engine import schedule
     from pipeline.engine.devices import Slot
     from pipeline.models import engine_speed
@@ -103,6 +103,7 @@ def mains(tmp_path, monkeypatch) -> dict[str, Callable[[list[str]], int]]:
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(schedule, "run", some_stages)
+    monkeypatch.setattr(submit.Submission, "submit", some_stages)
     monkeypatch.setattr(stages, "shared", without_shares)
     monkeypatch.setattr(cli, "slots", lambda *_: [Slot()])  # it composes every training's config
     monkeypatch.setattr(sweep, "run", some_stages)

@@ -18,10 +18,14 @@ from tests.support import ROOT
 FOREIGN = {
     "--array",
     "--help",
+    "--format",
+    "--gpus",
     "--logdir",
+    "--me",
     "--ntasks-per-node",
     "--paired-bs",
     "--system-site-packages",
+    "--time",
     "--user-dir",
     "--wrap",
 }

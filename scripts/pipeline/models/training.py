@@ -83,7 +83,9 @@ class Training(Model):
         begun = pair.last_checkpoint(self.name).exists()
         if begun:
             say(f"{self.name}: going on from its last checkpoint")
-        command = [*devices.launcher, *commands.fairseq_module("fairseq_cli.hydra_train")]
+        # Workers that a launcher starts find each other by this package's help, on CPUs.
+        module = "ka_fairseq.hydra_train" if devices.launcher else "fairseq_cli.hydra_train"
+        command = [*devices.launcher, *commands.fairseq_module(module)]
         command += self.arguments(pair, devices.overrides())
         with Progress(self.name, settings) as progress:
             commands.run(command, log, progress.on_line, append=begun, slot=pair.slot)

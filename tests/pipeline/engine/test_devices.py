@@ -122,7 +122,7 @@ def test_the_launcher_starts_the_training(pair, tmp_path, monkeypatch):
         stages.table(pair)["teacher"].execute(pair)
     log = pair.log("teacher").read_text(encoding="utf-8")
     assert "started --nodes=2" in log
-    assert "fairseq_cli.hydra_train" in log
+    assert "ka_fairseq.hydra_train" in log
     assert "distributed_training.distributed_world_size=16" in log
 
 
