@@ -152,8 +152,8 @@ def threads_and_memory(threads: int | None = None) -> dict[str, str]:
     return {
         # A single thread never waits for another thread.
         "OMP_WAIT_POLICY": "PASSIVE" if threads == 1 else wait_policy(),
-        # By default glibc returns the memory of each freed large tensor to the system. Fetching memory
-        # for the next tensor took a quarter of a small model's training time on a CPU.
+        # By default glibc returns the memory of each freed large tensor to the system. Fetching it
+        # again for the next tensor took a quarter of a small model's training time on a CPU.
         "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         **os.environ,
