@@ -43,7 +43,7 @@ run to their end. All output goes to runs/PAIR/: the table to report.md, each st
 
 environment variables:
   GPUS         number of GPUs for one model. The GPUs share the config's update_freq, so the batch
-               stays the same. Default: as many GPUs as divide update_freq.
+               stays the same. Default: the most visible GPUs that divide update_freq.
   UPDATE_FREQ  update_freq of each GPU, for another batch
   LAUNCHER     command that starts a training on several nodes (examples/slurm/)
 

@@ -35,7 +35,7 @@ def add_run_options(parser: argparse.ArgumentParser, quick: str) -> None:
     variants = parser.add_mutually_exclusive_group()
     for variant, text in (
         (settings.QUICK, quick),
-        (settings.FULL, "train longer, by section full of pair.yaml; the run is named PAIR-full"),
+        (settings.FULL, "train longer, with section full of pair.yaml; the run is named PAIR-full"),
     ):
         variants.add_argument(
             f"--{variant}",

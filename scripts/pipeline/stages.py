@@ -131,14 +131,14 @@ def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
         for name in (lenpen.name, evaluate.name, translators.name)
     }
     asked -= untrained - set(words)
-    # Finished ones too: a retrained model needs a new choice.
+    # Finished lenpen stages too: a retrained model needs a new choice.
     asked |= {need for name in asked for need in stages[name].needs if group(need) == lenpen.GROUP}
     groups = {group(name) for name in asked}
     for word in ("evaluate", "export"):
         if word in words and word not in groups:
             raise PipelineError(f"{word} needs a trained model, and none is done")
     if "cache" in words and "cache" not in groups:
-        raise PipelineError(f"no training of {pair.name} has task.teacher_cache, so none needs one")
+        raise PipelineError(f"no training of {pair.name} has task.teacher_cache: no cache is used")
     scored = any(evaluate.scores(pair, model.name) for model in pair.models)
     if "report" in asked and "evaluate" not in groups and not scored:
         raise PipelineError("report needs evaluate, which is not done")
@@ -151,7 +151,8 @@ def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
 def _asked(pair: Pair, stages: Mapping[str, Stage], words: Collection[str]) -> set[str]:
     """Return the names of the stages that the words name.
 
-    A kind names its stages that default models need. If they need none, it names all its stages.
+    A kind, such as evaluate, names the stages of this kind that default models need. If default
+    models need none, the kind names all its stages.
     """
     others = {model.name for model in pair.models} - {model.name for model in pair.default_models}
     supports = _supports(pair)

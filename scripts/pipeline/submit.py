@@ -30,8 +30,8 @@ _RESULTS = ("lenpen", "evaluate", "export")
 _IN_SHARES = ("translate", "cache")
 _LAST = "report"
 
-# SLURM sends USR1 to this script before the time limit. A requeued job starts the script anew, and
-# the pipeline goes on from the last checkpoint.
+# SLURM sends USR1 to this script before the time limit. A requeued job starts the script again, and
+# the pipeline continues from the last checkpoint.
 _SCRIPT = """\
 #!/usr/bin/env bash
 set -uo pipefail
@@ -162,7 +162,7 @@ class Submission:
         # The report runs even if a job failed: it names the failed jobs.
         kind = "afterany" if last else "afterok"
         dependencies = [f"{kind}:{number}" for number in before]
-        # singleton: a second job of this name waits. Not for arrays, whose tasks would wait too.
+        # A singleton job waits for jobs of its name. The tasks of an array have one name.
         dependencies += [] if more else ["singleton"]
         log = self._folder / f"{job.name.replace('/', '-')}-%A{'_%a' if more else ''}.log"
         words = ["sbatch", "--parsable", f"--job-name={self.name} {job.name}", f"--output={log}"]

@@ -173,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
         type=grid.listed(grid.size),
         default=SIZES,
         metavar="LIST",
-        help="k; V: the whole vocabulary; config: the k of each config (default: 2,4,8,16,V)",
+        help="k; V is the whole vocabulary, config the k of each config (default: 2,4,8,16,V)",
     )
     parser.add_argument(
         "--rates",

@@ -124,7 +124,7 @@ def run(
             encoding="utf-8",
             errors="replace",
             cwd=folder,
-            close_fds=False,  # passes on the lock of the run folder; Python keeps its other files
+            close_fds=False,  # the command inherits the run folder's lock, and no other file
             env={**_environment(slot), **slot.environment},
         ) as process:
             try:

@@ -50,7 +50,7 @@ def ordered_map(
         initargs: the arguments of `initializer`.
         processes: the number of processes; by default the number of cores.
         fresh: start processes that import all modules again. Needed if `function` uses torch's
-            threads or a GPU, and this process has used them: a copy of this process cannot.
+            threads or a GPU, and this process has used them: a fork of this process cannot.
 
     Raises:
         PipelineError: a process was killed.

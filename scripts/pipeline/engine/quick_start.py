@@ -70,7 +70,7 @@ class LaterCompiler(ModuleType):
         """Do nothing: nothing is compiled."""
 
     def disable(self, function: Function, *args: Any, **kwargs: Any) -> Function:
-        """Return a wrapper that TorchDynamo, once it is imported, never compiles."""
+        """Return a wrapper of the function that TorchDynamo, once imported, does not compile."""
 
         @functools.wraps(function)
         def call(*words: Any, **named: Any) -> Any:

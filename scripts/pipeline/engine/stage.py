@@ -129,4 +129,6 @@ def _named(stage: str, log: Path | None = None) -> Iterator[None]:
 
 def share_is_there(share: tuple[int, int]) -> str:
     """Return the message that one of several shares of a stage's work is done."""
-    return "share {} of {} is done; when all are, run the stage without --shard".format(*share)
+    return "share {} of {} is done; when all shares are, run the stage without --shard".format(
+        *share
+    )

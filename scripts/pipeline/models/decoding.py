@@ -25,7 +25,7 @@ class Decoding:
             `lenpen`. None: chosen on validation for each model (see `pipeline.models.lenpen`).
         remove_bpe: fairseq-generate's option of this name.
         batch_size: sentences per batch of fairseq-generate.
-        tokenizer: the tokenizer whose tokenization is undone, or None.
+        tokenizer: the tokenizer that detokenizes the translations, or None.
     """
 
     beams: tuple[int, ...] = BEAMS

@@ -106,7 +106,9 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any] | None, path: Path)
             del entries[name]
             continue
         if not isinstance(entry, Mapping):
-            raise PipelineError(f"{path}: models.{name} has no fields; of {', '.join(FIELDS)}")
+            raise PipelineError(
+                f"{path}: models.{name} needs fields: choose from {', '.join(FIELDS)}"
+            )
         entries[name] = {**entries.get(name, {}), **entry}
     models: dict[str, Model] = {}
     used = {entry.get("colour") for entry in entries.values()}
@@ -166,7 +168,7 @@ def _check(name: str, entry: Mapping[str, Any], before: Mapping[str, Model], whe
     }.items():
         if unknown := [other for other in others if other is not None and other not in before]:
             known = ", ".join(before) or "none"
-            raise PipelineError(f"{where}.{key}: {unknown[0]} is no model before it ({known})")
+            raise PipelineError(f"{where}.{key}: {unknown[0]} is no earlier model ({known})")
     Text.load(entry.get("text"), None, where)
     if not isinstance(entry.get("default", True), bool):
         raise PipelineError(f"{where}.default: true or false")

@@ -34,7 +34,7 @@ class GivenTeacher:
         checkpoint: a checkpoint of fairseq, or an exported checkpoint.
         segmentation: sentencepiece's model, or subword-nmt's codes; or a folder that holds them
             (and subword-nmt's vocabularies) under the names that `binarize` gives them.
-        dictionaries: fairseq's ``dict.txt`` of each language; the same file where it is joint.
+        dictionaries: fairseq's ``dict.txt`` of each language; the same file for a joint one.
         log: the log of its training, by fairseq with ``log_format: json``; for the report.
         only_for: the text of this teacher, as `prepare` names it. For any other text the pipeline
             trains a teacher. None: any text.
@@ -63,7 +63,7 @@ class GivenTeacher:
         known = (*_NEEDED, *_OPTIONAL)
         if not isinstance(section, Mapping) or (unknown := sorted(set(section) - set(known))):
             wrong = unknown[0] if isinstance(section, Mapping) else repr(section)
-            raise PipelineError(f"teacher in pair.yaml: no {wrong}; it has {', '.join(known)}")
+            raise PipelineError(f"teacher in pair.yaml: no {wrong}: choose from {', '.join(known)}")
         if missing := [key for key in _NEEDED if not section.get(key)]:
             raise PipelineError(f"teacher in pair.yaml lacks {', '.join(missing)}")
         named = section["dictionary"]

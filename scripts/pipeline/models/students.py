@@ -94,7 +94,7 @@ def takes_over(models: Mapping[str, Model], name: str) -> bool:
 def resized(model: Model, name: str, config_dir: Path) -> Model:
     """Return a model in the size of a preset; `OWN` returns the model as it is.
 
-    The model's own settings override the preset's, as in a pair's list of models. A preset of
+    The model's own settings, except those of its shape, override the preset's. A preset of
     layers changes the layers only of models that take over layers.
 
     Raises:
@@ -208,7 +208,7 @@ def check_dictionaries(preset: Mapping[str, Any], joint: bool, where: str) -> No
     if shared and not joint:
         raise PipelineError(
             f"{where} does not fit the segmentation: it has {shared[0].partition('.')[2]}, but "
-            "the teacher has two dictionaries; name a preset without, in students/ beside pair.yaml"
+            "the teacher has two dictionaries; name another preset, in students/ beside pair.yaml"
         )
 
 

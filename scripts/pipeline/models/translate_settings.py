@@ -15,7 +15,7 @@ QUANTIZATIONS = ("float32", "float16", "int8", "int8_float32")
 
 NEARNESS = ("chrf", "bleu")
 
-# Settings that change no translation of a search, except by rounding (max_tokens).
+# Settings that do not change searched translations, except by rounding (max_tokens).
 _NO_INPUTS = {"max_tokens", "filters", "nearness", "sampling"}
 _OF_SEARCH = {"beam", "n_best", "lenpen"}
 
@@ -172,7 +172,7 @@ def _read(kind: type, section: Mapping[str, Any], **more: Any) -> Any:
     for key, value in section.items():
         if key not in defaults:
             raise PipelineError(
-                f"translate in pair.yaml: no {key}; it has {', '.join((*defaults, *more))}"
+                f"translate in pair.yaml: no {key}: choose from {', '.join((*defaults, *more))}"
             )
         _check_type(key, value, defaults[key], off=kind is Filters)
     return kind(**section, **more)

@@ -74,9 +74,9 @@ class Translation:
         unknown = [name for name in self.members if name not in pair.titles]
         if not given and unknown:
             raise PipelineError(
-                f"no model {unknown[0]} is there to translate, and "
+                f"there is no model {unknown[0]} to translate, and "
                 f"{external_translations.folder(pair)} has no "
-                f"translated.{pair.target_lang}: name one as translator in pair.yaml"
+                f"translated.{pair.target_lang}: name a model as translator in pair.yaml"
             )
         return Stage(
             self.name,
