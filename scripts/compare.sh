@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compares methods with seeds: scripts/compare.sh --help
-# From a fresh clone, too: makes .venv where there is none and PYTHON names no other.
+# Compares methods over several seeds: scripts/compare.sh --help
+# In a fresh clone the script first makes .venv, unless PYTHON is set.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

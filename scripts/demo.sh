@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# The whole project at work on real text: sets up .venv, trains a student with each criterion beside a
-# teacher that is there already, and prints the table.
+# Runs the whole pipeline on real text: sets up .venv, trains a student with each criterion, and prints the
+# table. The teacher is already trained: its files are in configs/demo/teacher.
 #
 #   scripts/demo.sh              output in runs/demo
-#   scripts/demo.sh --quick      about 3 minutes: everything runs, nothing is learnt
+#   scripts/demo.sh --quick      about 3 minutes: runs every stage; the models are not usable
 #   scripts/demo.sh --full       larger students, trained four times as long: output in runs/demo-full
-#   scripts/demo.sh --seeds 3    and compared over three seeds: runs/demo/compare/compare.md
-#   scripts/demo.sh --train-teacher   trains the teacher too, in 40 minutes more
-#   scripts/demo.sh --jobs 1     one training after the other, with a thread
+#   scripts/demo.sh --seeds 3    also compares the methods over three seeds: runs/demo/compare/compare.md
+#   scripts/demo.sh --train-teacher   trains the teacher too: 40 minutes more
+#   scripts/demo.sh --jobs 1     runs one training at a time, with one thread
 #   PYTHON=python3.12 scripts/demo.sh
 #
-# Options of scripts/pipeline.sh may follow.
+# The options of scripts/pipeline.sh may follow.
 set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Prints the path of a Python that runs, or nothing and ends with 1: scripts/find_python.sh python3.10
+# Prints the path of a Python that runs: scripts/find_python.sh python3.10
+# If the Python does not run, the script prints nothing and its exit status is 1.
 #
-# Under pyenv each version that is installed has a command, which runs only where the version is
-# selected; so it is asked for the newest that has the command.
+# Under pyenv the command of an installed version runs only if this version is selected. So the script asks
+# pyenv for the newest installed version that has the command.
 set -euo pipefail
 
 name=$1

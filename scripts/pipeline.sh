@@ -5,7 +5,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=$("$root/scripts/venv.sh")/bin/python
 [[ -x $python ]] || python=${PYTHON:-python3}
-# As for its trainings (pipeline/commands.py): the report's analysis takes half the time.
+# The same settings as for trainings (pipeline/engine/commands.py). They halve the time of the report's
+# analysis.
 export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-1073741824}
 export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-1073741824}
 PYTHONPATH=$root/scripts:$root${PYTHONPATH:+:$PYTHONPATH} exec "$python" -m pipeline "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Pools comparisons on several texts: scripts/pool.sh --help
-# From a fresh clone, too: makes .venv where there is none and PYTHON names no other.
+# In a fresh clone the script first makes .venv, unless PYTHON is set.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes the virtual environment with everything that the scripts need; does nothing where it is
-# there already. It is .venv, or .venv-3.12 and the like where PYTHON says which Python to use.
+# Makes the virtual environment with everything that the scripts need. A finished environment stays as it is.
+# The folder is .venv. If PYTHON names a Python, the folder is .venv-3.12 or the like.
 #
-#   scripts/setup.sh             to train and translate
-#   scripts/setup.sh dev         and to test
+#   scripts/setup.sh             installs what training and translating need
+#   scripts/setup.sh dev         also installs what the tests need
 #   PYTHON=python3.12 scripts/setup.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,7 +14,7 @@ fail() {
 }
 
 extra=${1:-pipeline}
-# Where it is a link, it leads to one that serves one checkout after the other (.ci/run).
+# .ci/run makes .venv a link to an environment that several checkouts use in turn.
 venv=$(readlink -f "$(./scripts/venv.sh)")
 stamp=$venv/installed
 
@@ -38,10 +38,10 @@ if [[ $version == 3.10 ]]; then
     constraints="constraints-py310.txt"
 fi
 
-# What is installed: of pyproject.toml all but the settings of tools.
+# A checksum of what is installed: the constraints, and pyproject.toml without the settings of tools.
 pins=$(sed '/^\[tool\./,$d' pyproject.toml | cat - "$constraints" | cksum)
-# The stamp's lines: what was asked for; the extra that came with it (dev has pipeline in it); the
-# checkout that the package is imported from.
+# The stamp has three lines: what was installed, its extra (dev includes pipeline), and the checkout that the
+# package is imported from.
 wanted="Python $version, $pins, $venv"
 installed=
 extras=
@@ -64,13 +64,13 @@ rm -f "$stamp"
 broken="pip could not install what pyproject.toml asks for"
 install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$constraints")
 if [[ -z $same ]]; then
-    # pip before all: one that is too new refuses the OmegaConf that fairseq 0.12.2 asks for.
+    # pip comes first: a newer pip refuses the OmegaConf that fairseq 0.12.2 requires.
     "${install[@]}" pip || fail "pip could not install the pip that $constraints names"
-    # torch on its own first: left to a dependency, pip may choose another build before it reads ours.
+    # torch comes next, alone: if torch came as a dependency, pip could choose another build.
     "${install[@]}" torch || fail "pip could not install torch"
 fi
-# The package, which is built in a folder beside pyproject.toml, then what it asks for: two Pythons
-# may be set up at the same time.
+# The package comes before its dependencies. It is built in a folder beside pyproject.toml, and two Pythons may
+# be set up at the same time: the lock makes them take turns.
 one_at_a_time=()
 if command -v flock >/dev/null; then
     one_at_a_time=(flock pyproject.toml)

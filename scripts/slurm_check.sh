@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Tries the package on a real SLURM: starts a private one of two nodes on this machine, in a temporary
-# folder with ports of its own, trains and translates on it, and stops what it started. About five minutes.
+# Tests the package on a real SLURM. The script starts a private SLURM of two nodes on this machine, in a
+# temporary folder and on its own ports. It trains and translates there, and stops SLURM again. This takes about
+# five minutes.
 #
-#   scripts/slurm_check.sh            all of it
-#   scripts/slurm_check.sh -k array   pytest's options follow
+#   scripts/slurm_check.sh            runs all tests
+#   scripts/slurm_check.sh -k array   passes pytest's options on
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Sets up a virtual environment and runs the linters and the tests.
 #
-#   ./scripts/test.sh                 what every change needs
-#   ./scripts/test.sh --all           everything
-#   ./scripts/test.sh tests/docs -k links   pytest's options and files follow
-#   ./scripts/test.sh -m slow         -m takes the place of the default's, -m 'not extended'
-#   ./scripts/test.sh --no-lint       without the linters
-#   PYTHON=python3.12 ./scripts/test.sh   with that Python, in .venv-3.12
+#   ./scripts/test.sh                 runs the tests that every change needs
+#   ./scripts/test.sh --all           runs all tests
+#   ./scripts/test.sh tests/docs -k links   passes pytest's options and files on
+#   ./scripts/test.sh -m slow         replaces the default, -m 'not extended'
+#   ./scripts/test.sh --no-lint       skips the linters
+#   PYTHON=python3.12 ./scripts/test.sh   uses this Python, in .venv-3.12
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -30,8 +30,8 @@ if [[ -n $lint ]]; then
     ruff format --check .
     shellcheck scripts/*.sh examples/*.sh examples/slurm/*.sbatch .ci/run tests/quick/fairseq-train
 fi
-# Two files at a time, each with a thread: most of a test's time is one process that starts. In the order
-# of tests/conftest.py, the longest first; the slowest ten are named at the end.
+# Two files run at a time, each with one thread: a test mostly waits for the start of one process.
+# tests/conftest.py orders the files: the longest comes first. pytest names the slowest ten tests at the end.
 export OMP_NUM_THREADS=1
 pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10 \
     ${level[@]+"${level[@]}"} ${options[@]+"${options[@]}"}

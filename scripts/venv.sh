@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the folder of the virtual environment that the scripts use: .venv, or .venv-3.10 and the
-# like where PYTHON names a Python, so that one version's never replaces another's.
+# Prints the folder of the virtual environment that the scripts use. The folder is .venv. If PYTHON names a
+# Python, the folder is .venv-3.10 or the like, so that each version has its own environment.
 set -euo pipefail
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 

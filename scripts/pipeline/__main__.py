@@ -30,18 +30,22 @@ _STAGES = textwrap.fill(
 )
 
 _EPILOG = f"""\
-stages, in their order (where none is named: all but those of models that are not trained by
-default; --all trains these too):
+stages, in their order:
 {_STAGES}
 
-A stage that is done is skipped, one that was cut off goes on from where it was. Each training
-stage runs fairseq-hydra-train with the config of its name. Stages that do not need each other run
-side by side (--jobs); one that fails stops those that need it, and lets the others end. All output
-goes to runs/PAIR/: the table is in report.md, what each stage printed is in logs/.
+Without a stage name the command runs all stages of the models that are trained by default. --all
+adds the other models.
 
-In the environment: GPUS, how many to train one model on (by default as many as divide the config's
-update_freq, which they share, so that the batch stays the same); UPDATE_FREQ, each GPU's, for
-another batch; LAUNCHER, what starts a training on several nodes (examples/slurm/).
+A finished stage is skipped. An interrupted stage continues from where it stopped. Each training
+stage runs fairseq-hydra-train with the config of its name. Stages that do not need each other run
+at the same time (--jobs). If a stage fails, the stages that need it do not start, and the others
+run to their end. All output goes to runs/PAIR/: the table to report.md, each stage's log to logs/.
+
+environment variables:
+  GPUS         number of GPUs for one model. The GPUs share the config's update_freq, so the batch
+               stays the same. Default: the most visible GPUs that divide update_freq.
+  UPDATE_FREQ  update_freq of each GPU, for another batch
+  LAUNCHER     command that starts a training on several nodes (examples/slurm/)
 
 examples:
   scripts/pipeline.sh demo
@@ -54,7 +58,7 @@ examples:
   scripts/pipeline.sh wmt17_de_en --submit --shares 8 --sbatch-gpu=--gpus=1
   scripts/pipeline.sh --data ~/corpus --src de --tgt en --config configs/demo
 
-DIR holds train, valid and test, each as .LANG or .LANG.gz, a sentence a line."""
+DIR holds train, valid and test, each as .LANG or .LANG.gz, with one sentence per line."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,9 +75,9 @@ def _run(arguments: argparse.Namespace) -> None:
     chosen = stages.chosen(pair, words)
     if arguments.seeds:
         if words:
-            raise PipelineError("--seeds goes with all stages: name none")
+            raise PipelineError("--seeds runs all stages: leave the stage names out")
         compared = compare.planned(pair, seeds=arguments.seeds).stages(compare.report)
-        # Its report comes after the comparison, and has it as a section.
+        # The report comes after the comparison: the report has a section about it.
         own = {stage.name: stage for stage in chosen}
         chosen = list((own | {stage.name: stage for stage in compared}).values())
     if arguments.submit:
@@ -81,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     names = {stage.name for stage in chosen}
     slots = [Slot()]
-    if not names <= {"prepare", "binarize"}:  # what comes later reads torch in, for a second
+    if not names <= {"prepare", "binarize"}:  # other stages import torch: a second
         trainings = [training for training in stages.trainings(pair) if training.name in names]
         slots = cli.slots(arguments, pair, trainings)
     with state.locked(pair.run_dir, shared=arguments.beside):
@@ -112,7 +116,7 @@ def _submit(pair: settings.Pair, chosen: Sequence[Stage], arguments: argparse.Na
 
 
 def _run_share(pair: settings.Pair, words: list[str], arguments: argparse.Namespace) -> None:
-    """Do one of the shares of a teacher's translations or answers, beside others that do theirs."""
+    """Run one share of a teacher's translations or answers; other jobs may run other shares."""
     found = stages.shared(pair, words)
     slot = cli.slots(arguments, pair, [])[0]
     with state.locked(pair.run_dir, shared=True):
@@ -131,8 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/pipeline.sh",
         usage=_USAGE,
-        description="From text to a table of scores: a teacher, a learner, and the learner "
-        "fine-tuned with each criterion.",
+        description="Train a teacher, a student (the paper's learner), and the student fine-tuned "
+        "with each criterion; write a table of scores.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -145,26 +149,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--force", action="store_true", help="redo the named stages")
     cli.add_run_options(
         parser,
-        quick="a few steps on little text, to see that all works; the run is named PAIR-quick",
+        quick="train a few steps on little text, as a test; the run is named PAIR-quick",
     )
     parser.add_argument(
         "--seeds",
         type=cli.from_one,
         metavar="N",
-        help="compare all fine-tunings with N seeds, too: as scripts/compare.sh does, in "
-        "compare/compare.md",
+        help="also compare all fine-tunings with N seeds, as scripts/compare.sh does; the tables "
+        "go to compare/compare.md",
     )
     parser.add_argument(
         "--all",
         action="store_true",
-        help="train the models that are not trained by default, too (default: false in the list)",
+        help="also train the models that have default: false in the list of models",
     )
     parser.add_argument(
         "--shard",
         type=_share,
         metavar="I/N",
-        help="with the stages translate or cache: the I-th of N shares, for several jobs at the "
-        "same time; without it, what is left",
+        help="with the stages translate or cache: run share I of N, so that several jobs divide "
+        "the work; without --shard, the stage runs the rest",
     )
     _add_slurm_options(parser)
     cli.add_text_options(parser)
@@ -176,33 +180,33 @@ def _add_slurm_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--submit",
         action="store_true",
-        help="submit the stages as a chain of jobs, instead of running them here",
+        help="submit the stages as a chain of jobs, instead of running them on this machine",
     )
     group.add_argument(
         "--shares",
         type=cli.from_one,
         default=1,
         metavar="N",
-        help="with --submit: an array of N jobs shares a teacher's translations, and its answers",
+        help="with --submit: divide a teacher's translations and answers among an array of N jobs",
     )
     group.add_argument(
         "--sbatch",
         default="",
         metavar="OPTIONS",
-        help="with --submit: sbatch's options for all jobs, as "
+        help="with --submit: sbatch's options for all jobs, such as "
         "--sbatch='--partition=long --time=24:00:00'",
     )
     group.add_argument(
         "--sbatch-gpu",
         default="",
         metavar="OPTIONS",
-        help="with --submit: further options of the jobs in which a model runs, as "
+        help="with --submit: further options for jobs that run a model, such as "
         "--sbatch-gpu=--gpus=1",
     )
     group.add_argument(
         "--beside",
         action="store_true",
-        help="run beside other jobs of the same run; --submit adds this to its jobs",
+        help="allow other jobs of the same run at the same time; --submit adds this to its jobs",
     )
 
 

@@ -1,4 +1,4 @@
-"""What the command lines of the pipeline share."""
+"""Options and error handling that the pipeline's commands share."""
 
 from __future__ import annotations
 
@@ -16,21 +16,26 @@ from pipeline.engine.errors import PipelineError, describe
 from pipeline.models import settings
 from pipeline.models.training import Training
 
-# Before fairseq is imported, which sets logging up to show everything.
+# Set up logging before fairseq is imported: fairseq's own setup shows everything.
 logging.basicConfig(level=logging.WARNING)
 quick_start.install()
 
-# What fairseq's own code makes torch and Hydra say, and no user of it can change.
+# Hide warnings of torch and Hydra that fairseq's own code causes: users cannot change the cause.
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
 warnings.filterwarnings("ignore", message=r"\s*version_base=")
 
 
 def add_run_options(parser: argparse.ArgumentParser, quick: str) -> None:
-    """Add ``--quick``, with its help, ``--full``, ``--runs``, ``--jobs`` and ``--threads``."""
+    """Add ``--quick``, ``--full``, ``--runs``, ``--jobs`` and ``--threads``.
+
+    Args:
+        parser: the parser to extend.
+        quick: the help text of ``--quick``.
+    """
     variants = parser.add_mutually_exclusive_group()
     for variant, text in (
         (settings.QUICK, quick),
-        (settings.FULL, "the section full of pair.yaml: longer; the run is named PAIR-full"),
+        (settings.FULL, "train longer, with section full of pair.yaml; the run is named PAIR-full"),
     ):
         variants.add_argument(
             f"--{variant}",
@@ -45,59 +50,59 @@ def add_run_options(parser: argparse.ArgumentParser, quick: str) -> None:
         type=Path,
         default=settings.REPOSITORY / "runs",
         metavar="DIR",
-        help="output (default: runs)",
+        help="folder of the output (default: runs)",
     )
     parser.add_argument(
         "--jobs",
         type=from_one,
         metavar="N",
-        help="trainings and evaluations at a time that do not need each other, with a share of the "
-        "cores or GPUs each (default: as many as there are for --threads, or for the GPUs that "
-        "one training uses); the results are the same with any",
+        help="number of trainings and evaluations that run at the same time, each with a share of "
+        "the cores or GPUs (default: cores / --threads, or GPUs / GPUs of one training); does not "
+        "change the results",
     )
     parser.add_argument(
         "--threads",
         type=from_one,
         metavar="N",
-        help="of each training and evaluation (default: OMP_NUM_THREADS, or 1 on a CPU); another "
-        "number gives other last digits",
+        help="threads of each training and evaluation (default: OMP_NUM_THREADS, or 1 on a CPU); "
+        "another number changes the last digits of the results",
     )
 
 
 def add_redo_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--force``, for commands whose stages no one names."""
+    """Add ``--force``, for commands that take no stage names."""
     parser.add_argument(
-        "--force", action="store_true", help="redo what was made with other settings than today's"
+        "--force", action="store_true", help="redo the results that were made with other settings"
     )
 
 
 def add_text_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says where the text is from, and ``--train-teacher``: for `pair_of`."""
+    """Add the options that `pair_of` reads: the source of the text, and ``--train-teacher``."""
     parser.add_argument(
         "--archives",
         type=Path,
         metavar="DIR",
-        help="folder with the release's archives, fetched by hand: nothing is downloaded",
+        help="folder with the release's archives; the pipeline then downloads nothing",
     )
     parser.add_argument(
         "--train-teacher",
         action="store_true",
-        help="train a teacher where the pair's settings name one that is there already; the run is "
-        "named PAIR-train-teacher",
+        help="train a teacher, even if pair.yaml names a trained teacher; the run is named "
+        "PAIR-train-teacher",
     )
     own = parser.add_argument_group("your own corpus")
     own.add_argument("--data", type=Path, metavar="DIR", help="folder with the text")
-    own.add_argument("--src", metavar="LANG", help="source language, the ending of its files")
-    own.add_argument("--tgt", metavar="LANG", help="target language, likewise")
+    own.add_argument("--src", metavar="LANG", help="source language: the ending of its files")
+    own.add_argument("--tgt", metavar="LANG", help="target language: the ending of its files")
     own.add_argument("--config", type=Path, metavar="DIR", help="folder with the configs")
-    own.add_argument("--name", metavar="NAME", help="name of the run (default: that of the folder)")
+    own.add_argument("--name", metavar="NAME", help="name of the run (default: the folder's name)")
 
 
 def pair_of(arguments: argparse.Namespace, name: str | None) -> settings.Pair:
-    """Return the pair of this name, or with ``--data`` the one on the user's own corpus.
+    """Return the named pair, or with ``--data`` the pair of the user's own corpus.
 
     Raises:
-        PipelineError: there is none, or the options do not go together.
+        PipelineError: the pair is unknown, or the options do not go together.
     """
     if arguments.data is not None:
         if name is not None:
@@ -142,10 +147,15 @@ def _own_pair(arguments: argparse.Namespace) -> settings.Pair:
 def load_pair(
     name: str, arguments: argparse.Namespace, *, train_teacher: bool = False
 ) -> settings.Pair:
-    """Return the pair of this name; `train_teacher` as in `settings.load`.
+    """Return the named pair.
+
+    Args:
+        name: the name of the pair.
+        arguments: the command line, with the run folder and the variant.
+        train_teacher: see `settings.load`.
 
     Raises:
-        PipelineError: there is none.
+        PipelineError: the pair is unknown.
     """
     known = settings.names()
     if name not in known:
@@ -161,7 +171,7 @@ def load_pair(
 def slots(
     arguments: argparse.Namespace, pair: settings.Pair, trainings: Iterable[Training]
 ) -> list[Slot]:
-    """Return what ``--jobs`` and ``--threads`` make of this machine.
+    """Divide this machine as ``--jobs`` and ``--threads`` say, and return its slots.
 
     Raises:
         PipelineError: see `devices.slots`.
@@ -171,7 +181,7 @@ def slots(
 
 
 def run(action: Callable[[], None]) -> int:
-    """Run a command; an error that the user can mend is one line. Return the exit code."""
+    """Run a command, and return the exit code. An error that the user can correct is one line."""
     try:
         action()
     except PipelineError as error:
@@ -181,13 +191,13 @@ def run(action: Callable[[], None]) -> int:
         print(f"error: {describe(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        print("interrupted: run the same command again to go on from here", file=sys.stderr)
         return 130
     return 0
 
 
 def from_one(text: str) -> int:
-    """Read a number of a command line that is 1 or more."""
+    """Parse a whole number of a command line that must be 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
     return int(text)

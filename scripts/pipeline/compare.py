@@ -1,4 +1,4 @@
-"""Methods compared with seeds: the command line of ``scripts/compare.sh``."""
+"""Compare methods over several seeds: the command line of ``scripts/compare.sh``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.results import comet, evaluation_sets
 from pipeline.results.evaluation_sets import MAIN, EvaluationSet
 from pipeline.text import prepare
 
-# What --tune can name: the field of the grid, and how a value of it is read.
+# The names that --tune accepts: each with its field of the grid, and the parser of its values.
 TUNED = {
     "lr": ("rates", grid.rate),
     "weight": ("weights", grid.weight),
@@ -28,16 +28,22 @@ TUNED = {
 }
 
 _EPILOG = """\
-Runs all that it takes, from the text on; what is done is skipped, and the same command goes on
-with what was cut off. There is one teacher. The first seed's models are the pair's own, those of
-the other seeds and of a grid are kept under runs/PAIR/compare/, with the tables: compare.md,
-compare.json, compare.csv, scores.csv (each seed), points.csv (each beam), tuning.csv (each point
-of the grid), differences and quality_over_speed (.png, .svg). The report page,
-runs/PAIR/report.html, gets a section. docs/compare.md explains the numbers.
+Runs all stages that the comparison needs, from the text on. Finished stages are skipped. Run the
+same command again to continue an interrupted comparison. All seeds share one teacher. The models of
+the first seed are the pair's own. The models of the other seeds and of a grid are in
+runs/PAIR/compare/, with these files:
 
---tune tries each combination for each method with each seed, and takes the one with the best mean
-of BLEU on the validation set: lr is the learning rate, weight is λ (of methods with a teacher), k
-is for top-k methods (V: the whole vocabulary).
+  compare.md, compare.json, compare.csv   the tables
+  scores.csv                              each seed
+  points.csv                              each beam
+  tuning.csv                              each point of the grid
+  differences, quality_over_speed         plots (.png, .svg)
+
+The report page, runs/PAIR/report.html, gets a section. docs/compare.md explains the numbers.
+
+--tune tries each combination for each method with each seed. The combination with the best mean
+BLEU on the validation set is used. lr is the learning rate. weight is λ, for methods with a
+teacher. k is for top-k methods; V is the whole vocabulary.
 
 examples:
   scripts/compare.sh demo --seeds 3
@@ -64,24 +70,24 @@ def planned(
     against: Iterable[str] = (),
     sizes: Sequence[str] = (),
 ) -> Comparison:
-    """Return a comparison, when it is sure that it can be begun.
+    """Return a comparison, after a check that all its stages can run.
 
     Args:
-        pair: whose models they are.
-        methods: names of models; by default all but teachers and the learner.
-        seeds: how many.
-        seeds_from: what a seed covers; one of `comparison.SEEDS_FROM`.
-        tune: what is tried for each method.
-        tests: names of test sets; by default those of the pair.
-        comet_model: what COMET is computed with, as in `comet.check`; by default it is not.
-        against: models of the tables that differences are taken to; by default control and KD, as
-            far as they are compared.
-        sizes: presets of students, at which all but teachers are trained; by default those of the
-            pair.
+        pair: the language pair.
+        methods: names of models; by default all default models except teachers and the learner.
+        seeds: the number of seeds.
+        seeds_from: the trainings that a seed changes; one of `comparison.SEEDS_FROM`.
+        tune: the settings to try for each method.
+        tests: names of test sets; by default the pair's test sets.
+        comet_model: the model of COMET, as in `comet.check`; None: COMET is not computed.
+        against: models of the tables that differences are taken to; by default control and KD, if
+            they are compared.
+        sizes: presets of students; all models except teachers are trained at each size. By default
+            the sizes of the pair.
 
     Raises:
-        PipelineError: there is no such method, test set, student or model of the tables, a method
-            cannot be trained at a size, or there is nothing to compute COMET with.
+        PipelineError: a method, a test set, a preset or a model of the tables is unknown. A method
+            cannot be trained at a size. COMET cannot be computed.
     """
     if comet_model is not None:
         comet.check(comet_model)
@@ -96,7 +102,7 @@ def planned(
 
 def report(found: Comparison) -> dict[str, Any]:
     """Write the tables; see `comparison_report.build`."""
-    # Not above: it takes torch and matplotlib, for seconds.
+    # Imported here: the import of torch and matplotlib takes seconds.
     from pipeline.results import comparison_report
 
     return comparison_report.build(found)
@@ -138,7 +144,7 @@ def _tests(pair: Pair, names: Iterable[str]) -> tuple[EvaluationSet, ...]:
     found = tuple(evaluation_sets.named(pair, name) for name in names)
     for which in found:
         if which != MAIN:
-            prepare.test_inputs(pair, which.title(pair))  # complains before any work is done
+            prepare.test_inputs(pair, which.title(pair))  # raises before any work is done
     return found
 
 
@@ -172,7 +178,7 @@ def baselines_of(found: Comparison, names: Iterable[str]) -> tuple[str, ...]:
     """Return the models that ``--against`` names, each once.
 
     Raises:
-        PipelineError: one of them is not in the tables.
+        PipelineError: a model is not in the tables.
     """
     names = tuple(dict.fromkeys(names))
     if unknown := [name for name in names if name not in found.shown]:
@@ -182,10 +188,10 @@ def baselines_of(found: Comparison, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def grid_of(words: Sequence[str]) -> Grid:
-    """Read what ``--tune`` is given.
+    """Return the grid that the words of ``--tune`` describe.
 
     Raises:
-        PipelineError: it is not NAME=VALUE,…, or a value is none.
+        PipelineError: a word is not NAME=VALUE,…, or a value is invalid.
     """
     found: dict[str, tuple[Any, ...]] = {}
     for word in (part.strip() for text in words for part in text.split(";") if part.strip()):
@@ -203,8 +209,8 @@ def grid_of(words: Sequence[str]) -> Grid:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/compare.sh",
-        description="Compare methods: each is trained with several seeds, tuned on the same grid "
-        "where one is given, and scored with intervals over seeds and sentences.",
+        description="Compare methods. Each method is trained with several seeds, and scored with "
+        "intervals over seeds and sentences. --tune tunes all methods on the same grid.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -215,59 +221,59 @@ def _parser() -> argparse.ArgumentParser:
         "--methods",
         nargs="+",
         metavar="METHOD",
-        help="models of the pair (default: those that the pipeline trains by default)",
+        help="models of the pair (default: the models that the pipeline trains by default)",
     )
     parser.add_argument(
         "--students",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="train all but teachers at each of these sizes: presets of configs/students/, of "
-        "layers for methods that begin with a teacher's layers, as the demo's, and of a shape for "
-        f"others; or {students.OWN} for the one of the pair's configs (default: students in "
-        f"pair.yaml, or {students.OWN})",
+        help="train all models except teachers at each of these sizes. A size is a preset of "
+        f"configs/students/, or {students.OWN} for the size of the pair's configs. Methods that "
+        "begin with a teacher's layers, such as the demo's, need a preset of layers; other methods "
+        f"need a preset of a shape (default: students in pair.yaml, or {students.OWN})",
     )
     parser.add_argument(
-        "--seeds", type=cli.from_one, default=3, metavar="N", help="how many (default: 3)"
+        "--seeds", type=cli.from_one, default=3, metavar="N", help="number of seeds (default: 3)"
     )
     parser.add_argument(
         "--seeds-from",
         choices=comparison.SEEDS_FROM,
         default=comparison.FROM_LEARNER,
-        help="what a seed covers: the learner's own training and the fine-tuning (default), or the "
-        "fine-tuning alone, from one learner",
+        help="trainings that a seed changes: learner is the training of the student and its "
+        "fine-tuning (default), finetune is the fine-tuning only, from one trained student",
     )
     parser.add_argument(
         "--tune",
         nargs="+",
         default=[],
         metavar="NAME=VALUES",
-        help="settings to try: 'lr=1e-4,3e-4;weight=0.5,0.9;k=8,16' (default: the config's alone)",
+        help="settings to try: 'lr=1e-4,3e-4;weight=0.5,0.9;k=8,16' (default: only the config's)",
     )
     parser.add_argument(
         "--against",
         nargs="+",
         default=[],
         metavar="MODEL",
-        help="models of the tables that differences are taken to; the plot shows those to the "
-        "first (default: control and kd, as far as they are compared)",
+        help="models of the tables that differences are taken to; the plot shows the differences "
+        "to the first of them (default: control and kd, if they are compared)",
     )
     parser.add_argument(
         "--test",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="test sets to score, each for itself (default: text.test of pair.yaml, or test); "
-        "with --data NAME.SRC and NAME.TGT lie beside train",
+        help="test sets, each scored separately (default: text.test of pair.yaml, or test); with "
+        "--data the files NAME.SRC and NAME.TGT must be beside train",
     )
     parser.add_argument(
         "--comet",
         metavar="MODEL",
-        help="score with COMET too: Unbabel/wmt22-comet-da, or the path of a .ckpt; takes "
-        "unbabel-comet, in an environment of its own (docs/compare.md)",
+        help="also score with COMET: Unbabel/wmt22-comet-da, or the path of a .ckpt; needs "
+        "unbabel-comet, in a separate environment (docs/compare.md)",
     )
     cli.add_redo_option(parser)
-    cli.add_run_options(parser, quick="a few steps on little text; the run is named PAIR-quick")
+    cli.add_run_options(parser, quick="train a few steps; the run is named PAIR-quick")
     cli.add_text_options(parser)
     return parser
 

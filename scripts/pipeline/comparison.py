@@ -1,4 +1,4 @@
-"""A comparison of methods: the trainings that it takes, with seeds and settings, as stages."""
+"""The stages of a comparison of methods: trainings with seeds and settings, scores and tables."""
 
 from __future__ import annotations
 
@@ -26,22 +26,25 @@ from pipeline.results.gap_recovered import BASES
 NAME = "compare"
 FILE = f"{NAME}.json"
 POINTS = f"{NAME}/speed"
-"""The stage that measures the models of a comparison, each at each beam."""
+"""The stage that measures each model of a comparison at each beam."""
 SEED = "common.seed"
 FROM_LEARNER, FROM_FINETUNE = SEEDS_FROM = ("learner", "finetune")
-"""What a seed covers: the learner's own training and the fine-tuning, or the latter alone."""
+"""What a seed changes: the student's training and the fine-tuning, or only the fine-tuning."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is tried for each method; nothing: what its config has."""
+    """The settings to try for each method; an empty field takes the setting of the config."""
 
     rates: tuple[float, ...] = ()
     weights: tuple[float, ...] = ()
     sizes: tuple[int | None, ...] = ()
 
     def points(self, pair: Pair, model: Model) -> list[Point]:
-        """Return the points for a method: λ is for those with a teacher, k for top-k ones."""
+        """Return the points for a method.
+
+        λ varies only for methods with a teacher, k only for top-k methods with a teacher.
+        """
         settings = Training.of(model).resolved(pair)
         topk = settings["criterion._name"] == "topk_kl" or settings.get("criterion.top_k")
         weights = self.weights if model.teacher else ()
@@ -52,20 +55,20 @@ class Grid:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared.
+    """The methods to compare, with seeds, settings, test sets and sizes.
 
     Attributes:
-        pair: whose models they are.
+        pair: the language pair.
         methods: names of models, in the order of the tables.
-        count: how many seeds; the first is that of the configs.
+        count: the number of seeds; the first is the seed of the configs.
         seeds_from: one of `SEEDS_FROM`.
-        grid: what is tried for each method, the same for all.
+        grid: the settings to try, the same for each method.
         tests: the test sets.
-        comet: COMET's model, as in `comet.check`; None: it is not computed.
-        against: of the models that are shown, those that differences are taken to; empty: those
-            of `tables.BASELINES` that are compared.
-        students: the sizes at which all but teachers are trained: presets, or `students.OWN`. What
-            is said of trainings below is said of the first; `sizes` has each for itself.
+        comet: COMET's model, as in `comet.check`; None: COMET is not computed.
+        against: models of the tables that differences are taken to; empty: the models of
+            `tables.BASELINES` that are compared.
+        students: the sizes of all models except teachers: presets, or `students.OWN`. The other
+            members describe the trainings of the first size; `sizes` has a comparison of each size.
     """
 
     pair: Pair
@@ -80,18 +83,19 @@ class Comparison:
 
     @property
     def sizes(self) -> list[Comparison]:
-        """The same at each size."""
+        """A comparison for each size."""
         return [dataclasses.replace(self, students=(student,)) for student in self.students]
 
     @property
     def size(self) -> str:
-        """What tables call the size; nothing where it is the pair's own."""
+        """The name of the size in tables; empty for the pair's own size."""
         return "" if self.students[0] == students.OWN else self.students[0]
 
     def size_of(self, name: str) -> str:
-        """Return the same of a model: teachers keep their size.
+        """Return the name of a model's size in tables; empty if the model keeps its own size.
 
-        So does a learner where the size is a number of layers that others take over.
+        Teachers keep their size. If the size is a preset of layers, models that take over no
+        layers, such as a learner, keep their size too.
         """
         if not self.size or name in self.teachers:
             return ""
@@ -107,18 +111,18 @@ class Comparison:
 
     @functools.cached_property
     def points(self) -> dict[str, list[Point]]:
-        """What is tried, by method."""
+        """The points to try, by method."""
         return {name: self.grid.points(self.pair, self._models[name]) for name in self.methods}
 
     @property
     def teachers(self) -> list[str]:
-        """The models that teach one of the methods, and the one that the gap is taken to."""
+        """The teachers of the methods, and the teacher that the gap is measured to."""
         taught = {BASES[0]}.union(*(self._own[name].teachers for name in self.methods))
         return [name for name in self._own if name in taught]
 
     @property
     def starts(self) -> list[str]:
-        """The models that the methods go on from, and those that these go on from."""
+        """The models that the methods start from, and the models that these start from."""
         found: set[str] = set()
         for name in self.methods:
             while (name := self._own[name].start or "") and name not in found:
@@ -133,10 +137,9 @@ class Comparison:
         return [*(name for name in self._models if name in bases), *self.methods]
 
     def training(self, point: Point, seed: int) -> Training:
-        """Return what makes a point of the grid with a seed.
+        """Return the training of a point of the grid with a seed.
 
-        With the size and the settings of its config and the seed of the configs, it is the pair's
-        own training.
+        With the config's own size, settings and seed, this is the pair's own training.
         """
         model = point.model
         start = model.start
@@ -153,11 +156,11 @@ class Comparison:
         return point.training(f"{folder}/{alone}{seed}", start, **{SEED: seed})
 
     def trainings(self, name: str) -> list[Training]:
-        """Return what makes a model of the tables, in the order of the seeds.
+        """Return the trainings of a model of the tables, in the order of the seeds.
 
         Returns:
-            One for each seed, or a single one of a model that the seeds do not cover. Of a method
-            that is tuned, those with the settings that were chosen: its trainings are done.
+            A training for each seed; a single training if the seeds do not change the model. For a
+            tuned method, the trainings with the chosen settings: all its trainings must be done.
         """
         if name in self.teachers:
             return [Training.of(self._own[name])]
@@ -167,9 +170,9 @@ class Comparison:
         return [self.training(point, seed) for seed in self.seeds]
 
     def choose(self, method: str) -> Point:
-        """Return the point with the best BLEU on validation, as mean over the seeds.
+        """Return the point with the best mean BLEU over the seeds, on validation.
 
-        Of equal ones the first is taken. Where only one was tried its trainings need not be done.
+        If points are equal, the first is chosen. A single point needs no finished trainings.
         """
         tried = self.points[method]
         if len(tried) == 1:
@@ -177,20 +180,20 @@ class Comparison:
         return max(tried, key=lambda point: statistics.fmean(self.valid_bleu(point)))
 
     def valid_bleu(self, point: Point) -> list[float]:
-        """Return a point's BLEU on validation with each seed, of the checkpoint that was chosen."""
+        """Return the validation BLEU of a point's best checkpoint, for each seed."""
         return [grid.best_bleu(self.pair, self.training(point, seed)) for seed in self.seeds]
 
     def scores_of(self, training: str, which: EvaluationSet) -> list[Stage]:
-        """Return the stages that score a trained model: each needs those before it."""
+        """Return the stages that score a trained model, in their order."""
         needs = lenpen.needs(self.pair, training)
         own = [*lenpen.stages(self.pair, [training]), evaluate.stage(training, which, needs)]
         return own if self.comet is None else [*own, comet.stage(training, which, self.comet)]
 
     def stages(self, report: Callable[[Comparison], dict[str, Any]]) -> list[Stage]:
-        """Return all stages: those of the pair that are needed, trainings, scores, and the tables.
+        """Return all stages: the pair's stages that are needed, trainings, scores, and the tables.
 
         Args:
-            report: writes the tables, when all else is done.
+            report: writes the tables, after all other stages.
         """
         made = {t.name: t for one in self.sizes for t in one.made}
         scores = {stage.name: stage for one in self.sizes for stage in one.scores()}
@@ -213,7 +216,7 @@ class Comparison:
         scores = [stage for name, stage in scores.items() if name not in own]
         wanted = [*new, *further, *scores, points, last]
         needed = _needed(own, wanted, made)
-        # Its page has a section for these tables.
+        # The report page has a section for these tables.
         page = []
         if MAIN in self.tests:
             report_stage = own["report"]
@@ -222,8 +225,8 @@ class Comparison:
 
     @property
     def made(self) -> list[Training]:
-        """All trainings that it takes, of one size."""
-        # A method that another one starts from is needed as its config has it.
+        """All trainings of one size."""
+        # If a method starts from another method, the other is needed with its config's settings.
         starts = (
             self.training(Point(self._models[n]), s) for n in self._continued for s in self.seeds
         )
@@ -240,12 +243,12 @@ class Comparison:
 
     @property
     def exported(self) -> list[str]:
-        """The trainings whose models have a folder, of all sizes, as they were chosen."""
+        """The chosen trainings of all sizes whose models have an export folder."""
         return self._exported(None)
 
     @property
     def timed(self) -> list[str]:
-        """The same of the first seed: models of one shape translate at one speed."""
+        """The exported trainings of the first seed: models of one shape have the same speed."""
         return self._exported(1)
 
     def _exported(self, most: int | None) -> list[str]:
@@ -272,23 +275,23 @@ class Comparison:
 
     @property
     def _continued(self) -> list[str]:
-        """Methods that other ones start from."""
+        """The methods that other methods start from."""
         return [name for name in self.starts if name in self.methods]
 
     def _seeded(self, name: str) -> bool:
-        """Whether there is one of a model for each seed."""
+        """Return whether a model is trained with each seed."""
         if name in self.teachers:
             return False
         return name in self.methods or self.seeds_from == FROM_LEARNER
 
     def all_trainings(self, name: str, most: int | None = None) -> list[Training]:
-        """Return those of all points (or of the first ones), whether they are done or not."""
+        """Return the trainings of all points, or of the first `most` points, done or not."""
         if name not in self.methods:
             return self.trainings(name)
         return [self.training(p, seed) for p in self.points[name][:most] for seed in self.seeds]
 
     def _scores(self, name: str, index: int) -> list[Stage]:
-        """Return the stages that score a model, as chosen, with the seed of this index."""
+        """Return the stages that score a model's chosen training with the seed of this index."""
         tried = self.all_trainings(name)
         if name not in self.methods or len(self.points[name]) == 1:
             return self._scores_on_all(tried[index].name)
@@ -312,10 +315,11 @@ class Comparison:
 
 
 def read(pair: Pair) -> dict[str, Any] | None:
-    """Return what the last comparison wrote to `FILE`.
+    """Return the content of `FILE`, which the last comparison wrote.
 
     Returns:
-        None where there is none, or where a model of it was made anew since, or removed.
+        The content. None if there is no file, or if one of its models was retrained or removed
+        since.
     """
     content = files.read_json(pair.run_dir / NAME / FILE)
     made = content["made"].items() if content else ()
@@ -324,12 +328,12 @@ def read(pair: Pair) -> dict[str, Any] | None:
 
 
 def methods(pair: Pair, names: Iterable[str] | None) -> tuple[str, ...]:
-    """Return what is to be compared; by default all that are trained without being named.
+    """Return the methods to compare; by default all methods that are trained by default.
 
-    Teachers and the learner are no methods.
+    Teachers and the learner are not methods.
 
     Raises:
-        PipelineError: a name is none of them, or stands there twice.
+        PipelineError: a name is not a method, or is given twice.
     """
     teachers = {teacher for model in pair.models for teacher in model.teachers}
     known = [m.name for m in pair.models if m.name not in teachers and m.name not in BASES]
@@ -347,7 +351,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _needed(own: dict[str, Stage], wanted: Iterable[Stage], names: Iterable[str]) -> set[str]:
-    """Return which of the pair's own stages are needed, by others or by themselves."""
+    """Return the pair's own stages that the wanted stages or the named trainings need."""
     found: set[str] = set()
     left = [*names, *(need for stage in wanted for need in (*stage.needs, *stage.after))]
     while left:

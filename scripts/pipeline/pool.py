@@ -1,4 +1,4 @@
-"""The command line that pools comparisons on several texts."""
+"""Pool comparisons on several texts: the command line of ``scripts/pool.sh``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TABLE = ("difference", "mean", "95 % interval", "texts", "above 0", "could have
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Pool what the command line names; return the exit code."""
+    """Pool the comparisons that the command line names; return the exit code."""
     arguments = _parser().parse_args(argv)
     return cli.run(lambda: _run(arguments))
 
@@ -78,8 +78,8 @@ def _scores(word: str) -> tuple[str, Path]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/pool.sh",
-        description="Pool comparisons on several texts: the mean difference between methods over "
-        "texts, with an interval over texts, a table and a forest plot.",
+        description="Pool comparisons on several texts. Writes the mean difference between methods "
+        "with an interval over texts, as a table and as a forest plot.",
     )
     parser.add_argument(
         "scores",
@@ -88,9 +88,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TEXT=FILE",
         help="a text's name and the scores.csv of its comparison (runs/PAIR/compare/)",
     )
-    parser.add_argument("--methods", nargs="+", required=True, metavar="MODEL", help="to pool")
     parser.add_argument(
-        "--against", default="control", metavar="MODEL", help="the other method (default: control)"
+        "--methods", nargs="+", required=True, metavar="MODEL", help="methods to pool"
+    )
+    parser.add_argument(
+        "--against", default="control", metavar="MODEL", help="baseline (default: control)"
     )
     parser.add_argument(
         "--metric", choices=("bleu", "chrf"), default="bleu", help="default: %(default)s"

@@ -21,7 +21,10 @@ from pipeline.text import binarize, prepare
 
 
 def names(models: Iterable[Model]) -> list[str]:
-    """Return what users type: of `cache` each teacher has a stage, of others each model."""
+    """Return the names that users type, in their order.
+
+    A kind such as `cache` or `evaluate` is one name for the stages of all teachers or models.
+    """
     found = ["prepare", "binarize"]
     for model in models:
         if model.training_text.translated:
@@ -35,12 +38,12 @@ def names(models: Iterable[Model]) -> list[str]:
 
 
 def trainings(pair: Pair) -> list[Training]:
-    """Return what makes the models of a pair."""
+    """Return the trainings of a pair's models."""
     return [Training.of(model) for model in pair.models]
 
 
 def table(pair: Pair) -> dict[str, Stage]:
-    """Return all stages of a pair by name, each one after those that it needs."""
+    """Return all stages of a pair by name; each stage comes after the stages that it needs."""
     models = trainings(pair)
     results = [
         *(evaluate.stage(t.name, needs=lenpen.needs(pair, t.name)) for t in models),
@@ -75,7 +78,7 @@ def table(pair: Pair) -> dict[str, Stage]:
 
 
 def _of_models(pair: Pair, models: Iterable[Training]) -> Iterator[Stage]:
-    """Yield the stage of each training, and before it those that only serve trainings."""
+    """Yield the stage of each training, and before it the supporting stages that it needs."""
     supports = _supports(pair)
     for training in models:
         stage = training_stage(pair, training)
@@ -84,10 +87,14 @@ def _of_models(pair: Pair, models: Iterable[Training]) -> Iterator[Stage]:
 
 
 def shared(pair: Pair, words: Collection[str]) -> list[Translation | TeacherCache]:
-    """Return what several jobs may share of what the words ask for, a kind or a stage of it each.
+    """Return the work that several jobs can share.
+
+    Args:
+        pair: the language pair.
+        words: names of stages, or of kinds of stages: translate or cache.
 
     Raises:
-        PipelineError: a word is another one, or there is none.
+        PipelineError: a word names another stage, or there is no word.
     """
     by_name: dict[str, Translation | TeacherCache] = {}
     for training in trainings(pair):
@@ -106,10 +113,12 @@ def _shareable(pair: Pair, training: Training) -> Iterator[Translation | Teacher
 
 
 def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
-    """Return the stages that the words ask for, in their order; without a word all of them.
+    """Return the stages that the words name, in their order.
+
+    Without a word, return the stages of all models that are trained by default.
 
     Raises:
-        PipelineError: a word is no stage, or there is nothing for it to work on.
+        PipelineError: a word is no stage, or the stage has nothing to work on.
     """
     stages, known = table(pair), names(pair.models)
     if unknown := [word for word in words if word not in (*known, *stages)]:
@@ -122,14 +131,14 @@ def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
         for name in (lenpen.name, evaluate.name, translators.name)
     }
     asked -= untrained - set(words)
-    # Also where it is done: a model that is made anew gets a choice of its own.
+    # Finished lenpen stages too: a retrained model needs a new choice.
     asked |= {need for name in asked for need in stages[name].needs if group(need) == lenpen.GROUP}
     groups = {group(name) for name in asked}
     for word in ("evaluate", "export"):
         if word in words and word not in groups:
             raise PipelineError(f"{word} needs a trained model, and none is done")
     if "cache" in words and "cache" not in groups:
-        raise PipelineError(f"no training of {pair.name} has task.teacher_cache, so none needs one")
+        raise PipelineError(f"no training of {pair.name} has task.teacher_cache: no cache is used")
     scored = any(evaluate.scores(pair, model.name) for model in pair.models)
     if "report" in asked and "evaluate" not in groups and not scored:
         raise PipelineError("report needs evaluate, which is not done")
@@ -140,7 +149,11 @@ def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
 
 
 def _asked(pair: Pair, stages: Mapping[str, Stage], words: Collection[str]) -> set[str]:
-    """Return the stages that the words name; of a kind those that default models need, if any."""
+    """Return the names of the stages that the words name.
+
+    A kind, such as evaluate, names the stages of this kind that default models need. If default
+    models need none, the kind names all its stages.
+    """
     others = {model.name for model in pair.models} - {model.name for model in pair.default_models}
     supports = _supports(pair)
     usual = stages.keys() - others - supports.keys()
@@ -156,9 +169,9 @@ def _asked(pair: Pair, stages: Mapping[str, Stage], words: Collection[str]) -> s
 
 
 def with_supports(pair: Pair, stages: Iterable[Stage]) -> list[Stage]:
-    """Return the stages, and before them those that serve them alone and are not done yet.
+    """Return the stages, and before them the supporting stages that are missing.
 
-    These are a teacher's translations, the texts made of them, and a teacher's answers.
+    Supporting stages make a teacher's translations, texts of translations, and a teacher's answers.
     """
     supports, stages = _supports(pair), list(stages)
     there = {stage.name for stage in stages}
@@ -166,13 +179,13 @@ def with_supports(pair: Pair, stages: Iterable[Stage]) -> list[Stage]:
     for stage in stages:
         needed = list(_before(stage, supports, lambda stage: stage.missing(pair)))
         known = there | {stage.name for stage in needed}
-        if set(stage.missing(pair)) <= known:  # else it cannot run anyway
+        if set(stage.missing(pair)) <= known:  # otherwise the stage cannot run
             new |= {stage.name: stage for stage in needed if stage.name not in there}
     return [*new.values(), *stages]
 
 
 def training_stage(pair: Pair, training: Training) -> Stage:
-    """Return the stage that makes a model."""
+    """Return the stage that trains a model."""
     filled = (teacher_cache.name(training),) if training.cached(pair) else ()
     return Stage(
         training.name,
@@ -185,14 +198,14 @@ def training_stage(pair: Pair, training: Training) -> Stage:
 
 
 def group(name: str) -> str:
-    """Return what users type for a stage, or for all of its kind."""
+    """Return the kind of a stage: the part of its name before the first dot."""
     return name.partition(".")[0]
 
 
 def _supports(pair: Pair) -> dict[str, Stage]:
-    """Return the stages that serve trainings: translations, texts, and teachers' answers.
+    """Return the supporting stages by name: translations, texts, and teachers' answers.
 
-    Of several trainings that read the same answers, the first one's config says how to find them.
+    If several trainings read the same answers, the config of the first training is used.
     """
     found: dict[str, Stage] = {}
     for training in trainings(pair):
@@ -210,7 +223,7 @@ def _supports(pair: Pair) -> dict[str, Stage]:
 def _before(
     stage: Stage, supports: Mapping[str, Stage], needs: Callable[[Stage], Iterable[str]]
 ) -> Iterator[Stage]:
-    """Yield the stages that serve a stage and that it needs, each after those that it needs."""
+    """Yield the supporting stages that a stage needs, each after its own needs."""
     for need in needs(stage):
         if need in supports:
             yield from _before(supports[need], supports, needs)
@@ -218,7 +231,7 @@ def _before(
 
 
 def _report(pair: Pair) -> dict[str, Any]:
-    # Not above: it takes torch, fairseq and matplotlib, for seconds.
+    # Imported here: the import of torch, fairseq and matplotlib takes seconds.
     from pipeline.results import report
 
     say(f"\n{report.build(pair)}")

@@ -19,7 +19,7 @@ from pipeline.engine.stage import Stage
 from pipeline.models.settings import REPOSITORY
 
 FOLDER = "jobs"
-"""Where the jobs' output is, in the run folder."""
+"""The folder of the jobs' output, in the run folder."""
 
 FAILED = "failed"
 """The file in `FOLDER` with a line for each job that failed."""
@@ -30,8 +30,8 @@ _RESULTS = ("lenpen", "evaluate", "export")
 _IN_SHARES = ("translate", "cache")
 _LAST = "report"
 
-# SLURM sends USR1 to this script before the time limit. A requeued job starts the script anew, and
-# the pipeline goes on from the last checkpoint.
+# SLURM sends USR1 to this script before the time limit. A requeued job starts the script again, and
+# the pipeline continues from the last checkpoint.
 _SCRIPT = """\
 #!/usr/bin/env bash
 set -uo pipefail
@@ -69,9 +69,9 @@ class Job:
     """A SLURM job.
 
     Attributes:
-        name: of the job, and of its log.
-        stages: what the job runs, one after the other.
-        needs: names of the jobs that come before.
+        name: the name of the job and of its log.
+        stages: the stages that the job runs, in this order.
+        needs: names of the jobs that must end first.
     """
 
     name: str
@@ -85,15 +85,15 @@ class Job:
 
     @property
     def on_cpus(self) -> bool:
-        """Whether a GPU would be idle."""
+        """Whether the job needs no GPU."""
         return self.name == TEXT
 
 
 def jobs(stages: Sequence[Stage]) -> list[Job]:
     """Return the jobs for these stages, each after the jobs that it needs.
 
-    A stage is a job of its own. Two exceptions spare starts: the stages up to the binarized text
-    are one job, and so are the stages that score and export one model.
+    Each stage is a job, with two exceptions, which save start times. The stages up to the binarized
+    text are one job. The stages that score and export one model are one job.
     """
     group = {stage.name: _group(stage.name) for stage in stages}
     found: dict[str, Job] = {}
@@ -114,15 +114,15 @@ def _group(stage: str) -> str:
 
 @dataclass(frozen=True)
 class Submission:
-    """How jobs are submitted.
+    """Submits stages as jobs.
 
     Attributes:
         run_dir: the run folder, on a disk that all nodes see.
-        name: of the run; the jobs' names begin with it.
+        name: the run's name; the names of the jobs begin with it.
         command: the pipeline's command line without stages.
-        shares: jobs that share a teacher's translations, and its answers.
-        options: sbatch's, for all jobs.
-        with_gpu: sbatch's, for jobs that a model runs in.
+        shares: the number of jobs that share a teacher's translations, or its answers.
+        options: options of sbatch for all jobs.
+        with_gpu: further options of sbatch for jobs that run a model.
     """
 
     run_dir: Path
@@ -136,7 +136,7 @@ class Submission:
         """Submit the jobs; return the number of the last one.
 
         Raises:
-            PipelineError: there is no sbatch, or sbatch refuses a job.
+            PipelineError: sbatch is missing, or sbatch refuses a job.
         """
         if shutil.which("sbatch") is None:
             raise PipelineError("--submit needs SLURM's sbatch, which is not here")
@@ -159,10 +159,10 @@ class Submission:
 
     def _sbatch(self, job: Job, command: Sequence[str], before: Sequence[int], *more: str) -> int:
         last = job.name == _LAST
-        # The report is made of what is there, and says which jobs failed.
+        # The report runs even if a job failed: it names the failed jobs.
         kind = "afterany" if last else "afterok"
         dependencies = [f"{kind}:{number}" for number in before]
-        # Of two jobs of this name the second waits; an array's tasks would wait for each other.
+        # A singleton job waits for jobs of its name. The tasks of an array have one name.
         dependencies += [] if more else ["singleton"]
         log = self._folder / f"{job.name.replace('/', '-')}-%A{'_%a' if more else ''}.log"
         words = ["sbatch", "--parsable", f"--job-name={self.name} {job.name}", f"--output={log}"]
@@ -185,7 +185,7 @@ class Submission:
 
 
 def _joined(words: Iterable[str]) -> str:
-    """Quote words for a shell, but for SLURM's number of an array's task."""
+    """Quote words for a shell. The variable with the number of an array's task stays a variable."""
     return " ".join(
         f'"{word}"' if word.startswith("$SLURM_ARRAY_TASK_ID/") else shlex.quote(word)
         for word in words
@@ -196,8 +196,8 @@ def command_line(values: Mapping[str, object], flags: Iterable[str]) -> list[str
     """Return the pipeline's command line without stages.
 
     Args:
-        values: options with a value; those that are None are left out. Paths become absolute.
-        flags: options without one.
+        values: options and their values; None leaves an option out. Paths become absolute.
+        flags: options without a value.
     """
     words = [str(REPOSITORY / "scripts" / "pipeline.sh")]
     for option, value in values.items():

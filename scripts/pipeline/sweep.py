@@ -1,4 +1,4 @@
-"""λ, k and the learning rate, tuned on the validation set: a table and Fig. 4a."""
+"""Tune λ, k and the learning rate on the validation set; write a table and Fig. 4a."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ SIZES = (2, 4, 8, 16, grid.WHOLE)
 FOLDER = "sweep"
 
 _EPILOG = """\
-Each point is a fine-tuning of the pair's learner, kept under runs/PAIR/sweep/. Points that are
-done are skipped, one that was cut off goes on. The score is the best BLEU on the validation set.
-Needs the stages binarize, teacher and learner of scripts/pipeline.sh. Writes results.csv after
-each point, and best.csv, best.png and best.svg (Fig. 4a) at the end; with `--top-k config` there
-is no figure, and best.csv has the best point of each model. One that has no teacher has no λ or k.
+Each point is a fine-tuning of the pair's student (the stage learner), kept in runs/PAIR/sweep/.
+Finished points are skipped, interrupted points continue. The score is the best BLEU on the
+validation set. The stages binarize, teacher and learner of scripts/pipeline.sh must be done first.
+
+The sweep writes results.csv after each point. At the end it writes best.csv, best.png and best.svg
+(Fig. 4a). With `--top-k config` there is no figure, and best.csv has the best point of each model.
+A model without a teacher has no λ and no k.
 
 examples:
   scripts/sweep.sh iwslt15_th_en --criterions ka --weights 0.5
@@ -39,16 +41,16 @@ examples:
 
 
 def run(pair: Pair, points: Sequence[Point], slots: Sequence[Slot], *, force: bool = False) -> None:
-    """Train what is not trained yet, and keep the table of what is.
+    """Train the points that are not done, and write the table after each point.
 
     Args:
-        pair: its teacher and learner are done.
-        points: what to try.
-        slots: as many trainings run at the same time.
-        force: redo what was made with other settings than today's.
+        pair: the language pair; its teacher and learner must be done.
+        points: the points to try.
+        slots: one training runs in each slot at a time.
+        force: redo points that were made with other settings.
 
     Raises:
-        PipelineError: a stage before is not done, or a training failed.
+        PipelineError: an earlier stage is not done, or a training failed.
     """
     trainings = [
         replace(stages.training_stage(pair, point.training(FOLDER)), cheap=force)
@@ -64,7 +66,7 @@ def run(pair: Pair, points: Sequence[Point], slots: Sequence[Slot], *, force: bo
 
 
 def _write_results(pair: Pair, points: Sequence[Point]) -> None:
-    """One row for each point that is done; nothing stands where the config's setting was used."""
+    """Write a row for each finished point. A cell is empty if the config's setting was used."""
     rows = [
         {
             "model": point.model.name,
@@ -82,15 +84,16 @@ def _write_results(pair: Pair, points: Sequence[Point]) -> None:
 
 
 def results_file(pair: Pair) -> Path:
-    """Return where the table of all points is."""
+    """Return the path of the table of all points."""
     return pair.run_dir / FOLDER / "results.csv"
 
 
 def draw(pair: Pair) -> pd.DataFrame:
-    """Draw Fig. 4a from the table where k was varied; return the best rows.
+    """Draw Fig. 4a if k was varied, and return the best rows.
 
     Returns:
-        The best row of each criterion at each k; of each model where k was left to its config.
+        The best row of each criterion at each k. If k was left to the configs, the best row of
+        each model.
     """
     from ka_fairseq.analysis import sweep  # imports all of fairseq, which takes seconds
 
@@ -134,7 +137,7 @@ def fine_tunings(pair: Pair, names: Sequence[str] | None) -> list[Model]:
 
 
 def points_of(pair: Pair, arguments: argparse.Namespace) -> Iterator[Point]:
-    """Every combination; for a model without a teacher, of what it has."""
+    """Yield every combination of the settings. Models without a teacher have no λ and no k."""
     for model in fine_tunings(pair, arguments.criterions):
         weights, sizes = arguments.weights, arguments.top_k
         if not model.teacher:
@@ -144,7 +147,7 @@ def points_of(pair: Pair, arguments: argparse.Namespace) -> Iterator[Point]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return what reads the command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="scripts/sweep.sh",
         description="Tune λ, k and the learning rate of fine-tunings on the validation set.",
@@ -156,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
         "--criterions",
         type=grid.listed(str),
         metavar="LIST",
-        help=f"fine-tunings (default: {','.join(MODELS)})",
+        help=f"fine-tunings to tune (default: {','.join(MODELS)})",
     )
     parser.add_argument(
         "--weights",
@@ -170,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
         type=grid.listed(grid.size),
         default=SIZES,
         metavar="LIST",
-        help="k, V for the whole vocabulary (default: 2,4,8,16,V); config for what each config has",
+        help="k; V is the whole vocabulary, config the k of each config (default: 2,4,8,16,V)",
     )
     parser.add_argument(
         "--rates",

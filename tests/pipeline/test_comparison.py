@@ -160,7 +160,7 @@ def test_the_pipelines_seeds_are_a_comparison_of_all_methods(demo, monkeypatch):
 
 def test_seeds_go_with_all_stages(tmp_path, capsys):
     assert pipeline_main(["demo", "kd", "--seeds", "3", "--runs", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == "error: --seeds goes with all stages: name none\n"
+    assert capsys.readouterr().err == "error: --seeds runs all stages: leave the stage names out\n"
     assert "--seeds 3" in (ROOT / "scripts" / "demo.sh").read_text(encoding="utf-8")
 
 

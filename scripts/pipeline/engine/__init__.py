@@ -1,1 +1,1 @@
-"""What runs when: stages, their states, processes and progress; nothing of models or results."""
+"""Run stages: their order, states, processes and progress. Models and results are elsewhere."""

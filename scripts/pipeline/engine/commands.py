@@ -1,4 +1,4 @@
-"""Running fairseq's commands: everything into a log, lines handed on as they come."""
+"""Run fairseq's commands: write their output to a log, and pass on each line."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from pipeline.engine import quick_start
 from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
 
-# How Python ends a traceback: the exception's class, then its message.
+# The last line of a Python traceback: the exception's class, then its message.
 _EXCEPTION = re.compile(r"^[\w.]*(Error|Exception|Interrupt|Exit)(:|$)")
 
-# Percent of all cores that may be at work where threads spin.
+# The CPU load in percent below which threads spin.
 IDLE = 20
 
 _ANY = Slot()
 
 
 class _Children:
-    """The commands at work, each in a thread of its own."""
+    """The running commands, each in its own thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -40,7 +40,7 @@ class _Children:
     def start(self, command: list[str], **kwargs: Any) -> subprocess.Popen[str]:
         with self._lock:
             if self._ending:
-                raise PipelineError("not started any more")
+                raise PipelineError("not started, as the pipeline ends")
             process = subprocess.Popen(command, **kwargs)
             self._at_work.add(process)
             return process
@@ -64,9 +64,9 @@ _children = _Children()
 
 @contextlib.contextmanager
 def in_threads(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
-    """Use a pool whose threads run commands, and kill these first where the block fails.
+    """Use a pool whose threads run commands, and kill the commands if the block fails.
 
-    The pool would wait for them to end, and with them this process, however it was interrupted.
+    Otherwise the pool, and so this process, would wait for the commands even after an interrupt.
     """
     try:
         with pool:
@@ -85,7 +85,7 @@ def python_module(name: str) -> list[str]:
 
 
 def fairseq_module(name: str) -> list[str]:
-    """Return the start of a command that runs a module which needs fairseq, likewise."""
+    """Return the start of a command that runs a module with fairseq and this interpreter."""
     return [sys.executable, quick_start.__file__, name]
 
 
@@ -101,15 +101,15 @@ def run(
     """Run a command to its end.
 
     Args:
-        command: what to run; it never sees a shell.
-        log: gets the command and all that it prints.
-        on_line: gets each line without its end.
-        folder: where to run it.
-        append: keep what is in the log (of a run that was cut off).
-        slot: the threads or GPUs that it gets.
+        command: the words of the command; no shell reads them.
+        log: the file for the command and its output.
+        on_line: called with each line, without the newline.
+        folder: the folder to run the command in.
+        append: keep the content of the log (of an interrupted run).
+        slot: the threads or GPUs of the command.
 
     Raises:
-        PipelineError: it failed; the text holds its last error line.
+        PipelineError: the command failed; the message is its last error line.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a" if append else "w", encoding="utf-8") as file:
@@ -124,7 +124,7 @@ def run(
             encoding="utf-8",
             errors="replace",
             cwd=folder,
-            close_fds=False,  # hands on the lock of the run folder; Python's other files stay here
+            close_fds=False,  # the command inherits the run folder's lock, and no other file
             env={**_environment(slot), **slot.environment},
         ) as process:
             try:
@@ -142,16 +142,18 @@ def run(
 
 
 def threads_and_memory(threads: int | None = None) -> dict[str, str]:
-    """Return the environment variables that make torch fast on this CPU; the user's own stay.
+    """Return the environment variables that make torch fast on this CPU, and all others.
+
+    Variables that the user has set keep their values.
 
     Args:
-        threads: that torch is given; None: it decides.
+        threads: torch's number of threads; None: torch decides.
     """
     return {
-        # One thread waits for nobody.
+        # A single thread never waits for another thread.
         "OMP_WAIT_POLICY": "PASSIVE" if threads == 1 else wait_policy(),
-        # glibc hands each large tensor back to the system when it is freed; fetching its pages anew
-        # for the next one was a quarter of a small model's training time on a CPU.
+        # By default glibc returns the memory of each freed large tensor to the system. Fetching it
+        # again for the next tensor took a quarter of a small model's training time on a CPU.
         "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         **os.environ,
@@ -159,7 +161,7 @@ def threads_and_memory(threads: int | None = None) -> dict[str, str]:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """Kill a command and what it started, as a process for each GPU."""
+    """Kill a command and its child processes, such as one for each GPU."""
     with contextlib.suppress(psutil.NoSuchProcess):
         for child in psutil.Process(process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -178,16 +180,17 @@ def _environment(slot: Slot) -> dict[str, str]:
 
 
 def wait_policy() -> str:
-    """How threads wait for each other: by spinning where nobody else is at work.
+    """Return how threads wait for each other: ACTIVE (they spin) on idle cores, else PASSIVE.
 
-    On two idle cores the demo's teacher made 9.1 updates a second so, and 4.9 with threads that
-    sleep; where another program is at work, threads that spin slow each other down many times over.
+    On two idle cores the demo's teacher made 9.1 updates a second with threads that spin, and 4.9
+    with threads that sleep. If another program runs, threads that spin slow each other down many
+    times over.
     """
     return "ACTIVE" if psutil.cpu_percent(interval=0.3) < IDLE else "PASSIVE"
 
 
 def reason(returncode: int, log: Path) -> str:
-    """Return the last line of the log that tells of an error."""
+    """Return the last error line of the log, or the signal that killed the command."""
     if returncode < 0:
         name = signal.Signals(-returncode).name
         hint = " (too little memory?)" if name == "SIGKILL" else ""

@@ -1,4 +1,4 @@
-"""What of this machine a stage gets: threads, or GPUs and the update frequency to go with them."""
+"""Divide this machine among stages: threads, or GPUs with a matching update frequency."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any
 from pipeline.engine import parallel
 from pipeline.engine.errors import PipelineError
 
-# Any free port; all nodes must know it beforehand.
+# Any free port. All nodes must know the number beforehand.
 _PORT = 29500
 
 
 @dataclass(frozen=True)
 class Slot:
-    """What a stage may use while others run beside it.
+    """The part of the machine that a stage may use while other stages run.
 
     Attributes:
-        gpus: as CUDA_VISIBLE_DEVICES has them; None: all that are visible.
-        threads: of each of its commands; None: torch decides.
+        gpus: GPUs, named as in CUDA_VISIBLE_DEVICES; None: all visible GPUs.
+        threads: threads of each command of the stage; None: torch decides.
     """
 
     gpus: tuple[str, ...] | None = None
@@ -32,12 +32,12 @@ class Slot:
 
     @property
     def visible(self) -> int:
-        """How many GPUs its commands see on this node."""
+        """The number of GPUs that the stage's commands see on this node."""
         return visible_gpus() if self.gpus is None else len(self.gpus)
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that keep a command to its slot."""
+        """The environment variables that restrict a command to this slot."""
         variables = {}
         if self.gpus:
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
@@ -54,19 +54,20 @@ def slots(
     environ: Mapping[str, str] | None = None,
     visible: int | None = None,
 ) -> list[Slot]:
-    """Divide this machine among as many stages as run at the same time.
+    """Divide this machine among the stages that run at the same time.
 
     Args:
-        jobs: how many; None: a thread each, or as many GPUs each as the most demanding training
-            would take for itself.
-        threads: of each; None: OMP_NUM_THREADS, or on a CPU one, as two trainings with a thread
-            each get more done than one with two, and on GPUs an equal share of the cores.
-        trainings: the settings of those that are to run.
-        environ: of this process by default.
-        visible: GPUs of this node; found out by default.
+        jobs: the number of slots. None on a CPU: the cores, divided by `threads`. None on GPUs: the
+            GPUs, divided by the number that the most demanding training would use.
+        threads: the threads of each slot. None: OMP_NUM_THREADS. Without OMP_NUM_THREADS: an equal
+            share of the cores on GPUs, and 1 on a CPU. On a CPU, two trainings at a time with one
+            thread each take less time than two in turn with two threads.
+        trainings: the settings of the trainings that will run.
+        environ: the environment variables; by default those of this process.
+        visible: the number of GPUs of this node; by default the number that torch finds.
 
     Raises:
-        PipelineError: there are not as many GPUs.
+        PipelineError: there are not enough GPUs, or the settings do not go together.
     """
     environ = os.environ if environ is None else environ
     visible = visible_gpus() if visible is None else visible
@@ -94,12 +95,13 @@ def slots(
 
 @dataclass(frozen=True)
 class Devices:
-    """What the environment asks for.
+    """The devices of a training, as the environment sets them.
 
     Attributes:
-        gpus: over all nodes; 0 on a CPU.
-        update_freq: batches that each GPU adds up before an update.
-        launcher: starts one process on each node (``LAUNCHER="srun ..."``); empty on one node.
+        gpus: the number of GPUs over all nodes; 0 on a CPU.
+        update_freq: the number of batches that each GPU adds up before an update.
+        launcher: the command that starts one process on each node (``LAUNCHER="srun ..."``); empty
+            on one node.
     """
 
     gpus: int
@@ -113,19 +115,19 @@ class Devices:
         environ: Mapping[str, str] | None = None,
         visible: int | None = None,
     ) -> Devices:
-        """Read GPUS, UPDATE_FREQ and LAUNCHER.
+        """Read GPUS, UPDATE_FREQ and LAUNCHER, and return the devices of a training.
 
-        The configs give ``optimization.update_freq`` for one GPU. It is divided by the number of
-        GPUs, so that an update sees as much text on one as on eight. Without GPUS as many are used
-        as divide it.
+        The configs give ``optimization.update_freq`` for one GPU. This number is divided by the
+        number of GPUs, so that an update sees as much text on one GPU as on eight. Without GPUS,
+        the training uses the largest number of visible GPUs that divides ``update_freq``.
 
         Args:
-            settings: of the training.
-            environ: of this process by default.
-            visible: GPUs of this node; found out by default.
+            settings: the settings of the training.
+            environ: the environment variables; by default those of this process.
+            visible: the number of GPUs of this node; by default the number that torch finds.
 
         Raises:
-            PipelineError: the numbers do not fit.
+            PipelineError: the numbers do not fit together.
         """
         environ = os.environ if environ is None else environ
         visible = visible_gpus() if visible is None else visible
@@ -143,18 +145,18 @@ class Devices:
             asked = max((n for n in range(1, visible + 1) if total % n == 0), default=0)
         elif total % asked:
             raise PipelineError(
-                f"{asked} GPUs cannot share optimization.update_freq={total}: choose a GPUS that "
-                "divides it, or set UPDATE_FREQ (each GPU's) and with it another batch"
+                f"{asked} GPUs cannot share optimization.update_freq={total}: set GPUS to a "
+                "divisor of this number, or set UPDATE_FREQ of each GPU, which changes the batch"
             )
         return cls(asked, total // max(asked, 1), launcher)
 
     @property
     def batches(self) -> int:
-        """How many batches an update sees; what a trained model depends on."""
+        """The number of batches in an update. The trained model depends on this number."""
         return max(self.gpus, 1) * self.update_freq
 
     def overrides(self) -> dict[str, Any]:
-        """Return what fairseq is to be told."""
+        """Return the settings that fairseq needs for these devices."""
         overrides: dict[str, Any] = {"optimization.update_freq": [self.update_freq]}
         if self.gpus:
             overrides["distributed_training.distributed_world_size"] = self.gpus
@@ -164,19 +166,19 @@ class Devices:
 
 
 def visible_gpus() -> int:
-    """Return how many GPUs torch finds on this node."""
+    """Return the number of GPUs that torch finds on this node."""
     if not made_for_gpus():
         return 0
-    import torch  # not above: a second that --help and the stages before the trainings do without
+    import torch  # imported here: it takes a second, and --help and early stages need no torch
 
     return torch.cuda.device_count()
 
 
 def made_for_gpus() -> bool:
-    """Whether this torch is a build for GPUs: its version.py says so, and nothing is imported."""
+    """Return whether torch is a build for GPUs: read its version.py, without importing torch."""
     found = importlib.util.find_spec("torch")
     if found is None or found.origin is None:
-        return True  # it says itself what is wrong
+        return True  # the import of torch then reports the error
     version = runpy.run_path(str(Path(found.origin).with_name("version.py")))
     return bool(version.get("cuda") or version.get("hip"))
 

@@ -1,4 +1,4 @@
-"""The one exception that a user sees."""
+"""The exception whose message a user sees."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import errno
 
 _REMEDIES = {
     **dict.fromkeys(
-        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some room, and the same command goes on"
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some room, then run the same command again"
     ),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check who may read and write there"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions"),
 }
 
 
 class PipelineError(Exception):
-    """Something the user can mend; its text is printed as one line, without a traceback."""
+    """An error that the user can correct. It is printed as one line, without a traceback."""
 
 
 def describe(error: OSError) -> str:
-    """Say in one line what the system refused, where, and what to do about it."""
+    """Return one line that says what the system refused, where, and what to do."""
     parts = [error.filename, error.strerror or str(error), _REMEDIES.get(error.errno or 0)]
     return ": ".join(str(part) for part in parts if part)

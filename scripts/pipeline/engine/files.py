@@ -1,4 +1,4 @@
-"""Writing files so that a kill never leaves half a file that looks whole, and hashing them."""
+"""Write files that are complete or absent, even after a kill; compute hashes of files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`, and rename it to `path` where the block succeeds."""
+    """Yield a temporary path beside `path`; rename the file to `path` if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     remove(temporary)
@@ -35,7 +35,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read what `write_lines` wrote; only a newline ends a line."""
+    """Return the lines of a file that `write_lines` wrote. Only a newline ends a line."""
     return path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
@@ -45,12 +45,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read what `write_json` wrote, or return None where there is nothing."""
+    """Return the content of a JSON file, or None if there is no file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all that is in it, if it is there."""
+    """Remove a file, or a folder with its content; do nothing if the path does not exist."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -67,5 +67,5 @@ def sha256(path: Path) -> str:
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
-    """Return the SHA-256 of a file, or those of several in their order, joined by ``+``."""
+    """Return the SHA-256 of each file, in the order of the files, joined by ``+``."""
     return "+".join(map(sha256, paths))

@@ -1,4 +1,4 @@
-"""A function over a stream on all cores, in order, with a bounded number of items on the way."""
+"""Apply a function to a stream on all cores: ordered results, bounded memory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pipeline.engine.errors import PipelineError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# On the way for each process: one being worked on, one waiting, one finished.
+# Items in memory for each process: one in work, one waiting, one finished.
 _IN_FLIGHT = 3
 
 
 def cores() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -40,17 +40,17 @@ def ordered_map(
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for each item, in the order of the items.
 
-    ``multiprocessing.Pool.imap`` reads all of `items` at once, however slowly its results are
-    taken; here reading waits for them, so memory does not grow with the stream.
+    ``multiprocessing.Pool.imap`` reads all items at once, even if the caller takes the results
+    slowly. Here reading waits for the caller, so memory does not grow with the stream.
 
     Args:
-        function: a module's function; items and results are pickled.
-        items: read in this process.
+        function: a function of a module; items and results are pickled.
+        items: the stream, read in this process.
         initializer: called once in each process.
-        initargs: its arguments.
-        processes: as many as there are cores by default.
-        fresh: they import everything anew, as a copy of a process that has used torch's threads or
-            a GPU may not use them.
+        initargs: the arguments of `initializer`.
+        processes: the number of processes; by default the number of cores.
+        fresh: start processes that import all modules again. Needed if `function` uses torch's
+            threads or a GPU, and this process has used them: a fork of this process cannot.
 
     Raises:
         PipelineError: a process was killed.
@@ -79,14 +79,14 @@ def ordered_map(
 
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Yield the items in lists of `size`, the last one shorter."""
+    """Yield the items in lists of `size`; the last list may be shorter."""
     items = iter(items)
     while chunk := list(itertools.islice(items, size)):
         yield chunk
 
 
 def _start(parent: int, initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
-    # A process of a pool waits for work for ever, even where who gives it was killed.
+    # A process of a pool waits for work for ever, even after its parent was killed.
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if initializer:
         initializer(*initargs)

@@ -1,4 +1,4 @@
-"""Progress bars, all made here so that they look and behave alike."""
+"""Progress bars of one look and behaviour."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-_COLUMNS = 100  # of a line in a file
+_COLUMNS = 100  # the width of a line in a file
 
 
 def bar(
@@ -19,13 +19,13 @@ def bar(
     total: float | None = None,
     **kwargs: Any,
 ) -> tqdm:
-    """Return tqdm's bar on stderr: below those that are there, or, in a file, as lines.
+    """Return a tqdm bar on stderr: on a terminal below the other bars, in a file as lines.
 
     Args:
-        items: what to walk over, or None to advance by hand.
-        title: what stands before the bar.
-        total: how much there is to do, where `items` cannot tell.
-        kwargs: anything else of tqdm's.
+        items: the items to walk over; None: the caller advances the bar.
+        title: the text before the bar.
+        total: the number of items, if `items` has no length.
+        kwargs: further arguments of tqdm.
     """
     if sys.stderr.isatty():
         place: dict[str, Any] = {"mininterval": 0.2, "dynamic_ncols": True, "leave": False}
@@ -40,7 +40,7 @@ def say(text: str, *, error: bool = False) -> None:
 
 
 class _Bar(tqdm):
-    """A bar that, at its end, becomes a line above the bars that go on."""
+    """A bar that at its end becomes a line above the bars that still run."""
 
     def close(self) -> None:
         at_work = not self.disable

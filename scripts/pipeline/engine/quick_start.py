@@ -1,14 +1,15 @@
-"""``python quick_start.py MODULE …``: as ``python -m MODULE …``, but fairseq is there sooner.
+"""``python quick_start.py MODULE …``: run ``python -m MODULE …`` with a faster import of fairseq.
 
-Half of the time until a training begins goes into what it has no use for, and waits here until
-something asks for it:
+Half of the time until a training begins is spent on work that the training does not need. Here this
+work is left out, or waits until something needs it:
 
-- To register all its criterions and tasks, fairseq imports scikit-learn and SciPy's statistics, for
-  two of them that classify sentences and sounds. Those two find them when they call them; whatever
-  is imported later is the package itself.
-- PyTorch imports its compiler, TorchDynamo, to mark the optimizer's functions as none of its
-  business. They are marked once something else imports it.
-- The garbage collector looks through all that is imported, again and again, and finds nothing.
+- fairseq registers all its criterions and tasks. Two of them, for classifying sentences and sounds,
+  import scikit-learn and SciPy's statistics. Here they get stand-ins, which import these packages
+  when a function is called. Later imports get the packages themselves.
+- PyTorch imports its compiler, TorchDynamo, to exclude the optimizer's functions from compilation.
+  Here the functions are excluded once something else imports TorchDynamo.
+- The garbage collector searches all imported objects again and again, and finds nothing. Here it is
+  off until fairseq is imported.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ Function = Callable[..., Any]
 
 
 class Later(ModuleType):
-    """Stands for a module of functions: what is called of it is imported then."""
+    """A stand-in for a module of functions. The call of a function imports the module."""
 
     def __getattr__(self, name: str) -> Function:
-        """Return what calls the function of that name."""
+        """Return a function that calls the module's function of this name."""
         if name.startswith("__"):
-            raise AttributeError(name)  # what the import system asks for
+            raise AttributeError(name)  # the import system asks for such names
 
         def call(*args: Any, **kwargs: Any) -> Any:
             return getattr(importlib.import_module(self.__name__), name)(*args, **kwargs)
@@ -48,7 +49,7 @@ class Later(ModuleType):
 
 @contextlib.contextmanager
 def put_off() -> Iterator[None]:
-    """Let stand-ins be imported for the modules of `LATER`, where they are not there already."""
+    """Let imports find stand-ins for the modules of `LATER` that are not imported yet."""
     modules = {name: Later(name) for name in LATER if name not in sys.modules}
     for name, module in modules.items():
         parent, _, own = name.rpartition(".")
@@ -63,13 +64,13 @@ def put_off() -> Iterator[None]:
 
 
 class LaterCompiler(ModuleType):
-    """Stands for TorchDynamo: has what optimizers call, and all else imports the package."""
+    """A stand-in for TorchDynamo: has what optimizers call; other names import the package."""
 
     def graph_break(self, *_: Any, **__: Any) -> None:
-        """Nothing, where nothing is compiled."""
+        """Do nothing: nothing is compiled."""
 
     def disable(self, function: Function, *args: Any, **kwargs: Any) -> Function:
-        """Return what calls a function, marked as not to be compiled where there is a compiler."""
+        """Return a wrapper of the function that TorchDynamo, once imported, does not compile."""
 
         @functools.wraps(function)
         def call(*words: Any, **named: Any) -> Any:
@@ -84,8 +85,8 @@ class LaterCompiler(ModuleType):
         return call
 
     def __getattr__(self, name: str) -> Any:
-        """Import the package, and return what it has of that name."""
-        if name.startswith("__") and name != "__path__":  # which is asked for its modules' sake
+        """Import the package, and return its attribute of this name."""
+        if name.startswith("__") and name != "__path__":  # asked for to import its modules
             raise AttributeError(name)
         if sys.modules[COMPILER] is self:
             del sys.modules[COMPILER]
@@ -93,13 +94,13 @@ class LaterCompiler(ModuleType):
 
 
 class FairseqFinder:
-    """Finds fairseq for the import system once, to be executed as `_execute` does it.
+    """Finds fairseq once for the import system, and has `_execute` execute it.
 
-    Not imported here: a command may have to set up logging before fairseq does, as train has.
+    fairseq is not imported here: a command, such as train, may set up logging before fairseq does.
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Return how fairseq is loaded, as it is found without this finder."""
+        """Return fairseq's usual import spec, with `_execute` in its loader."""
         if name != "fairseq":
             return None
         sys.meta_path.remove(self)
@@ -112,14 +113,14 @@ class FairseqFinder:
 def _execute(execute: Callable[[ModuleType], None], fairseq: ModuleType) -> None:
     with put_off():
         execute(fairseq)
-    if "torch._compile" in sys.modules:  # from PyTorch 2.1 on: what imports the compiler by itself
+    if "torch._compile" in sys.modules:  # from PyTorch 2.1 on: the module that imports the compiler
         sys.modules.setdefault(COMPILER, LaterCompiler(COMPILER))
     gc.freeze()
     gc.enable()
 
 
 def install() -> None:
-    """Have fairseq come sooner in this process, where it is not there yet."""
+    """Make the import of fairseq in this process faster, if fairseq is not imported yet."""
     if "fairseq" not in sys.modules:
         sys.meta_path.insert(0, FairseqFinder())
 
@@ -127,10 +128,10 @@ def install() -> None:
 def main() -> None:
     """Run the module that the command line names, with the rest of the command line."""
     if not getattr(sys.flags, "safe_path", False):
-        sys.path[0] = str(Path.cwd())  # as with -m; this file's folder is no place for modules
+        sys.path[0] = str(Path.cwd())  # as with -m: modules are not looked up in this file's folder
     del sys.argv[0]
     install()
-    gc.disable()  # until fairseq is there
+    gc.disable()  # until fairseq is imported
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 

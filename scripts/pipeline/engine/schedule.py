@@ -1,6 +1,6 @@
-"""Stages side by side: each one as soon as those that it needs are done and a slot is free.
+"""Run stages in slots: a stage starts when its needs are done and a slot is free.
 
-What has to run alone waits until nothing else can run.
+A stage that must run alone waits until no other stage can run.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ def run(
     title: str | None = None,
     on_done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run stages; one that fails stops those that need it, and no others.
+    """Run stages. If a stage fails, the stages that need it do not start; the others run.
 
     Args:
-        pair: whose stages they are.
-        stages: of those that can start, the first ones do.
-        slots: as many stages run at the same time, each with one of these.
-        force: redo what is done.
-        title: of a bar for all of them that are not done yet; None: there is no such bar.
-        on_done: called after each stage that is done.
+        pair: the language pair.
+        stages: the stages; if several can start, the first in this order starts.
+        slots: each running stage has one slot.
+        force: redo finished stages.
+        title: the title of a bar over all unfinished stages; None: no bar.
+        on_done: called after each finished stage.
 
     Raises:
-        PipelineError: what a stage needs is neither done nor among them, or some failed: the text
-            says which, and why.
+        PipelineError: a stage needs a stage that is neither done nor in `stages`. Or stages failed:
+            the message has the stages and the reasons.
     """
     check(pair, stages)
     new = {stage.name for stage in stages if not state.is_done(pair.run_dir, stage.name)}
@@ -60,7 +60,7 @@ def check(pair: Pair, stages: Sequence[Stage]) -> None:
     """Check that all stages can run.
 
     Raises:
-        PipelineError: what a stage needs is neither done nor among them.
+        PipelineError: a stage needs a stage that is neither done nor in `stages`.
     """
     names = {stage.name for stage in stages}
     for stage in stages:
@@ -69,7 +69,7 @@ def check(pair: Pair, stages: Sequence[Stage]) -> None:
 
 
 class _Schedule:
-    """What waits, what is at work, and what failed."""
+    """The stages of a run: waiting, running, finished and failed."""
 
     def __init__(
         self,
@@ -107,9 +107,9 @@ class _Schedule:
         raise PipelineError("; ".join(self._failed.values()))
 
     def _start(self, pool: ThreadPoolExecutor) -> bool:
-        """Start what can start; return whether anything is at work."""
+        """Start the stages that can start; return whether a stage is running."""
         self._ready = sorted([*self._ready, *self._graph.get_ready()], key=self._order.index)
-        # What cannot run beside anything runs in this thread, where Ctrl-C reaches it.
+        # A stage that runs alone runs in this thread, where Ctrl-C reaches it.
         alone = not self._at_work and 1 in (len(self._ready), len(self._free))
         submit = _call if alone else pool.submit
         while self._free and (name := self._next()):
@@ -120,7 +120,7 @@ class _Schedule:
         return bool(self._at_work)
 
     def _next(self) -> str | None:
-        """Return the first stage that may start beside what is at work."""
+        """Return the first stage that may start beside the running stages, or None."""
         beside = [name for name in self._ready if not self._stages[name].alone]
         return next(iter(beside or ([] if self._at_work else self._ready)), None)
 
@@ -144,11 +144,11 @@ class _Schedule:
     def _fail(self, name: str, reason: str) -> None:
         self._failed[name] = reason
         if self._at_work or self._ready:
-            say(f"{reason}; what does not need {name} goes on", error=True)
+            say(f"{reason}; stages that do not need {name} go on", error=True)
 
 
 def _call(function: Callable[..., None], *args: object) -> Future[None]:
-    """Call a function in this thread, as a pool would in another."""
+    """Call a function in this thread, and return a finished future, as a pool would."""
     future: Future[None] = Future()
     try:
         future.set_result(function(*args))

@@ -25,15 +25,15 @@ class Stage:
     """A step whose result is kept and used again.
 
     Attributes:
-        name: of its state, its log and its bar.
+        name: the name of the stage, of its state, its log and its bar.
         run: makes the result and returns facts for the report.
-        inputs: says what the result depends on; None: it is made whenever it is asked for.
-        needs: stages that must be done before.
-        after: stages that come before where they are asked for, too.
+        inputs: returns what the result depends on; None: the stage runs each time.
+        needs: stages that must be done first.
+        after: stages that run first, if they are part of the same run.
         clear: removes the result.
-        begun: whether a run that was cut off left work that the next one goes on with.
-        cheap: where the inputs are others than those of the result, it is made anew without asking.
-        alone: nothing runs beside it, as where time is what it measures.
+        begun: returns whether an interrupted run left work that the next run continues.
+        cheap: if the inputs changed, the result is replaced without ``--force``.
+        alone: no other stage runs at the same time, for example because the stage measures time.
     """
 
     name: str
@@ -47,15 +47,15 @@ class Stage:
     alone: bool = False
 
     def missing(self, pair: Pair) -> list[str]:
-        """Return the stages that must be done before and are not."""
+        """Return the needed stages that are not done."""
         return [need for need in self.needs if not state.is_done(pair.run_dir, need)]
 
     def execute(self, pair: Pair, force: bool = False) -> None:
-        """Run the stage unless its result is there.
+        """Run the stage, unless its result exists.
 
         Raises:
-            PipelineError: an earlier stage is not done, the result was made from other settings
-                than today's, or the stage failed.
+            PipelineError: an earlier stage is not done, the result was made with other settings,
+                or the stage failed.
         """
         if missing := self.missing(pair):
             raise PipelineError(f"{self.name} needs {missing[0]}, which is not done")
@@ -77,13 +77,13 @@ class Stage:
             state.write(pair.run_dir, self.name, state.Record(inputs, done=True, facts=facts))
 
     def begin(self, pair: Pair) -> bool:
-        """Note what the result is made from, for several processes that share the work.
+        """Record the inputs of the result, for several processes that share the work.
 
         Returns:
-            Whether there is anything to do.
+            Whether there is work to do.
 
         Raises:
-            PipelineError: as `execute`.
+            PipelineError: see `execute`.
         """
         if missing := self.missing(pair):
             raise PipelineError(f"{self.name} needs {missing[0]}, which is not done")
@@ -94,7 +94,10 @@ class Stage:
         return record is None or not record.done
 
     def _usable(self, pair: Pair, inputs: state.Inputs, force: bool) -> state.Record | None:
-        """Return the state of the result, if it goes with these inputs; remove it if it may be."""
+        """Return the state of the result, or None if the stage must start from the beginning.
+
+        A result that may be replaced, by `force` or as `cheap`, is removed.
+        """
         record = state.read(pair.run_dir, self.name)
         if record is None or not (force or record.done or self.begun(pair)):
             return None
@@ -106,8 +109,8 @@ class Stage:
             made = "was made" if record.done else "was begun"
             changes = "; ".join(state.changes(record.inputs, inputs))
             raise PipelineError(
-                f"{self.name} {made} with other settings ({changes}): take them back, or redo it "
-                # What belongs to a sweep or a comparison is no word of a command line.
+                f"{self.name} {made} with other settings ({changes}): restore them, or redo it "
+                # A stage of a sweep or a comparison cannot be named on a command line.
                 f"with --force{'' if '/' in self.name else f' {self.name}'}"
             )
         return record
@@ -115,7 +118,7 @@ class Stage:
 
 @contextlib.contextmanager
 def _named(stage: str, log: Path | None = None) -> Iterator[None]:
-    """Have errors say which stage failed, and where its log is."""
+    """Add the stage that failed, and the path of its log, to errors of the block."""
     try:
         yield
     except (PipelineError, OSError) as error:
@@ -125,5 +128,7 @@ def _named(stage: str, log: Path | None = None) -> Iterator[None]:
 
 
 def share_is_there(share: tuple[int, int]) -> str:
-    """Say that one of several shares of a stage's work is done."""
-    return "share {} of {} is there; when all are, go on without --shard".format(*share)
+    """Return the message that one of several shares of a stage's work is done."""
+    return "share {} of {} is done; when all shares are, run the stage without --shard".format(
+        *share
+    )

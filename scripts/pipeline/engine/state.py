@@ -1,4 +1,4 @@
-"""What each stage was made from, and whether it is done."""
+"""The state of each stage: its inputs, and whether it is done."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Record:
         inputs: every setting and every earlier stage (by its fingerprint) that the result depends
             on.
         done: False from the start of the stage until its last output is written.
-        facts: what the stage found out and later ones report.
+        facts: results of the stage that later stages report.
     """
 
     inputs: Inputs
@@ -39,7 +39,7 @@ class Record:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the inputs; two results with the same one are interchangeable."""
+        """A hash of the inputs. Results with the same hash are interchangeable."""
         text = json.dumps(self.inputs, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -50,7 +50,7 @@ def path(run_dir: Path, stage: str) -> Path:
 
 
 def read(run_dir: Path, stage: str) -> Record | None:
-    """Return the state of `stage`, or None where it was never started."""
+    """Return the state of `stage`, or None if the stage never started."""
     try:
         return Record(**json.loads(path(run_dir, stage).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -58,55 +58,57 @@ def read(run_dir: Path, stage: str) -> Record | None:
 
 
 def write(run_dir: Path, stage: str, record: Record) -> None:
-    """Keep the state of `stage`."""
+    """Write the state of `stage`."""
     files.write_json(path(run_dir, stage), asdict(record))
 
 
 def forget(run_dir: Path, stage: str) -> None:
-    """Forget that `stage` was ever started."""
+    """Remove the state of `stage`, as if the stage had never started."""
     files.remove(path(run_dir, stage))
 
 
 def is_done(run_dir: Path, stage: str) -> bool:
-    """Whether `stage` was finished."""
+    """Return whether `stage` is done."""
     record = read(run_dir, stage)
     return record is not None and record.done
 
 
 def facts(run_dir: Path, stage: str) -> dict[str, Any]:
-    """Return what `stage` found out; nothing where it is not done."""
+    """Return the facts of `stage`; an empty dict if the stage is not done."""
     record = read(run_dir, stage)
     return dict(record.facts) if record is not None and record.done else {}
 
 
 def fingerprint(run_dir: Path, stage: str) -> str | None:
-    """Return what identifies the result of `stage`, or None where there is none."""
+    """Return the fingerprint of the result of `stage`, or None if the stage is not done."""
     record = read(run_dir, stage)
     return record.fingerprint if record is not None and record.done else None
 
 
 def canonical(inputs: Inputs) -> dict[str, Any]:
-    """Return inputs as they come back from JSON, so that they compare with kept ones."""
+    """Return inputs as JSON would return them, so that they compare with stored inputs."""
     return json.loads(json.dumps(inputs))
 
 
 def changes(old: Inputs, new: Inputs) -> list[str]:
-    """Name what differs, as ``key: old -> new``."""
+    """Return each difference, as ``key: old -> new``."""
     keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys]
 
 
 @contextlib.contextmanager
 def locked(run_dir: Path, *, shared: bool = False) -> Iterator[None]:
-    """Keep a second pipeline out of `run_dir` for as long as the block runs.
+    """Keep a second pipeline out of `run_dir` while the block runs.
 
-    With `shared`, others that share it may be at work at the same time.
+    The process and the commands that it starts hold the lock. So a kill leaves nothing to clean up,
+    and a training that outlives its pipeline keeps the next pipeline out.
 
-    The lock goes with the process and with the commands that it starts: a kill leaves nothing to
-    clean up, and a training that outlives its pipeline keeps the next one out.
+    Args:
+        run_dir: the run folder.
+        shared: let other processes in that share the lock too.
 
     Raises:
-        PipelineError: another process has it.
+        PipelineError: another process holds the lock.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / ".lock").open("w") as file:
@@ -124,7 +126,7 @@ def locked(run_dir: Path, *, shared: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stage_locked(run_dir: Path, stage: str) -> Iterator[None]:
-    """Keep other processes from making the result of `stage` for as long as the block runs.
+    """Keep other processes from making the result of `stage` while the block runs.
 
     Raises:
         PipelineError: another process is making it.
@@ -145,7 +147,7 @@ def stage_locked(run_dir: Path, stage: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_at_a_time(run_dir: Path) -> Iterator[None]:
-    """Wait until no other process, on this machine or another, is in such a block."""
+    """Run the block when no other process is in such a block, on this machine or another."""
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / ".setup.lock").open("w") as file:
         if fcntl is not None:

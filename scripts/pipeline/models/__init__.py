@@ -1,1 +1,1 @@
-"""What is trained and how: settings, the list of models, trainings, teachers and what they say."""
+"""Models and trainings: settings, the list of models, teachers and their translations."""

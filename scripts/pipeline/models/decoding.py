@@ -19,13 +19,13 @@ class Decoding:
     """How trained models translate, and how their subwords become words again.
 
     Attributes:
-        beams: at each the exported models are scored and measured; fairseq-generate scores at the
-            first one.
-        lenpen: hypotheses are compared by their log-probability, divided by their length to the
-            power of this; None: each model's own, chosen on validation (see `results.lenpen`).
+        beams: beam sizes. The exported models are scored and measured at each; fairseq-generate
+            scores at the first.
+        lenpen: the length penalty: hypotheses are compared by log-probability / length **
+            `lenpen`. None: chosen on validation for each model (see `pipeline.models.lenpen`).
         remove_bpe: fairseq-generate's option of this name.
-        batch_size: sentences a batch, of fairseq-generate.
-        tokenizer: what takes tokenization back, or None.
+        batch_size: sentences per batch of fairseq-generate.
+        tokenizer: the tokenizer that detokenizes the translations, or None.
     """
 
     beams: tuple[int, ...] = BEAMS
@@ -39,11 +39,11 @@ class Decoding:
         """Read the section.
 
         Args:
-            section: as YAML has it; `beam` with one number may stand for `beams`.
-            path: the file that has it, for errors.
+            section: the content in YAML; `beam` with one number may replace `beams`.
+            path: the file with the section, for errors.
 
         Raises:
-            PipelineError: it has another field, or a value that is none.
+            PipelineError: a field is unknown, or a value is invalid.
         """
         where = f"{path}: decoding"
         known = ("beams", "beam", "lenpen", "remove_bpe", "batch_size", "tokenizer")
@@ -66,7 +66,7 @@ class Decoding:
         return self.beams[0]
 
     def inputs(self, lenpen: float) -> dict[str, Any]:
-        """Return what translations by fairseq-generate depend on, at this length penalty."""
+        """Return what fairseq-generate's translations with this length penalty depend on."""
         found = {
             "beam": self.beam,
             "lenpen": lenpen,

@@ -1,4 +1,4 @@
-"""`ka_fairseq.distill` on a pair: its command line, and its data-bins in this process."""
+"""Run `ka_fairseq.distill` on a pair, and open the pair's data-bins in this process."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from ka_fairseq.distill.databin import DataBin
 
 RECORD = "translations.json"
-"""What a folder of translations has, beside the translations."""
+"""The record file in a folder of translations."""
 MONO_IDS = "mono.ids"
-"""The prefix, there, of the token ids of monolingual text."""
+"""The prefix of the files, in this folder, with the token ids of monolingual text."""
 TOLD = "distill: "
-"""What a line begins with that the command tells its user."""
+"""The beginning of each line that the command prints for its user."""
 
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Make `PipelineError` of what the package tells its users.
+    """Turn the package's `UserError` into `PipelineError`.
 
-    The package is imported here, one process at a time, as it imports fairseq: that takes seconds,
+    The package is imported here, in one thread at a time: it imports fairseq, which takes seconds
     and registers options with Hydra.
     """
     with ONE_AT_A_TIME:
@@ -40,14 +40,14 @@ def user_errors() -> Iterator[None]:
 
 
 def data_bin(pair: Pair, mono: Path | None) -> DataBin:
-    """Load what `binarize` made.
+    """Load the data-bin that `binarize` made.
 
     Args:
-        pair: whose.
-        mono: monolingual text beside it: a file of subwords, or the prefix of token ids.
+        pair: the language pair.
+        mono: monolingual text to add, or None: a file of subwords, or the prefix of token ids.
 
     Raises:
-        PipelineError: it is damaged.
+        PipelineError: the data-bin or the text is damaged.
     """
     with user_errors(), ONE_AT_A_TIME:
         from ka_fairseq.distill import databin
@@ -69,17 +69,17 @@ def command(
     *more: str,
     sampled: bool = False,
 ) -> list[str]:
-    """Return the command line that translates and writes no data-bin.
+    """Return the command line that translates, without writing a data-bin.
 
     Args:
-        pair: its languages, and what of this machine may be used.
+        pair: the language pair, with its slot of this machine.
         data: the data-bin.
         models: fairseq's checkpoints; several translate as an ensemble.
         recipe: how to translate.
         translations: the folder to write.
-        share: what of the work, from 1, and of how many.
-        more: further words.
-        sampled: whether samples are drawn instead of the n best searched.
+        share: the number of the share, from 1, and the number of shares.
+        more: further words of the command line.
+        sampled: draw samples instead of searching the n best.
     """
     options = {
         "path": ":".join(map(str, models)),
@@ -113,7 +113,8 @@ def run(
 ) -> None:
     """Run a command line that `command` made; see `commands.run`.
 
-    It runs in the checkout's folder: there Python finds the package that ``--user-dir`` names.
+    The command runs in the checkout's folder. There Python finds the package that ``--user-dir``
+    names.
     """
     commands.run(words, log, on_line, append=append, folder=REPOSITORY, slot=pair.slot)
 

@@ -1,4 +1,4 @@
-"""How fast the engines of stage `translate` are on a pair's text, and whether they agree."""
+"""Measure the speed and the agreement of stage `translate`'s engines, on a pair's text."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from pipeline.models.settings import Pair
 from pipeline.models.translate_settings import FAIRSEQ, Recipe
 
 ENGINES = (("ctranslate2", "float32"), ("ctranslate2", "int8"), (FAIRSEQ, "float32"))
-"""With the precision of CTranslate2; the last one is what the others are compared with."""
+"""Engines and the precision of CTranslate2; the others are compared with the last engine."""
 
 _EPILOG = """\
-Each engine runs as the stage runs it, on the same sentences of the training text, and on a single
-one: the difference is its speed, the single one its start. CPU time is of all its threads, so that
-other work on the machine counts little; – says that the sentences were too few to tell. Needs the
-stages binarize and the teacher's.
+Each engine runs as in the stage, on the same sentences of the training text, and on a single
+sentence. The single sentence measures the start; the difference measures the speed. CPU time covers
+all threads of the engine, so other work on the machine changes it little. – means too few sentences
+for a measurement. The stages binarize and teacher (or MODEL) must be done first.
 
 example:
   scripts/engines.sh demo --sentences 400 --threads 1"""
@@ -38,7 +38,7 @@ example:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one run of an engine took, in seconds, and what it said."""
+    """The times of one run of an engine, in seconds, and its best translations."""
 
     wall: float
     cpu: float
@@ -46,16 +46,16 @@ class Measured:
 
 
 def compare(pair: Pair, translator: str, sentences: int) -> pd.DataFrame:
-    """Run every engine.
+    """Run every engine, and return a table.
 
     Args:
-        pair: binarized, with a teacher.
-        translator: a model of the pair's.
-        sentences: how many of the training source's are translated.
+        pair: the language pair; its text must be binarized and the translator trained.
+        translator: the model of the pair that translates.
+        sentences: the number of sentences to translate, from the training source.
 
     Returns:
-        A row for each: sentences per second of CPU and of wall time, seconds of CPU time to start,
-        and how many of its best translations are those of the last one.
+        A row for each engine: sentences per second of CPU and of wall time, seconds of CPU time to
+        start, and the number of best translations that equal the last engine's.
 
     Raises:
         PipelineError: a stage is missing, or an engine failed.
@@ -88,18 +88,18 @@ def _compare(pair: Pair, translator: str, lines: list[str], folder: Path) -> pd.
 
 
 def _rate(count: int, seconds: float) -> float | str:
-    """A dash where a run of many sentences took no longer than that of a single one."""
+    """Return the rate; a dash if many sentences took no longer than a single sentence."""
     return round(count / seconds, 1) if seconds > 0 else "–"
 
 
 def _lines(pair: Pair, translator: str, sentences: int) -> list[str]:
-    """Return sentences in subwords, spread over the text: its start may be of one kind."""
+    """Return sentences in subwords, spread over the text, as its start may be untypical."""
     path = pair.bin_dir / "segmented" / f"{TRAIN}.{pair.source_lang}"
     missing = [p for p in (path, pair.model(translator)) if not p.exists()]
     if missing:
         raise PipelineError(
-            f"{missing[0]} is not there: scripts/pipeline.sh {pair.name} binarize {translator} "
-            "comes first"
+            f"{missing[0]} is missing: run scripts/pipeline.sh {pair.name} binarize {translator} "
+            "first"
         )
     lines = files.read_lines(path)
     if not 2 <= sentences <= len(lines):
@@ -110,7 +110,7 @@ def _lines(pair: Pair, translator: str, sentences: int) -> list[str]:
 def _measured(
     pair: Pair, translator: str, lines: list[str], recipe: Recipe, folder: Path
 ) -> Measured:
-    """Translate sentences from a folder with text as fairseq's ``--dataset-impl raw`` reads it."""
+    """Translate sentences and measure the run, on raw text (``--dataset-impl raw``)."""
     data, translations = folder / "data", folder / "translations"
     for path in (data, translations):
         files.remove(path)
@@ -133,7 +133,7 @@ def _measured(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare what the command line names; return the exit code."""
+    """Compare the engines as the command line says; return the exit code."""
     arguments = _parser().parse_args(argv)
     return cli.run(lambda: _run(arguments))
 
@@ -151,7 +151,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/engines.sh",
-        description="Speed and agreement of the engines that a teacher translates with.",
+        description="Compare the engines that a teacher translates with: speed and agreement.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -161,16 +161,16 @@ def _parser() -> argparse.ArgumentParser:
         type=cli.from_one,
         default=400,
         metavar="N",
-        help="of the training text (default: 400)",
+        help="number of sentences of the training text (default: 400)",
     )
     parser.add_argument(
         "--translator",
         default=spec.TRANSLATOR,
         metavar="MODEL",
-        help=f"who translates (default: {spec.TRANSLATOR})",
+        help=f"model that translates (default: {spec.TRANSLATOR})",
     )
     cli.add_text_options(parser)
-    cli.add_run_options(parser, quick="of the run PAIR-quick")
+    cli.add_run_options(parser, quick="use the run PAIR-quick")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""`ka_fairseq.export`, for stages that run side by side."""
+"""Call `ka_fairseq.export` from stages that run at the same time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pipeline.models.hydra_configs import ONE_AT_A_TIME
 
 
 class NotExported(PipelineError):
-    """A model that CTranslate2 cannot express."""
+    """Raised for a model that CTranslate2 cannot express."""
 
 
 def export(checkpoint: Path, target: Path) -> None:
-    """Write a checkpoint anew with what translating needs.
+    """Write a copy of a checkpoint with only what translating needs.
 
     Raises:
-        PipelineError: it is no checkpoint, or the target cannot be written.
+        PipelineError: the file is no checkpoint, or the target cannot be written.
     """
-    # Here, as it imports fairseq: that takes seconds, and registers options with Hydra.
+    # Imported here: fairseq takes seconds to import, and registers options with Hydra.
     with ONE_AT_A_TIME:
         from ka_fairseq import errors
         from ka_fairseq import export as exporting
@@ -31,7 +31,7 @@ def export(checkpoint: Path, target: Path) -> None:
 def convert(
     checkpoint: Path, target: Path, dictionaries: tuple[Path, Path], quantization: str
 ) -> None:
-    """Write a folder that CTranslate2 takes; `ka_fairseq.export.convert` has the arguments.
+    """Write a folder that CTranslate2 reads; for the arguments see `ka_fairseq.export.convert`.
 
     Raises:
         NotExported: CTranslate2 cannot express the model.

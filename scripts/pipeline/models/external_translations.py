@@ -1,4 +1,4 @@
-"""Translations that were made elsewhere: files beside a pair's text, by any system."""
+"""Read translations of any other system, from files beside a pair's text."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Given:
     """A file of translations.
 
     Attributes:
-        path: a translation a line, or ``.tsv`` with several a sentence: its number, from 1, score
-            and translation; gzipped or not.
-        source: the file whose line n they translate; None: the text that `prepare` made.
+        path: a file with one translation per line. Or a ``.tsv`` file with several translations
+            per sentence: line number from 1, score, translation. Either may be gzipped.
+        source: the file with the source sentences; None: the text that `prepare` made.
     """
 
     path: Path
@@ -36,25 +36,25 @@ class Given:
 
     @property
     def scored(self) -> bool:
-        """Whether it is a TSV file."""
+        """Whether the file is a TSV file."""
         return self.path.name.removesuffix(".gz").endswith(".tsv")
 
 
 def folder(pair: Pair) -> Path:
-    """Return where a pair's monolingual text and translations lie: beside its corpus."""
+    """Return the folder of a pair's monolingual text and translations: the folder of its corpus."""
     return pair.data_dir or pair.config_dir
 
 
 def monolingual(pair: Pair) -> Path | None:
-    """Return the source text that has no translation, if the pair has some."""
+    """Return the file of monolingual source text, or None."""
     return _found(folder(pair), f"{MONO}.{pair.source_lang}")
 
 
 def find(pair: Pair, part: str = TRAIN) -> Given | None:
-    """Return the translations of a part of the text, if there are any.
+    """Return the file with the translations of a part of the text, or None.
 
     Raises:
-        PipelineError: there are two.
+        PipelineError: there are two files.
     """
     names = (f"{_NAMES[part]}.{pair.target_lang}", f"{_NAMES[part]}.tsv")
     there = [path for name in names if (path := _found(folder(pair), name))]
@@ -68,22 +68,23 @@ def find(pair: Pair, part: str = TRAIN) -> Given | None:
 
 
 def inputs(given: Given) -> dict[str, str]:
-    """Return what translations from elsewhere depend on."""
+    """Return what given translations depend on."""
     return {given.path.name: files.sha256(given.path)}
 
 
 def translations(pair: Pair, given: Given, prepared: Path) -> Iterator[list[Candidate]]:
-    """Yield the translations of each line of the text, best first; none for some, perhaps.
+    """Yield the translations of each line of the text, best first. A line may have none.
 
-    `prepare` leaves lines of the user's own corpus out, so those are found by the sentence itself.
+    `prepare` leaves out lines of a user's own corpus. So translations of such a corpus are found by
+    the source sentence, not by the line number.
 
     Args:
-        pair: whose text it is.
+        pair: the language pair.
         given: the translations.
         prepared: the source, as `prepare` or `translate` wrote it.
 
     Raises:
-        PipelineError: they do not go with the source, or are broken.
+        PipelineError: the translations do not match the source, or are damaged.
     """
     with prepared.open(encoding="utf-8", newline="\n") as file:
         lines = sum(1 for _ in file)
@@ -133,7 +134,7 @@ def _read(pair: Pair, given: Given, lines: int, source: Path) -> Iterator[list[C
 
 
 def recipe(pair: Pair) -> clean.Recipe | None:
-    """Return what `prepare` does to each line of a pair's text, if anything."""
+    """Return the cleaning that `prepare` applies to each line of a pair's text, or None."""
     if "cleaning" not in pair.text:
         return None
     return clean.Recipe.load(pair.languages, pair.text["cleaning"])

@@ -1,4 +1,4 @@
-"""Points of a grid: a model with other settings than its config's, and its score on validation."""
+"""Points of a grid: a model with varied settings, and its score on validation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from pipeline.models.model_list import Model
 from pipeline.models.settings import Pair
 from pipeline.models.training import Training
 
-WHOLE = 0  # as --top-k has it
+WHOLE = 0  # the whole vocabulary, as in --top-k
 AS_IN_CONFIG = "config"
 
 
 @dataclass(frozen=True)
 class Point:
-    """A fine-tuning: the model that it varies, λ, k (0: the whole vocabulary), learning rate.
+    """A model with varied settings; None leaves a setting to the model's config.
 
-    None is what the model's config has.
+    Attributes:
+        model: the model that is varied.
+        weight: λ.
+        size: k; 0: the whole vocabulary.
+        rate: the learning rate.
     """
 
     model: Model
@@ -31,7 +35,7 @@ class Point:
 
     @property
     def label(self) -> str:
-        """Names it among those of all models, in the names of files."""
+        """The name of the point in file names, different from all other points."""
         label = self.model.name
         if self.rate is not None:
             label += f"-rate{self.rate:g}"
@@ -43,7 +47,7 @@ class Point:
 
     @property
     def title(self) -> str:
-        """What tables call the settings; nothing where all are the config's."""
+        """The varied settings, for tables; empty if all settings are the config's."""
         found = []
         if self.rate is not None:
             found.append(f"lr {self.rate:g}")
@@ -54,12 +58,12 @@ class Point:
         return "; ".join(found)
 
     def training(self, folder: str, start: str | None = None, **settings: Any) -> Training:
-        """Return what makes it.
+        """Return the training of the point.
 
         Args:
-            folder: holds it, under its `label`.
-            start: what it goes on from; the model's own by default.
-            settings: further ones, by dotted keys.
+            folder: the parent folder; the training's own folder is the `label`.
+            start: the model to start from; by default the model's own start.
+            settings: further settings, by dotted keys.
         """
         varied: dict[str, Any] = {"checkpoint.no_epoch_checkpoints": True}
         if self.rate is not None:
@@ -77,13 +81,13 @@ class Point:
 
 
 def best_bleu(pair: Pair, training: Training) -> float:
-    """Return the validation BLEU of the checkpoint that was chosen."""
+    """Return the validation BLEU of a training's best checkpoint."""
     records = training_log.read(pair.log(training.name))
     return max(float(record["valid_bleu"]) for record in records if "valid_bleu" in record)
 
 
 def listed(read: Callable[[str], object]) -> Callable[[str], tuple]:
-    """Return what reads values that commas separate, each as `read` does, for argparse."""
+    """Return an argparse type for values separated by commas; `read` parses each value."""
 
     def values(text: str) -> Iterator[object]:
         for part in text.split(","):
@@ -96,7 +100,7 @@ def listed(read: Callable[[str], object]) -> Callable[[str], tuple]:
 
 
 def weight(text: str) -> float:
-    """Read λ."""
+    """Parse λ."""
     found = float(text)
     if not 0 <= found <= 1:
         raise ValueError("λ is from 0 to 1")
@@ -104,7 +108,7 @@ def weight(text: str) -> float:
 
 
 def rate(text: str) -> float:
-    """Read a learning rate."""
+    """Parse a learning rate."""
     found = float(text)
     if found <= 0:
         raise ValueError("a learning rate is above 0")
@@ -112,7 +116,7 @@ def rate(text: str) -> float:
 
 
 def size(text: str) -> int | None:
-    """Read k; None is what the config has."""
+    """Parse k; None stands for the config's k."""
     if text == AS_IN_CONFIG:
         return None
     found = WHOLE if text == "V" else int(text)

@@ -1,4 +1,4 @@
-"""Hydra configs: what is in one, and overrides that survive any path."""
+"""Read Hydra configs, and write overrides that may contain any path."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ from omegaconf import OmegaConf
 from pipeline.engine.errors import PipelineError
 
 ONE_AT_A_TIME = threading.Lock()
-"""For what reads or changes what Hydra keeps in one place for all threads: the folder that configs
-come from, and the options that fairseq registers when it is imported."""
+"""A lock for code that reads or changes the state that Hydra shares between threads.
+
+This state is the folder of the configs, and the options that fairseq registers when imported.
+"""
 
 
 def resolve(config_dir: Path, name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a config with all that it builds on, as ``{dotted key: value}``.
+    """Return the settings of a config and its base configs, as ``{dotted key: value}``.
 
     Raises:
-        PipelineError: it is missing, or no valid config.
+        PipelineError: the config is missing or invalid.
     """
     return {**_resolved(_Files.of(config_dir), name), **overrides}
 
 
 @dataclass(frozen=True)
 class _Files:
-    """The configs of a folder; those of two folders with the same texts are the same.
+    """The configs of a folder. Two folders with the same files compare equal.
 
     Attributes:
-        texts: of each file its path in the folder, and what it holds.
-        folder: where they are.
+        texts: for each file, its path in the folder and its content.
+        folder: the folder.
     """
 
     texts: tuple[tuple[str, bytes], ...]
@@ -52,7 +54,7 @@ class _Files:
 
 @functools.lru_cache(maxsize=512)
 def _resolved(files: _Files, name: str) -> dict[str, Any]:
-    """As `resolve`, once for the same files: Hydra takes a tenth of a second."""
+    """Return what `resolve` does, cached for the same files: Hydra takes a tenth of a second."""
     try:
         config = compose(files.folder, name)
     except HydraException as error:
@@ -62,9 +64,9 @@ def _resolved(files: _Files, name: str) -> dict[str, Any]:
 
 
 def compose(config_dir: Path, name: str, overrides: Sequence[str] = ()) -> Any:
-    """Return a config as Hydra puts it together from its files, and from overrides if any."""
-    # 1.1 is what fairseq is written for; the setting is the whole process's, and with a later one
-    # fairseq's own parser stops working in it.
+    """Return a config that Hydra composes from its files and from overrides."""
+    # fairseq is written for version 1.1. The setting holds for the whole process: a later version
+    # would break fairseq's own parser.
     with (
         ONE_AT_A_TIME,
         hydra.initialize_config_dir(config_dir=str(config_dir), version_base="1.1"),
@@ -78,7 +80,7 @@ def arguments(overrides: Mapping[str, Any]) -> list[str]:
 
 
 def forced(overrides: Mapping[str, Any], known: Iterable[str]) -> list[str]:
-    """Return overrides also of what a config leaves at fairseq's default.
+    """Return overrides as arguments, also of settings that the config itself does not set.
 
     Args:
         overrides: what to set.
@@ -92,9 +94,9 @@ def forced(overrides: Mapping[str, Any], known: Iterable[str]) -> list[str]:
 
 
 def literal(value: Any) -> str:
-    """Write a value in Hydra's grammar for overrides.
+    """Return a value in Hydra's grammar for overrides.
 
-    Strings are always quoted, as a path may hold spaces, commas, brackets or quotes.
+    Strings are always quoted, because a path may hold spaces, commas, brackets or quotes.
     """
     if value is None:
         return "null"
@@ -108,7 +110,7 @@ def literal(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    # A backslash counts as one except before a quote, where it escapes; OmegaConf reads ${...}.
+    # A backslash is an ordinary character, but before a quote it escapes. OmegaConf reads ${...}.
     text = re.sub(r"(\\*)(\$\{)", r"\1\1\\\2", text)
     text = re.sub(r"(\\*)'", r"\1\1\\'", text)
     return re.sub(r"(\\+)$", r"\1\1", text)

@@ -1,9 +1,11 @@
-"""Stages `lenpen.MODEL`: the length penalty of each model, chosen on the validation set.
+"""Stages `lenpen.MODEL`: choose the length penalty of each model on the validation set.
 
-CTranslate2 searches once, with the first beam. Its search is the same for any length penalty above
-zero, which only ranks what was found: so the hypotheses are ranked anew for each value, and each
-value's best translations are scored. (CTranslate2 keeps as many hypotheses as the beam. Where more
-end at the same time, those it drops are the worst ones at a length penalty of 1.)
+CTranslate2 searches once, with the first beam. The search is the same for any length penalty above
+zero: the penalty only ranks the hypotheses that were found. So the stage ranks the hypotheses again
+for each value, and scores the best translations of each value.
+
+CTranslate2 keeps as many hypotheses as the beam. If more hypotheses end at the same time, it drops
+the worst ones at a length penalty of 1.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from pipeline.text import segmentation
 GROUP = "lenpen"
 TRIED = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8)
 USUAL = 1.0
-"""What a model has that cannot be tried: fairseq's default, and the paper's."""
+"""The length penalty of models that cannot be tuned: the default of fairseq and the paper."""
 
 Hypotheses = Sequence[Mapping[str, Any]]
 
@@ -39,12 +41,12 @@ def name(model: str) -> str:
 
 
 def needs(pair: Pair, model: str) -> tuple[str, ...]:
-    """Return the stage that chooses for a model; none where the pair's settings have a number."""
+    """Return the stage that chooses for a model; empty if the pair's settings have a number."""
     return (name(model),) if pair.decoding.lenpen is None else ()
 
 
 def stages(pair: Pair, models: Iterable[str]) -> list[Stage]:
-    """Return the stages that choose for these models; none where there is nothing to choose."""
+    """Return the stages that choose for the models; empty if the pair's settings have a number."""
     return [
         Stage(
             stage,
@@ -59,13 +61,13 @@ def stages(pair: Pair, models: Iterable[str]) -> list[Stage]:
 
 
 def of(pair: Pair, model: str) -> float:
-    """Return the length penalty that a model translates with, once its stage is done."""
+    """Return the length penalty that a model translates with; `USUAL` before its stage is done."""
     fixed = pair.decoding.lenpen
     return fixed if fixed is not None else facts(pair, model).get("lenpen", USUAL)
 
 
 def facts(pair: Pair, model: str) -> dict[str, Any]:
-    """Return what `choose` found; nothing where it did not run."""
+    """Return what `choose` returned; an empty dict if the stage is not done."""
     return state.facts(pair.run_dir, name(model))
 
 
@@ -81,19 +83,20 @@ def inputs(pair: Pair, model: str) -> dict[str, Any]:
 
 
 def choose(pair: Pair, model: str) -> dict[str, Any]:
-    """Translate the validation set, and score what each length penalty makes of it.
+    """Translate the validation set, and choose the length penalty with the best BLEU.
 
     Returns:
-        The one with the best BLEU as `lenpen` (of equal ones the nearest to 1), and under `tried`
-        the BLEU of each. Of a model that CTranslate2 cannot express `USUAL` and the reason.
+        `lenpen`: the length penalty with the best BLEU; if several are equal, the nearest to 1.
+        `tried`: the BLEU of each length penalty. For a model that CTranslate2 cannot express,
+        `lenpen` is `USUAL`, and `refused` is the reason.
 
     Raises:
         PipelineError: CTranslate2 failed.
     """
     if pair.decoding.beam == 1:
-        return {"lenpen": USUAL, "tried": {}}  # of one hypothesis there is nothing to rank
+        return {"lenpen": USUAL, "tried": {}}  # a single hypothesis needs no ranking
     scratch = pair.model_dir(model) / GROUP
-    files.remove(scratch)  # of a run that was cut off
+    files.remove(scratch)  # of an interrupted run
     scratch.mkdir()
     try:
         found = _n_best(pair, model, scratch)
@@ -110,11 +113,12 @@ def choose(pair: Pair, model: str) -> dict[str, Any]:
 
 
 def best(found: Iterable[Hypotheses], lenpen: float) -> list[list[str]]:
-    """Return the subwords of each line's best hypothesis; none of a line without hypotheses.
+    """Return the subwords of each line's best hypothesis; an empty list for a line without any.
 
     Args:
         found: the hypotheses of each line: `log_probability` and `subwords`.
-        lenpen: they are ranked by log-probability / (length + 1) ** `lenpen`: the end counts too.
+        lenpen: hypotheses are ranked by log-probability / (length + 1) ** `lenpen`. The end of the
+            sentence is the 1.
     """
 
     def score(hypothesis: Mapping[str, Any]) -> float:
@@ -145,5 +149,5 @@ def _bleu(pair: Pair, translations: Iterable[Sequence[str]], references: Sequenc
     lines = [segmentation.join(" ".join(line), pair.segmentation) for line in translations]
     if len(lines) != len(references):
         raise PipelineError(f"{len(lines)} translations of {len(references)} validation sentences")
-    # Both sides are tokenized where the pair's text is: sacrebleu need not say so.
+    # force: both sides may be tokenized text, and sacrebleu need not warn of it.
     return BLEU(force=True).corpus_score(lines, [references]).score

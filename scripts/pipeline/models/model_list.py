@@ -1,4 +1,4 @@
-"""The list of models: ``configs/models.yaml``, and what a ``pair.yaml`` changes of it."""
+"""The list of models: ``configs/models.yaml``, and the changes in a ``pair.yaml``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pipeline.engine.errors import PipelineError
 from pipeline.models import students
 from pipeline.models.training_text import REFERENCES, Text, members
 
-# Those of ka_fairseq.analysis.plotting; the first six are for models that name none.
+# The colours of ka_fairseq.analysis.plotting. Models that name no colour get one of the first six.
 COLOURS = ("blue", "orange", "green", "pink", "yellow", "sky", "black", "grey")
 _OF_SERIES = COLOURS[:6]
-# Each model has a folder, a log and a stage of its name.
+# Names that models cannot have: each model has a folder, a log and a stage of its name.
 _TAKEN = {
     *(
         "prepare",
@@ -44,20 +44,20 @@ class Model:
     """One model of a pair.
 
     Attributes:
-        name: of its stage and of its folder.
-        title: what tables and figures call it.
-        start: the model that it goes on from, or None.
-        layers: how many of the start's first layers it takes over, by ``encoder`` and ``decoder``;
-            empty: all of them.
-        teacher: the model that teaches it, an ensemble (``first+second``), or None.
+        name: the name of the model, of its stage and of its folder.
+        title: the name in tables and figures.
+        start: the model that the training starts from, or None.
+        layers: how many of the start's first layers the model takes over, by ``encoder`` and
+            ``decoder``; empty: all layers.
+        teacher: the model that teaches, an ensemble (``first+second``), or None.
         config: the name of its Hydra config.
-        settings: what differs from the config, by dotted keys.
-        student: a preset for its size, or None; what starts from it, or is trained with its config,
-            has the same.
-        colour: in figures: one of `COLOURS`, or ``#rrggbb``.
-        text: what it is trained on; see `text_spec.Text`.
-        translator: the model, or ensemble, that translated it, where its teacher did not.
-        default: whether it is trained where no stage is named.
+        settings: settings that differ from the config, by dotted keys.
+        student: a preset of the size, or None. Models that start from this model, or are trained
+            with its config, have the same preset.
+        colour: the colour in figures: one of `COLOURS`, or ``#rrggbb``.
+        text: the training text; see `training_text.Text`.
+        translator: the model or ensemble that translated the text; None: the teacher.
+        default: whether the model is trained if no stage is named.
     """
 
     name: str
@@ -75,12 +75,12 @@ class Model:
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """The models that teach it, together."""
+        """The models that teach: one model, an ensemble, or none."""
         return members(self.teacher)
 
     @property
     def training_text(self) -> Text:
-        """What it is trained on."""
+        """The training text."""
         return Text.load(self.text, self.translator or self.teacher, f"models.{self.name}")
 
 
@@ -91,12 +91,12 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any] | None, path: Path)
     """Return the models of a pair.
 
     Args:
-        common: what all pairs have, as in ``configs/models.yaml``.
-        own: what one pair adds or changes; None leaves a model out.
-        path: the file that has it, for errors.
+        common: the models of all pairs, as in ``configs/models.yaml``.
+        own: models that the pair adds or changes; None as an entry removes a model.
+        path: the file with `own`, for errors.
 
     Raises:
-        PipelineError: a name or field is not one, or a model names one that does not come before.
+        PipelineError: a name or a field is invalid, or a model refers to a later model.
     """
     if not isinstance(own or {}, Mapping):
         raise PipelineError(f"{path}: models is a list of names, each with its fields")
@@ -106,7 +106,9 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any] | None, path: Path)
             del entries[name]
             continue
         if not isinstance(entry, Mapping):
-            raise PipelineError(f"{path}: models.{name} has no fields; of {', '.join(FIELDS)}")
+            raise PipelineError(
+                f"{path}: models.{name} needs fields: choose from {', '.join(FIELDS)}"
+            )
         entries[name] = {**entries.get(name, {}), **entry}
     models: dict[str, Model] = {}
     used = {entry.get("colour") for entry in entries.values()}
@@ -134,10 +136,10 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any] | None, path: Path)
 def _student(
     entry: Mapping[str, Any], before: Mapping[str, Model], config_dir: Path, where: str
 ) -> tuple[str | None, dict[str, Any]]:
-    """Return a model's preset and what it sets.
+    """Return a model's preset and the preset's settings.
 
-    A model that names none has that of the model it goes on from, or whose config it is trained
-    with: it is to be compared with that one.
+    A model without a preset gets the preset of its start, or of the model whose config it uses. So
+    the two models can be compared.
     """
     start = entry.get("start")
     like = before.get(start or entry.get("config"))
@@ -146,7 +148,9 @@ def _student(
     if student is None:
         return None, {}
     if start and student != inherited:
-        raise PipelineError(f"{where}.student: it starts from {start}, so that decides: name none")
+        raise PipelineError(
+            f"{where}.student: the size is that of {start}, its start: leave student out"
+        )
     try:
         return student, students.settings(student, config_dir, start=bool(start))
     except PipelineError as error:
@@ -164,7 +168,7 @@ def _check(name: str, entry: Mapping[str, Any], before: Mapping[str, Model], whe
     }.items():
         if unknown := [other for other in others if other is not None and other not in before]:
             known = ", ".join(before) or "none"
-            raise PipelineError(f"{where}.{key}: {unknown[0]} is no model before it ({known})")
+            raise PipelineError(f"{where}.{key}: {unknown[0]} is no earlier model ({known})")
     Text.load(entry.get("text"), None, where)
     if not isinstance(entry.get("default", True), bool):
         raise PipelineError(f"{where}.default: true or false")
@@ -184,5 +188,5 @@ def _check_layers(entry: Mapping[str, Any], where: str) -> None:
     if layers is None:
         return
     if not entry.get("start"):
-        raise PipelineError(f"{where}.layers: name the model that has them by start")
+        raise PipelineError(f"{where}.layers: add start, the model with these layers")
     students.check_layers(layers, f"{where}.layers")

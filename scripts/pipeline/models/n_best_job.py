@@ -1,6 +1,6 @@
-"""``python -m pipeline.models.n_best_job JOB.json``: the n best of a text by CTranslate2.
+"""``python -m pipeline.models.n_best_job JOB.json``: search n-best lists with CTranslate2.
 
-A process of its own, so that the pipeline can end it at any time.
+The search is a process of its own, so that the pipeline can end it at any time.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 LONGEST = 200
-"""Subwords of an answer, or twice those of its source: as in the folder's own translator."""
+"""The most subwords of a translation; more for long sources, as in the exported translator."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to translate.
+    """A text to translate, and how.
 
     Attributes:
         model: CTranslate2's folder.
-        source: a file of subwords, a sentence a line.
-        target: the file for the answers: a list of hypotheses for each line, in JSON.
-        beam: how many hypotheses are followed, and kept.
-        threads: of the CPU.
+        source: a file of subwords, one sentence per line.
+        target: the file to write: for each line a list of hypotheses, in JSON.
+        beam: the number of hypotheses that the search follows and keeps.
+        threads: threads of the CPU.
     """
 
     model: str
@@ -36,7 +36,7 @@ class Job:
 
 
 def main(path: Path) -> None:
-    """Do what a file describes, a `Job` in JSON."""
+    """Run the `Job` that a JSON file describes."""
     job = Job(**json.loads(path.read_text(encoding="utf-8")))
     lines = [line.split() for line in Path(job.source).read_text("utf-8").split("\n")[:-1]]
     found = n_best(job, lines)
@@ -44,7 +44,7 @@ def main(path: Path) -> None:
 
 
 def n_best(job: Job, lines: Sequence[Sequence[str]]) -> list[list[dict[str, Any]]]:
-    """Return the hypotheses of each line that is not empty: `log_probability`, `subwords`."""
+    """Return each line's hypotheses: `log_probability`, `subwords`. Empty lines have none."""
     import ctranslate2
 
     translator = ctranslate2.Translator(job.model, inter_threads=1, intra_threads=job.threads)
@@ -56,14 +56,14 @@ def n_best(job: Job, lines: Sequence[Sequence[str]]) -> list[list[dict[str, Any]
         length_penalty=1,  # with 0 the search would end earlier
         max_input_length=0,
         max_decoding_length=max(LONGEST, 2 * max(map(len, lines), default=0)),
-        max_batch_size=512,  # with more a CPU is slower, as in ka_fairseq.translate
+        max_batch_size=512,  # larger batches are slower on a CPU; as in ka_fairseq.translate
         batch_type="tokens",
         return_scores=True,
     )
     found: list[list[dict[str, Any]]] = [[] for _ in lines]
     for place, result in zip(places, results, strict=True):
         found[place] = [
-            # The score is divided by the length, the end included.
+            # CTranslate2 has divided the score by the length, with the end of the sentence.
             {"log_probability": score * (len(subwords) + 1), "subwords": subwords}
             for score, subwords in zip(result.scores, result.hypotheses, strict=True)
         ]

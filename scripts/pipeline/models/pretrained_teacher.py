@@ -1,4 +1,4 @@
-"""A teacher that was trained before: the section `teacher` of ``pair.yaml``."""
+"""A teacher that is already trained: the section `teacher` of ``pair.yaml``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.text import segmentation
 if TYPE_CHECKING:
     from pipeline.models.settings import Pair
 
-_SPECIAL = 4  # types that are in every dictionary of fairseq's and not in its file
+_SPECIAL = 4  # types that every dictionary of fairseq has, but not its file
 
 STAGE = "teacher"
-"""The stage that is not trained where there is one."""
+"""The stage that copies this teacher, instead of training one."""
 
 _NEEDED = ("checkpoint", "segmentation", "dictionary")
 _OPTIONAL = ("log", "only_for")
@@ -28,16 +28,16 @@ _OPTIONAL = ("log", "only_for")
 
 @dataclass(frozen=True)
 class GivenTeacher:
-    """A trained model, and what a learner must share with it.
+    """A trained model, and the files that a student must share with it.
 
     Attributes:
-        checkpoint: written by fairseq; of an export, too.
+        checkpoint: a checkpoint of fairseq, or an exported checkpoint.
         segmentation: sentencepiece's model, or subword-nmt's codes; or a folder that holds them
             (and subword-nmt's vocabularies) under the names that `binarize` gives them.
-        dictionaries: fairseq's ``dict.txt`` of each language; the same file where it is joint.
-        log: of its training, as fairseq wrote it with ``log_format: json``; for the report.
-        only_for: the text that it is for, by how `prepare` names it; with any other text the
-            pipeline trains a teacher. None is all text.
+        dictionaries: fairseq's ``dict.txt`` of each language; the same file for a joint one.
+        log: the log of its training, by fairseq with ``log_format: json``; for the report.
+        only_for: the text of this teacher, as `prepare` names it. For any other text the pipeline
+            trains a teacher. None: any text.
     """
 
     checkpoint: Path
@@ -53,8 +53,8 @@ class GivenTeacher:
         """Read the section.
 
         Args:
-            section: what ``pair.yaml`` has under `teacher`.
-            folder: of that file; paths are relative to it.
+            section: the content of `teacher` in ``pair.yaml``.
+            folder: the folder of ``pair.yaml``; paths are relative to this folder.
             languages: source and target.
 
         Raises:
@@ -63,7 +63,7 @@ class GivenTeacher:
         known = (*_NEEDED, *_OPTIONAL)
         if not isinstance(section, Mapping) or (unknown := sorted(set(section) - set(known))):
             wrong = unknown[0] if isinstance(section, Mapping) else repr(section)
-            raise PipelineError(f"teacher in pair.yaml: no {wrong}; it has {', '.join(known)}")
+            raise PipelineError(f"teacher in pair.yaml: no {wrong}: choose from {', '.join(known)}")
         if missing := [key for key in _NEEDED if not section.get(key)]:
             raise PipelineError(f"teacher in pair.yaml lacks {', '.join(missing)}")
         named = section["dictionary"]
@@ -81,24 +81,24 @@ class GivenTeacher:
         )
 
     def check(self) -> GivenTeacher:
-        """Return the teacher itself.
+        """Return the teacher itself, after a check of its files.
 
         Raises:
-            PipelineError: a file of it is not there.
+            PipelineError: a file is missing.
         """
         paths = {"checkpoint": self.checkpoint, "segmentation": self.segmentation, "log": self.log}
         named = [*paths.items(), *(("dictionary", path) for path in self.dictionaries.values())]
         for key, path in named:
             if path is not None and not path.exists():
                 raise PipelineError(
-                    f"teacher.{key} in pair.yaml: {path} is missing; mend the path, or train a "
+                    f"teacher.{key} in pair.yaml: {path} is missing; correct the path, or train a "
                     "teacher: --train-teacher"
                 )
         return self
 
     @property
     def text_inputs(self) -> dict[str, Any]:
-        """What binarized text depends on."""
+        """The files that binarized text depends on, as hashes."""
         segmenting = sorted(p for p in self.segmentation.rglob("*") if p.is_file())
         return {
             "teacher.segmentation": [files.sha256(p) for p in segmenting or [self.segmentation]],
@@ -112,7 +112,7 @@ class GivenTeacher:
 
     @property
     def preprocess_arguments(self) -> list[str]:
-        """What fairseq-preprocess is told of the dictionaries."""
+        """The arguments of fairseq-preprocess for the dictionaries."""
         source, target = (str(path.resolve()) for path in self.dictionaries.values())
         if self.joint:
             return ["--joined-dictionary", "--srcdict", source]
@@ -120,11 +120,11 @@ class GivenTeacher:
 
 
 def of(pair: Pair, text: str | None = None) -> GivenTeacher | None:
-    """Return the teacher that ``pair.yaml`` gives for a text, if any.
+    """Return the teacher that ``pair.yaml`` gives for a text, or None.
 
     Args:
         pair: the language pair.
-        text: what `prepare` calls the text; by default the one that it made.
+        text: the name that `prepare` gives the text; by default the prepared text.
     """
     given = pair.teacher
     if given is None or given.only_for is None:
@@ -144,20 +144,20 @@ def inputs(pair: Pair, given: GivenTeacher) -> dict[str, Any]:
 
 
 def install(pair: Pair, given: GivenTeacher) -> dict[str, Any]:
-    """Put the teacher where the stages after it look for one that was trained.
+    """Copy the teacher to the folder where later stages expect a trained teacher.
 
     Returns:
         Facts for the report.
 
     Raises:
-        PipelineError: it is no checkpoint, or has another number of types than its dictionary.
+        PipelineError: the file is no checkpoint, or its number of types is not its dictionary's.
     """
     folder = pair.model_dir(STAGE)
     files.remove(folder)
     folder.mkdir(parents=True)
     dictionaries = {language: pair.bin_dir / f"dict.{language}.txt" for language in pair.languages}
     for path in dictionaries.values():
-        shutil.copy(path, folder)  # where a frozen teacher's are looked for first
+        shutil.copy(path, folder)  # a frozen teacher's dictionaries are searched here first
     try:
         exporting.export(given.checkpoint, pair.model(STAGE))
     except PipelineError as error:
@@ -168,7 +168,7 @@ def install(pair: Pair, given: GivenTeacher) -> dict[str, Any]:
     if found is not None and len(found) != types:
         raise PipelineError(
             f"{given.checkpoint} has {len(found)} target types, but teacher.dictionary in "
-            f"pair.yaml {types}: give the dictionary that it was trained with"
+            f"pair.yaml has {types}: give the dictionary that it was trained with"
         )
     shutil.copy(pair.model(STAGE), pair.best_checkpoint(STAGE))
     facts = {"parameters": _parameters(weights), "given": given.checkpoint.name}
@@ -177,12 +177,12 @@ def install(pair: Pair, given: GivenTeacher) -> dict[str, Any]:
         shutil.copy(given.log, pair.log(STAGE))
         seconds = training_log.by_epoch(training_log.read(given.log), "train_train_wall")
         facts["train_seconds"] = sum(seconds.values())
-    say(f"teacher: {given.checkpoint}, which was trained before")
+    say(f"teacher: {given.checkpoint}, which is already trained")
     return facts
 
 
 def adopt_segmentation(pair: Pair, given: GivenTeacher, folder: Path) -> None:
-    """Copy what the teacher's text was segmented with to where `segmentation.encode` reads it."""
+    """Copy the teacher's segmentation model to the folder that `segmentation.encode` reads."""
     segmentation.adopt(given.segmentation, folder, pair.languages, pair.segmentation)
 
 
@@ -193,7 +193,7 @@ def _weights(path: Path) -> Mapping[str, Any]:
 
 
 def _parameters(weights: Mapping[str, Any]) -> int:
-    """Count numbers that a training would learn; what several names share counts once."""
+    """Count the trained parameters. A tensor with several names counts once."""
     tensors = {
         tensor.data_ptr(): tensor.numel()
         for name, tensor in weights.items()

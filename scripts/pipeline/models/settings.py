@@ -1,4 +1,4 @@
-"""What the pipeline knows of a language pair: ``configs/PAIR/pair.yaml`` and the command line."""
+"""The settings of a language pair: ``configs/PAIR/pair.yaml`` and the command line."""
 
 from __future__ import annotations
 
@@ -26,41 +26,42 @@ SETTINGS_FILE = "pair.yaml"
 
 QUICK = "quick"
 FULL = "full"
-"""Sections that make a shorter and a longer run of a pair: `_variant`."""
+"""The sections for a shorter and a longer run of a pair; see `_variant`."""
 
 QUANTIZATIONS = ("int8", "int8_float32", "float16", "float32")
-"""What an exported model's weights may be kept in; the first by default."""
+"""The precisions of an exported model's weights; the first is the default."""
 
 _SECTIONS = ("source_lang", "target_lang", "text", "segmentation")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A language pair, with where its files are.
+    """A language pair: its settings and the paths of its files.
 
     Attributes:
-        name: names the folder of the run.
-        config_dir: holds `SETTINGS_FILE`.
-        hydra_dir: holds the Hydra configs: the same folder, or the one that `configs` names.
-        run_dir: where all output goes.
-        source_lang: language code of the source, the ending of its files.
-        target_lang: likewise of the target.
+        name: the name of the run and of its folder.
+        config_dir: the folder with `SETTINGS_FILE`.
+        hydra_dir: the folder with the Hydra configs: `config_dir`, or the folder that `configs`
+            names.
+        run_dir: the folder for all output.
+        source_lang: the language code of the source, also the ending of its files.
+        target_lang: the language code of the target, also the ending of its files.
         data_dir: the user's own corpus, or None for the text that `text` names.
         archives_dir: the user's folder with a release's archives, or None to download them.
-        text: which sentence pairs to use; see `pipeline.text.prepare`. Under `test` the name of
-            the test set, or a list of several: of `parts`, or of files in a user's own corpus.
+        text: which sentence pairs to use; see `pipeline.text.prepare`. Key `test` has the
+            name of the test set, or a list of names. Names are of `parts`, or of files in a user's
+            own corpus.
         segmentation: how words become subwords; see `pipeline.text.segmentation`.
         decoding: beams and length penalty.
         training: overrides for every Hydra config.
-        finetuning: further ones for those of models that go on from another.
-        models: what is trained and evaluated, in the order of the table.
-        everything: whether the models that are not trained by default count as those that are.
+        finetuning: further overrides for models that start from another model.
+        models: the models to train and evaluate, in the order of the table.
+        everything: whether all models are trained by default.
         translate: how a teacher translates; see `pipeline.models.translate_settings`.
-        slot: what of this machine the stages may use.
-        teacher: a teacher that was trained before, or None to train one.
-        quantization: of exported models, one of `QUANTIZATIONS`.
-        students: the sizes at which ``scripts/compare.sh`` trains each method, unless it is told
-            others: presets, or `students.OWN`.
+        slot: the part of this machine that the stages may use.
+        teacher: a teacher that is already trained, or None to train one.
+        quantization: the precision of exported models, one of `QUANTIZATIONS`.
+        students: the default of ``scripts/compare.sh --students``: presets, or `students.OWN`.
     """
 
     name: str
@@ -86,12 +87,12 @@ class Pair:
 
     @property
     def joint_dictionary(self) -> bool:
-        """Whether both languages have one dictionary: all but those of a given teacher are so."""
+        """Whether both languages have one dictionary. Only a given teacher may have two."""
         return self.teacher is None or self.teacher.joint
 
     @property
     def default_models(self) -> tuple[Model, ...]:
-        """The models that are trained where none is named."""
+        """The models that are trained if none is named."""
         return tuple(model for model in self.models if model.default or self.everything)
 
     @property
@@ -101,12 +102,12 @@ class Pair:
 
     @property
     def titles(self) -> dict[str, str]:
-        """What the models are called, by name."""
+        """The titles of the models, by name."""
         return {model.name: model.title for model in self.models}
 
     @property
     def tests(self) -> tuple[str, ...]:
-        """The test sets that `text` names; the first is the one of the report."""
+        """The test sets that `text` names; the report uses the first."""
         names = self.text.get("test") or "test"
         return (names,) if isinstance(names, str) else tuple(names)
 
@@ -117,17 +118,17 @@ class Pair:
 
     @property
     def reference(self) -> Path:
-        """The test set's target side as it was before tokenization."""
+        """The test set's target side before tokenization."""
         return self._raw_test(self.target_lang)
 
     @property
     def source(self) -> Path:
-        """The test set's source side, likewise."""
+        """The test set's source side before tokenization."""
         return self._raw_test(self.source_lang)
 
     @property
     def bin_dir(self) -> Path:
-        """What fairseq reads, made by `binarize`."""
+        """The data-bin, made by `binarize`."""
         return self.run_dir / "bin"
 
     @property
@@ -137,36 +138,36 @@ class Pair:
 
     @property
     def export_dir(self) -> Path:
-        """A folder for each model, with all that translating needs."""
+        """The parent of the export folders: one for each model, with all that translating needs."""
         return self.run_dir / "export"
 
     def model_dir(self, training: str) -> Path:
-        """The checkpoints of a training."""
+        """Return the folder of a training's checkpoints."""
         return self.run_dir / training
 
     def best_checkpoint(self, training: str) -> Path:
-        """The checkpoint that validation chose."""
+        """Return the checkpoint with the best validation score."""
         return self.model_dir(training) / "checkpoint_best.pt"
 
     def last_checkpoint(self, training: str) -> Path:
-        """The checkpoint that a training which was cut off goes on from."""
+        """Return the checkpoint that an interrupted training continues from."""
         return self.model_dir(training) / "checkpoint_last.pt"
 
     def model(self, training: str) -> Path:
-        """That checkpoint, reduced to what translating needs."""
+        """Return the best checkpoint, reduced to what translating needs."""
         return self.model_dir(training) / "model.pt"
 
     def teacher_cache(self, training: str, text: str = "") -> Path:
-        """What it answers as a teacher; a teacher that is redone takes it along.
+        """Return the folder of a teacher's cached answers; a redone teacher loses them.
 
         Args:
-            training: the teacher's.
-            text: that it answers, where it is not the references.
+            training: the teacher's training.
+            text: the name of the answered text; empty: the references.
         """
         return self.model_dir(training) / (f"cache-{text}" if text else "cache")
 
     def log(self, stage: str) -> Path:
-        """All that the commands of a stage printed."""
+        """Return the log with all output of a stage's commands."""
         return self.run_dir / "logs" / f"{stage}.log"
 
     def _raw_test(self, language: str) -> Path:
@@ -193,15 +194,15 @@ def load(
 
     Args:
         config_dir: folder with `SETTINGS_FILE`.
-        runs: where the folders of the runs are.
-        name: the run's name; the folder's own by default.
-        variant: the section to apply, `QUICK` or `FULL`; its runs are kept apart by the name.
+        runs: the parent of the run folders.
+        name: the name of the run; by default the name of `config_dir`.
+        variant: the section to apply, `QUICK` or `FULL`; added to the name of the run.
         own: the user's corpus instead of the pair's text: folder, source and target language.
-        everything: train the models that are not trained by default, too.
-        train_teacher: leave the section `teacher` out; its runs are kept apart by the name.
+        everything: also train the models that are not trained by default.
+        train_teacher: ignore the section `teacher`; added to the name of the run.
 
     Raises:
-        PipelineError: the file is missing, or a section of it, or a file that it names.
+        PipelineError: the file, a section, or a file that it names is missing; a value is invalid.
     """
     path = config_dir / SETTINGS_FILE
     try:
@@ -250,13 +251,13 @@ def load(
 
 
 def _variant(pair: Pair, content: Mapping[str, Any], name: str, path: Path) -> Pair:
-    """Return a pair with what one of its sections changes.
+    """Return a pair with the changes of one of its sections, `QUICK` or `FULL`.
 
-    The section may change keys of `text`, `segmentation`, `translate` and `training`, for all
-    trainings, and give `layers` for all models that take over some.
+    The section may change keys of `text`, `segmentation` and `translate`, and keys of `training`
+    for all trainings. It may also give `layers` for all models that take over layers.
 
     Raises:
-        PipelineError: the section is missing and not `QUICK`, or has something else.
+        PipelineError: the section has an unknown key, or is missing. Only `QUICK` may be missing.
     """
     changes = content.get(name, {} if name == QUICK else None)
     if changes is None:
@@ -287,23 +288,25 @@ def _variant(pair: Pair, content: Mapping[str, Any], name: str, path: Path) -> P
 
 
 def _replaced(own: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of some models, with those values that are changed for all."""
+    """Return settings, each with its changed value if there is one; add no other settings."""
     return {key: changes.get(key, value) for key, value in own.items()}
 
 
 def check_tests(names: Iterable[Any], where: str) -> None:
-    """Check names of test sets, which are those of folders too.
+    """Check names of test sets, which are also names of folders.
 
     Raises:
-        PipelineError: one is not a name; the text begins with `where`.
+        PipelineError: a name is invalid; the message begins with `where`.
     """
     for name in names:
         if name in ("train", "valid") or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(name)):
-            raise PipelineError(f"{where}: {name} is no name for a test set: letters, digits, -._")
+            raise PipelineError(
+                f"{where}: {name} is no name for a test set: use letters, digits, -._"
+            )
 
 
 def _translate(section: Any, changes: Any) -> Mapping[str, Any]:
-    """Return the section `translate`, with what a variant changes, once it is found valid."""
+    """Return the section `translate` with the changes of a variant, after a check."""
     for part in (section, changes):
         Recipe.load(part)
     merged = {**(section or {}), **(changes or {})}
@@ -323,7 +326,7 @@ def _quantization(section: Any, path: Path) -> str:
 
 
 def _hydra_dir(named: Any, path: Path) -> Path:
-    """Return the folder of the Hydra configs, the one beside `path` if `named` is None.
+    """Return the folder of the Hydra configs; if `named` is None, the folder of `path`.
 
     Raises:
         PipelineError: there is no such folder.

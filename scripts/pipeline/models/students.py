@@ -1,7 +1,8 @@
-"""Presets for students, ``students/NAME.yaml``: a shape, or how many layers a student takes over.
+"""Presets of student sizes, ``students/NAME.yaml``: a shape, or a number of layers to take over.
 
-A shape is fairseq's settings of a model; a model's entry names it as its `student`. Layers are for
-models that begin with another model's first layers (`Model.layers`): their shape is that one's.
+A preset of a shape has fairseq's settings of a model. The model's entry names the preset as its
+`student`. A preset of layers is for models that begin with another model's first layers
+(`Model.layers`), and so have the shape of the other model.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ if TYPE_CHECKING:
 
 FOLDER = "students"
 OWN = "own"
-"""Stands for the size that a pair's configs have."""
+"""The name for the size of a pair's own configs."""
 LAYERS = "layers"
-"""What a preset of layers holds, and nothing else."""
+"""The only key in a preset of layers."""
 SIDES = ("encoder", "decoder")
 COMMON = Path(__file__).resolve().parents[3] / "configs" / FOLDER
 
 
 def settings(name: str, config_dir: Path, *, start: bool = False) -> dict[str, Any]:
-    """Return what a preset of a shape sets of a Hydra config, by dotted keys.
+    """Return the settings of a preset of a shape, by dotted keys of a Hydra config.
 
     Args:
-        name: of the preset.
-        config_dir: a pair's; presets of its own are in its folder `FOLDER`.
-        start: whether the model goes on from another. If so, what the preset sets besides
-            the model (its keys with a dot, as a learning rate) is left out.
+        name: the name of the preset.
+        config_dir: the config folder of a pair; its folder `FOLDER` has the pair's own presets.
+        start: whether the model starts from another model. If so, settings that do not describe the
+            model (keys with a dot, such as a learning rate) are left out.
 
     Raises:
-        PipelineError: there is none of this name, or it is no list of settings.
+        PipelineError: the preset is unknown, has layers, or is no list of settings.
     """
     path, content = _read(name, config_dir)
     if LAYERS in content:
@@ -52,10 +53,10 @@ def settings(name: str, config_dir: Path, *, start: bool = False) -> dict[str, A
 
 
 def layers(name: str, config_dir: Path) -> dict[str, int] | None:
-    """Return how many layers a preset has of each of `SIDES`; None where it is a shape, or `OWN`.
+    """Return a preset's number of layers for each of `SIDES`; None for a shape or `OWN`.
 
     Raises:
-        PipelineError: see `settings` and `check_layers`; it holds something besides.
+        PipelineError: see `settings` and `check_layers`; or the preset has further keys.
     """
     if name == OWN:
         return None
@@ -69,14 +70,14 @@ def layers(name: str, config_dir: Path) -> dict[str, int] | None:
 
 
 def check_layers(found: Any, where: str) -> None:
-    """Check that this says how many layers are taken over.
+    """Check that a value has a number of layers for each of `SIDES`.
 
     Args:
-        found: what should be a number for each of `SIDES`.
-        where: it stands, for errors.
+        found: the value.
+        where: the place of the value, for errors.
 
     Raises:
-        PipelineError: it is none.
+        PipelineError: the value is invalid.
     """
     if not isinstance(found, Mapping) or set(found) != set(SIDES):
         raise PipelineError(f"{where}: give {{encoder: 1, decoder: 1}} or the like")
@@ -86,15 +87,15 @@ def check_layers(found: Any, where: str) -> None:
 
 
 def takes_over(models: Mapping[str, Model], name: str) -> bool:
-    """Return whether a model takes over layers, or goes on from one that does."""
+    """Return whether a model takes over layers, or starts from a model that does."""
     return any(models[one].layers for one in _line(models, name))
 
 
 def resized(model: Model, name: str, config_dir: Path) -> Model:
-    """Return a model of the size that a preset has; `OWN` leaves it as it is.
+    """Return a model in the size of a preset; `OWN` returns the model as it is.
 
-    Its own settings come after those of the preset, as in a pair's list of models. Layers are
-    those of models that take some over; others are left as they are.
+    The model's own settings, except those of its shape, override the preset's. A preset of
+    layers changes the layers only of models that take over layers.
 
     Raises:
         PipelineError: see `settings`.
@@ -109,15 +110,15 @@ def resized(model: Model, name: str, config_dir: Path) -> Model:
 
 
 def check_names(names: Any, config_dir: Path, where: str) -> tuple[str, ...]:
-    """Return the names of presets, each once, when all are there; `OWN` is one too.
+    """Check names of presets, and return each once. `OWN` counts as a preset.
 
     Args:
-        names: a list of them.
+        names: a list of names.
         config_dir: see `settings`.
-        where: they stand, for errors.
+        where: the place of the list, for errors.
 
     Raises:
-        PipelineError: a name is none.
+        PipelineError: a name is unknown, or a preset is invalid.
     """
     known = [OWN, *sorted(_presets(config_dir))]
     if isinstance(names, str) or not isinstance(names, Sequence):
@@ -136,9 +137,9 @@ def check_kind(
     """Check that a preset is of the kind that methods need: layers, or a shape.
 
     Args:
-        models: all of the pair, by name.
-        methods: those that are compared.
-        name: of the preset.
+        models: all models of the pair, by name.
+        methods: the methods to compare.
+        name: the name of the preset.
         config_dir: see `settings`.
 
     Raises:
@@ -163,21 +164,21 @@ def check_kind(
 def check_starts(
     models: Mapping[str, Model], methods: Iterable[str], teachers: Iterable[str], *, kept: bool
 ) -> None:
-    """Check that methods can be trained at another size, and all that they go on from.
+    """Check that methods, and the models that they start from, can be trained at another size.
 
     Args:
-        models: all of the pair, by name.
-        methods: those that are compared.
-        teachers: those that keep their size.
-        kept: whether the size is a number of layers that are taken over.
+        models: all models of the pair, by name.
+        methods: the methods to compare.
+        teachers: the models that keep their size.
+        kept: whether the size is a number of layers to take over.
 
     Raises:
-        PipelineError: one has a size of its own, or all layers of a teacher.
+        PipelineError: a model has a size of its own, or starts from a teacher with all its layers.
     """
     for method in methods:
         for name in _line(models, method):
             if kept and not takes_over(models, name):
-                break  # it keeps its size, with all that it goes on from
+                break  # this model and its starts keep their size
             if name in teachers:
                 raise PipelineError(
                     f"--students: {method} goes on from {name}, which keeps its size: leave "
@@ -198,21 +199,21 @@ def check_dictionaries(preset: Mapping[str, Any], joint: bool, where: str) -> No
     Args:
         preset: the settings of a model, by dotted keys.
         joint: whether both languages have one dictionary.
-        where: the preset is asked for, for errors.
+        where: the place that names the preset, for errors.
 
     Raises:
-        PipelineError: it shares embeddings between languages whose dictionaries differ.
+        PipelineError: the model shares embeddings, but the languages have two dictionaries.
     """
     shared = [key for key in ("model.share_all_embeddings",) if preset.get(key)]
     if shared and not joint:
         raise PipelineError(
-            f"{where} does not fit the segmentation: it has {shared[0].partition('.')[2]}, and the "
-            "teacher's dictionaries are two; name a preset without, in students/ beside pair.yaml"
+            f"{where} does not fit the segmentation: it has {shared[0].partition('.')[2]}, but "
+            "the teacher has two dictionaries; name another preset, in students/ beside pair.yaml"
         )
 
 
 def _line(models: Mapping[str, Model], name: str) -> list[str]:
-    """Return a model, the one that it goes on from, and so on."""
+    """Return a model, the model that it starts from, and so on."""
     found = [name]
     while (start := models[found[-1]].start) is not None:
         found.append(start)
@@ -220,7 +221,7 @@ def _line(models: Mapping[str, Model], name: str) -> list[str]:
 
 
 def _fixed(model: Model, *, kept: bool) -> list[str]:
-    """Return the settings of its own that a preset of layers, or a shape, should replace."""
+    """Return a model's own settings that conflict with a preset: of layers if `kept`, or shape."""
     if kept:
         return [key for key in model.settings if key in {f"model.{side}_layers" for side in SIDES}]
     if model.student is not None:
@@ -239,7 +240,7 @@ def _check_heads(model: Mapping[str, Any], path: Path) -> None:
 
 
 def _names(config_dir: Path, *, kept: bool) -> list[str]:
-    """Return the presets of layers, or those of a shape."""
+    """Return the names of all presets of layers if `kept`, else of all shapes."""
     return [
         name
         for name in sorted(_presets(config_dir))
@@ -258,6 +259,6 @@ def _read(name: str, config_dir: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _presets(config_dir: Path) -> dict[str, Path]:
-    """Return the file of each preset; a pair's own come before those of all."""
+    """Return the file of each preset; a pair's own presets replace common presets of their name."""
     folders = (COMMON, config_dir / FOLDER)
     return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}

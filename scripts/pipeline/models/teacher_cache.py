@@ -1,8 +1,9 @@
-"""Stages `cache.TEACHER`: a teacher answers all sentence pairs, for the trainings that it teaches.
+"""Stages `cache.TEACHER`: store a teacher's answers to all sentence pairs, for its trainings.
 
-Of a text that is not the references, `cache.TEACHER.TEXT`.
+For a text other than the references the stage is `cache.TEACHER.TEXT`.
 
-A stage of its own, as which of two trainings was the first to ask would decide the last digits.
+The cache has its own stage for reproducible results. Otherwise the first of two trainings would
+fill the cache, and the order of the trainings would decide the last digits.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from pipeline.models import teacher_texts
 from pipeline.models.settings import Pair
 from pipeline.models.training import Training
 
-# What the stored answers do not depend on, of the sections that they do depend on.
+# The stored answers depend on the settings of _SECTIONS, except _NO_INPUTS.
 _SECTIONS = ("task.", "dataset.")
 _NO_INPUTS = ("task._name", "task.data", "task.eval", "task.teacher_path", "task.teacher_cache=")
-# Of tqdm: the dataset, how many pairs are done and how many there are.
+# A line of tqdm: the dataset, the number of finished pairs, and the number of all pairs.
 _PROGRESS = re.compile(r"(\S+):\s+\d+%\|.*\| (\d+)/(\d+) \[")
 
 
@@ -30,8 +31,8 @@ class TeacherCache:
     """The answers of one teacher.
 
     Attributes:
-        teacher: the training whose model it is, or several, as `reader` names them.
-        reader: a training that reads them, whose config says in which precision and batches.
+        teacher: the teacher's training, or an ensemble, as `reader` names it.
+        reader: a training that reads the answers; its config sets their precision and batches.
     """
 
     teacher: str
@@ -39,12 +40,12 @@ class TeacherCache:
 
     @property
     def name(self) -> str:
-        """Of the stage."""
+        """The name of the stage."""
         return name(self.reader)
 
     @property
     def stage(self) -> Stage:
-        """The stage that has the teacher answer."""
+        """The stage that fills the cache."""
         return Stage(
             self.name,
             self.run,
@@ -57,7 +58,7 @@ class TeacherCache:
 
     @property
     def _texts(self) -> tuple[str, ...]:
-        """The stage of the text that is answered, where it is not `binarize`."""
+        """The stage of the answered text; empty if that stage is `binarize`."""
         text = self.reader.training_text
         return () if text.plain else (teacher_texts.stage_name(text),)
 
@@ -79,7 +80,7 @@ class TeacherCache:
         }
 
     def run(self, pair: Pair) -> dict[str, Any]:
-        """Fill the cache, or go on with what was cut off.
+        """Fill the cache, or continue an interrupted run.
 
         Raises:
             PipelineError: the command failed.
@@ -88,14 +89,14 @@ class TeacherCache:
         return {}
 
     def run_share(self, pair: Pair, share: tuple[int, int]) -> None:
-        """Fill one of several shares; others may be at work beside it.
+        """Fill one of several shares; other processes may fill other shares at the same time.
 
         Args:
-            pair: whose text it is.
-            share: which, from 1, and of how many.
+            pair: the language pair.
+            share: the number of the share, from 1, and the number of shares.
 
         Raises:
-            PipelineError: as `run`, or as `Stage.execute`.
+            PipelineError: see `run` and `Stage.execute`.
         """
         with state.one_at_a_time(pair.run_dir):
             if not self.stage.begin(pair):
@@ -122,7 +123,7 @@ class TeacherCache:
             commands.run(command, pair.log(stage), on_line, slot=pair.slot)
 
     def _pairs(self, pair: Pair) -> int:
-        """How many there are to answer, as far as is known."""
+        """Return the number of pairs to answer, as far as is known."""
         record = state.read(pair.run_dir, "prepare")
         pairs = dict(record.facts.get("pairs", {})) if record is not None else {}
         for stage in self._texts:

@@ -1,4 +1,4 @@
-"""Stages `text.NAME`: text to train on, of translations, references or both, for fairseq."""
+"""Stages `text.NAME`: write a training text of translations, references or both, for fairseq."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class TrainingText:
     """A text that models are trained on.
 
     Attributes:
-        text: which.
+        text: the parts of the text, and their translator.
     """
 
     text: Text
 
     @property
     def name(self) -> str:
-        """Of the stage."""
+        """The name of the stage."""
         return stage_name(self.text)
 
     @property
     def translations(self) -> list[Translation]:
-        """Where its translations come from."""
+        """The translations that the text is made from."""
         kinds = [kind for kind, _ in self.text.parts if kind != REFERENCES]
         return list(dict.fromkeys(map(self._translation, kinds)))
 
@@ -46,7 +46,7 @@ class TrainingText:
 
     @property
     def stage(self) -> Stage:
-        """The stage that makes it."""
+        """The stage that makes the text."""
         needs = ("binarize", *(translation.name for translation in self.translations))
         return Stage(
             self.name,
@@ -67,7 +67,9 @@ class TrainingText:
             recipe = Recipe.load(pair.translate)
             filters = dataclasses.asdict(recipe.filters)
             found |= {f"filters.{key}": value for key, value in filters.items()}
-            if recipe.nearness != Recipe.nearness:  # a text from before it was a setting stays
+            if (
+                recipe.nearness != Recipe.nearness
+            ):  # the default adds no input: older texts stay valid
                 found["nearness"] = recipe.nearness
         return found
 
@@ -120,5 +122,5 @@ def stage_name(text: Text) -> str:
 
 
 def folder(pair: Pair, text: Text) -> Path:
-    """Return what fairseq reads, for a text."""
+    """Return the data-bin of a text."""
     return pair.bin_dir if text.plain else pair.run_dir / "texts" / text.name

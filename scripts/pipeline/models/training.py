@@ -22,7 +22,7 @@ from pipeline.models import (
 from pipeline.models.model_list import Model
 from pipeline.models.settings import USER_DIR, Pair
 
-# What the pipeline sets itself, or what leaves the trained model as it is.
+# Settings that the pipeline sets itself, or that do not change the trained model.
 _NO_INPUTS = (
     "hydra.",
     "common.user_dir",
@@ -36,16 +36,16 @@ _FP16 = ("common.fp16", "common.memory_efficient_fp16")
 
 
 class Training(Model):
-    """A model, and how it is made."""
+    """A model and its training."""
 
     @classmethod
     def of(cls, model: Model) -> Training:
-        """Return what makes a model."""
+        """Return the training of a model."""
         return cls(**vars(model))
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The stages that must be done before."""
+        """The stages that must be done first."""
         text = self.training_text
         texts = () if text.plain else (teacher_texts.stage_name(text),)
         return ("binarize", *texts, *((self.start,) if self.start else ()), *self.teachers)
@@ -58,17 +58,17 @@ class Training(Model):
         if (batches := Devices.choose(settings, visible=pair.slot.visible).batches) > 1:
             settings["optimization.update_freq"] = [batches]
         kept = {key: value for key, value in settings.items() if not key.startswith(_NO_INPUTS)}
-        # As it is in force here: what was begun on a CPU does not go on in half precision.
+        # The precision here: a training begun on a CPU does not continue in half precision.
         kept |= self._without_fp16(pair)
-        # Where it is does not matter; that there is one does, in the last digits.
+        # The path of the cache does not matter. Whether there is a cache changes the last digits.
         kept["task.teacher_cache"] = self.cached(pair)
-        # The path above is left out; the model that it belongs to counts.
+        # The start's path is left out above; its name counts.
         kept["checkpoint.finetune_from_model"] = self.start
         upstream = {f"from {need}": state.fingerprint(pair.run_dir, need) for need in self.needs}
         return {**kept, **upstream}
 
     def run(self, pair: Pair) -> dict[str, Any]:
-        """Train, or go on with a training that was cut off.
+        """Train, or continue an interrupted training.
 
         Raises:
             PipelineError: fairseq-hydra-train failed, or `pair.yaml` names a teacher that does not
@@ -101,10 +101,10 @@ class Training(Model):
         }
 
     def arguments(self, pair: Pair, more: Mapping[str, Any] | None = None) -> list[str]:
-        """Return what fairseq-hydra-train is called with.
+        """Return the arguments of fairseq-hydra-train.
 
         Args:
-            pair: its paths and languages replace those of the config.
+            pair: the language pair; its paths and languages replace the config's.
             more: further settings.
         """
         # The pipeline's own paths come last: settings may switch a cache on, not move it.
@@ -114,7 +114,7 @@ class Training(Model):
         return words + hydra_configs.forced(overrides, written)
 
     def begun(self, pair: Pair) -> bool:
-        """Whether there is a checkpoint to go on from."""
+        """Return whether there is a checkpoint to continue from."""
         return any(pair.model_dir(self.name).glob("checkpoint*.pt"))
 
     def clear(self, pair: Pair) -> None:
@@ -123,7 +123,7 @@ class Training(Model):
         files.remove(pair.log(self.name))
 
     def _given(self, pair: Pair) -> pretrained_teacher.GivenTeacher | None:
-        """Return the model that `pair.yaml` gives instead of this training, if it does."""
+        """Return the trained teacher that `pair.yaml` gives instead of this training, or None."""
         return pretrained_teacher.of(pair) if self.name == pretrained_teacher.STAGE else None
 
     def _overrides(self, pair: Pair) -> dict[str, Any]:
@@ -136,8 +136,8 @@ class Training(Model):
             "task.target_lang": pair.target_lang,
             "checkpoint.save_dir": folder,
         }
-        # fairseq reads this file only where save_dir has no checkpoint_last.pt. A model without a
-        # start is trained from nothing, whatever its config names.
+        # fairseq reads this file only if save_dir has no checkpoint_last.pt. A model without a
+        # start is trained from scratch, even if its config names a file.
         start = str(pair.best_checkpoint(self.start)) if self.start else None
         overrides["checkpoint.finetune_from_model"] = start
         if self.teacher:
@@ -148,48 +148,48 @@ class Training(Model):
         return {**overrides, **self._without_fp16(pair)}
 
     def _without_fp16(self, pair: Pair) -> dict[str, Any]:
-        """Return what switches float16 off where no GPU is; it is never switched on."""
+        """Return the settings that switch float16 off; empty if there is a GPU."""
         if pair.slot.visible:
             return {}
         settings = self.resolved(pair)
         return {name: False for name in _FP16 if settings.get(name)}
 
     def cached(self, pair: Pair) -> bool:
-        """Whether it reads the teacher's answers from a cache."""
+        """Return whether the training reads the teacher's answers from a cache."""
         try:
             return bool(self.teacher and self.resolved(pair).get("task.teacher_cache"))
-        except PipelineError:  # no config, or no valid one: an error where it is asked for
+        except PipelineError:  # a missing or invalid config: an error only if the training runs
             return False
 
     def cache_folder(self, pair: Pair) -> Path:
-        """Where the teacher's answers for its text are."""
+        """Return the folder of the teacher's answers for the training text."""
         text = self.training_text
         return pair.teacher_cache(str(self.teacher), "" if text.plain else text.name)
 
     def resolved(self, pair: Pair) -> dict[str, Any]:
-        """Return all settings that its config, the list and the pair give, by their dotted keys."""
+        """Return all settings of the config, the list of models and the pair, by dotted keys."""
         return hydra_configs.resolve(pair.hydra_dir, self.config, self._varied(pair))
 
     def _varied(self, pair: Pair) -> dict[str, Any]:
-        """Return what pair and list change of its config; what is said of it alone comes last."""
+        """Return the changes of the pair and the list to the config; the model's own come last."""
         finetuning = pair.finetuning if self.start else {}
         return {**pair.training, **finetuning, **self._shape(pair), **self.settings}
 
     def _shape(self, pair: Pair) -> dict[str, Any]:
-        """Return the shape of a model that takes over some layers, or goes on from such a model.
+        """Return the shape of a model that takes over some layers, or starts from such a model.
 
-        Nothing for other models: their configs have their shape.
+        For other models the result is empty: their configs have their shape.
 
-        fairseq leaves the other layers out when it loads the start's checkpoint. The layers are the
-        first ones: then a training that is resumed, whose own checkpoint fairseq treats likewise,
-        finds all of its layers.
+        fairseq leaves out the other layers when it loads the start's checkpoint. The kept layers
+        are the first ones. So a resumed training finds all of its layers: fairseq treats its own
+        checkpoint in the same way.
 
         Raises:
             PipelineError: the start has fewer layers.
         """
         if not self.start:
             return {}
-        name = self.start.rpartition("/")[2]  # in a comparison it has the seed before it
+        name = self.start.rpartition("/")[2]  # in a comparison the seed comes before the name
         [start] = [model for model in pair.models if model.name == name]
         if self.student not in (None, start.student):  # in a comparison of several sizes
             start = students.resized(start, self.student, pair.config_dir)
@@ -205,7 +205,7 @@ class Training(Model):
             there = int(given[f"model.{side}_layers"])
             if count > there:
                 raise PipelineError(
-                    f"models.{self.name}.layers.{side}: {count}, and {name} has {there}"
+                    f"models.{self.name}.layers.{side}: {count}, but {name} has {there}"
                 )
             shape[f"model.{side}_layers"] = count
             shape[f"model.{side}_layers_to_keep"] = ",".join(map(str, range(count)))
@@ -236,7 +236,7 @@ class Progress:
         self._bar.close()
 
     def on_line(self, line: str) -> None:
-        """Move the bar where the line of the log holds a record."""
+        """Move the bar if a line of the log has a record."""
         record = training_log.parse(line)
         if record is None:
             return
@@ -249,6 +249,6 @@ class Progress:
         else:
             return
         if not self._bar.n:
-            self._bar.initial = done  # after a resumption, the rest of the time is judged anew
+            self._bar.initial = done  # a resumed training: estimate the time from here on
         self._bar.set_postfix(self._shown, refresh=False)
         self._bar.update(min(done, self._bar.total or done) - self._bar.n)

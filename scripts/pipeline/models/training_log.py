@@ -12,7 +12,7 @@ _PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
 
 
 def parse(line: str) -> dict[str, Any] | None:
-    """Return the record in a line of the log, or None where it holds none."""
+    """Return the record in a line of the log, or None if there is no record."""
     start = line.find('{"epoch"')
     if start < 0:
         return None
@@ -31,7 +31,7 @@ def read(log: Path) -> list[dict[str, Any]]:
 def by_epoch(records: Iterable[dict[str, Any]], key: str) -> dict[int, float]:
     """Return the value of `key` for each epoch that has one.
 
-    The last one counts: a training that was cut off repeats the epoch it was in.
+    The last value of an epoch counts: an interrupted training repeats its epoch.
     """
     return {record["epoch"]: float(record[key]) for record in records if key in record}
 

@@ -1,4 +1,4 @@
-"""What a model is trained on: the references, a teacher's translations, or both."""
+"""The training text of a model: the references, a teacher's translations, or both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHOOSERS = {
 """The chooser of `ka_fairseq.distill` for each kind of text; `reference` is the old `closest`."""
 KINDS = (REFERENCES, *CHOOSERS)
 TRANSLATOR = "teacher"
-"""Who translates where neither `translator` nor `teacher` of a model says so."""
+"""The model that translates, if a model names neither `translator` nor `teacher`."""
 _AND = "+"
 
 
@@ -31,11 +31,11 @@ def members(teacher: str | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Text:
-    """Training text, by how the target side of each source sentence is found.
+    """A training text: where the target side of each source sentence comes from.
 
     Attributes:
-        parts: of `KINDS`, with how many times each counts.
-        translator: the model that translates the source, or an ensemble; see `members`.
+        parts: some of `KINDS`, each with the number of its repetitions.
+        translator: the model or ensemble that translates the source; see `members`.
     """
 
     parts: tuple[tuple[str, int], ...] = ((REFERENCES, 1),)
@@ -46,12 +46,12 @@ class Text:
         """Read the field `text` of a model.
 
         Args:
-            value: one of `KINDS`, or some with how many times each counts; None: references.
+            value: one of `KINDS`, or several with their numbers of repetitions; None: references.
             translator: the model that translates.
             where: the file and the entry, for errors.
 
         Raises:
-            PipelineError: it is neither.
+            PipelineError: a kind is unknown, or a number is invalid.
         """
         wanted = value or REFERENCES
         parts = dict(wanted) if isinstance(wanted, Mapping) else {wanted: 1}
@@ -67,17 +67,17 @@ class Text:
 
     @property
     def translated(self) -> bool:
-        """Whether a teacher's translations are part of it."""
+        """Whether a teacher's translations are part of the text."""
         return any(kind != REFERENCES for kind, _ in self.parts)
 
     @property
     def plain(self) -> bool:
-        """Whether it is what `binarize` makes: each reference once."""
+        """Whether the text is the one that `binarize` makes: each reference once."""
         return self.parts == Text().parts
 
     @property
     def name(self) -> str:
-        """Of its folder: ``best``, ``references-best2``, ``mbr-of-teacher2``."""
+        """The name of the folder: ``best``, ``references-best2``, ``mbr-of-teacher2``."""
         parts = "-".join(kind + (str(times) if times > 1 else "") for kind, times in self.parts)
         other = self.translated and self.translator != TRANSLATOR
         return f"{parts}-of-{self.translator}" if other else parts

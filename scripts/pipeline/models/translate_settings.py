@@ -1,4 +1,4 @@
-"""The section `translate` of ``pair.yaml``: how a teacher translates, and what is left out."""
+"""The section `translate` of ``pair.yaml``: how a teacher translates, and what is filtered out."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ QUANTIZATIONS = ("float32", "float16", "int8", "int8_float32")
 
 NEARNESS = ("chrf", "bleu")
 
-# What changes neither a translation nor its place, but for rounding, or serves samples alone.
+# Settings that do not change searched translations, except by rounding (max_tokens).
 _NO_INPUTS = {"max_tokens", "filters", "nearness", "sampling"}
 _OF_SEARCH = {"beam", "n_best", "lenpen"}
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which translations are not trained on; None or False switches a filter off.
+    """Which translations are left out; None or False switches a filter off.
 
     Attributes:
-        max_ratio: one side has more than this times the other's subwords, the end of the sentence
-            counted in.
-        max_repeats: the most frequent run of four subwords comes at least this many times more
-            often than the source's does (Raunak et al. 2021: hallucinations that oscillate).
-        drop_copies: the translation is the source.
-        drop_duplicates: the same pair came before.
+        max_ratio: leave out a pair if one side has more than this many times the subwords of the
+            other side. The end of the sentence counts as a subword.
+        max_repeats: count the most frequent run of four subwords in source and translation. Leave
+            out a translation if its count is greater by at least this number (Raunak et al. 2021:
+            hallucinations that oscillate).
+        drop_copies: leave out a translation that is equal to its source.
+        drop_duplicates: leave out a pair that occurred before.
     """
 
     max_ratio: float | None = 3.0
@@ -41,14 +42,14 @@ class Filters:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How samples are drawn, of which `mbr_samples` chooses (Eikema & Aziz 2022).
+    """How samples are drawn. `mbr_samples` chooses among the samples (Eikema & Aziz 2022).
 
     Attributes:
-        samples: how many of each sentence.
-        top_p: of each distribution, the smallest set of subwords with at least this mass (Holtzman
-            et al. 2020); 1: all of it.
-        temperature: logits are divided by it.
-        seed: of the first shard; each next one has the next.
+        samples: the number of samples for each sentence.
+        top_p: draw from the smallest set of subwords with at least this probability (Holtzman et
+            al. 2020); 1: draw from all subwords.
+        temperature: logits are divided by the temperature.
+        seed: the seed of the first shard; each further shard has the next seed.
     """
 
     samples: int = 16
@@ -60,7 +61,7 @@ class Sampling:
         """Check that samples can be drawn.
 
         Raises:
-            PipelineError: they cannot.
+            PipelineError: a value is invalid.
         """
         if self.samples < 2:
             raise PipelineError("translate.sampling.samples in pair.yaml: give a number from 2 up")
@@ -68,7 +69,7 @@ class Sampling:
             raise PipelineError("translate.sampling.top_p in pair.yaml: above 0 and at most 1")
         if self.temperature <= 0 or self.seed < 0:
             raise PipelineError(
-                "translate.sampling in pair.yaml: temperature is above 0, seed is not below"
+                "translate.sampling in pair.yaml: temperature must be above 0, seed 0 or more"
             )
 
 
@@ -78,20 +79,19 @@ class Recipe:
 
     Attributes:
         beam: width of the search.
-        n_best: how many translations of a sentence are kept.
+        n_best: the number of translations to keep for each sentence.
         lenpen: scores are divided by the length to this power.
         max_len_a: a translation has at most ``max_len_a`` × subwords of the longest source of its
             batch + ``max_len_b``.
-        max_len_b: see there.
-        max_length: longer sentences, in subwords, are not translated.
-        shard: sentences a file; a run that is cut off loses one of them at most.
-        max_tokens: source subwords a batch.
-        engine: of `ENGINES`; auto: CTranslate2 for what it can express.
-        quantization: of `QUANTIZATIONS`, for CTranslate2.
-        nearness: of `NEARNESS`, sentence chrF or sentence BLEU: what `closest` and `mbr` are chosen
-            by.
-        filters: what is left out of the text to train on.
-        sampling: how samples are drawn, where a model is trained on some.
+        max_len_b: see `max_len_a`.
+        max_length: sentences with more subwords are not translated.
+        shard: sentences per file; an interrupted run loses at most one file.
+        max_tokens: source subwords per batch.
+        engine: one of `ENGINES`; auto: CTranslate2 for models that it can express.
+        quantization: one of `QUANTIZATIONS`, for CTranslate2.
+        nearness: one of `NEARNESS`: `closest` and `mbr` choose by sentence chrF or sentence BLEU.
+        filters: which translations are left out of the training text.
+        sampling: how samples are drawn, if a model is trained on samples.
     """
 
     beam: int = 5
@@ -113,7 +113,7 @@ class Recipe:
         """Read the section.
 
         Raises:
-            PipelineError: a key or a value is not one.
+            PipelineError: a key is unknown, or a value is invalid.
         """
         section = dict(_mapping(section, "translate"))
         parts = {
@@ -167,12 +167,12 @@ def _mapping(section: Any, name: str) -> Mapping[str, Any]:
 
 
 def _read(kind: type, section: Mapping[str, Any], **more: Any) -> Any:
-    """Make a dataclass of what YAML has, checked against its defaults."""
+    """Return a dataclass with the values of a YAML section, after a check of keys and types."""
     defaults = {f.name: f.default for f in dataclasses.fields(kind) if f.name not in more}
     for key, value in section.items():
         if key not in defaults:
             raise PipelineError(
-                f"translate in pair.yaml: no {key}; it has {', '.join((*defaults, *more))}"
+                f"translate in pair.yaml: no {key}: choose from {', '.join((*defaults, *more))}"
             )
         _check_type(key, value, defaults[key], off=kind is Filters)
     return kind(**section, **more)

@@ -1,4 +1,4 @@
-"""Stages `translate.TEACHER`: a teacher translates the training source, by `ka_fairseq.distill`."""
+"""Stages `translate.TEACHER`: translate the training source with `ka_fairseq.distill`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.text import clean, corpus, segmentation
 if TYPE_CHECKING:
     from ka_fairseq.distill.translations import Translations
 
-# Of tqdm: how many sentences are done and how many there are.
+# A line of tqdm: the number of finished sentences, and the number of all sentences.
 _PROGRESS = re.compile(r"translating:\s+\d+%\|.*\| (\d+)/(\d+) \[")
 _COUNT = re.compile(r"(\d+) (empty|too long|with unknown types)")
 
@@ -33,8 +33,8 @@ class Translation:
     """The translations of one teacher.
 
     Attributes:
-        teacher: the training whose model translates, or several; see `spec.members`.
-        sampled: whether they are samples, and not the n best.
+        teacher: the training whose model translates, or an ensemble; see `spec.members`.
+        sampled: whether the translations are samples instead of the n best.
     """
 
     teacher: str
@@ -47,7 +47,7 @@ class Translation:
 
     @property
     def name(self) -> str:
-        """Of the stage."""
+        """The name of the stage."""
         return f"translate.{self._of}"
 
     @property
@@ -55,14 +55,15 @@ class Translation:
         return f"{self.teacher}.samples" if self.sampled else self.teacher
 
     def folder(self, pair: Pair) -> Path:
-        """Return where the translations are, in a folder for each text."""
+        """Return the folder of the translations; each text has a folder in it."""
         return pair.run_dir / "translated" / self._of
 
     def stage(self, pair: Pair) -> Stage:
-        """Return the stage that translates, or takes over what was translated elsewhere.
+        """Return the stage that translates, or that takes over given translations.
 
         Raises:
-            PipelineError: there is neither a teacher nor a translation, or no sample.
+            PipelineError: there is neither a teacher nor a given translation. Or samples are asked
+                for, but translations are given.
         """
         given = external_translations.find(pair) is not None
         if given and self.sampled:
@@ -73,9 +74,9 @@ class Translation:
         unknown = [name for name in self.members if name not in pair.titles]
         if not given and unknown:
             raise PipelineError(
-                f"no model {unknown[0]} is there to translate, and "
+                f"there is no model {unknown[0]} to translate, and "
                 f"{external_translations.folder(pair)} has no "
-                f"translated.{pair.target_lang}: name one as translator in pair.yaml"
+                f"translated.{pair.target_lang}: name a model as translator in pair.yaml"
             )
         return Stage(
             self.name,
@@ -101,7 +102,7 @@ class Translation:
         return {**found, "translate.shard": recipe.shard}
 
     def run(self, pair: Pair) -> dict[str, Any]:
-        """Translate what is missing.
+        """Translate the missing sentences.
 
         Raises:
             PipelineError: the command failed.
@@ -109,17 +110,19 @@ class Translation:
         return self._translate(pair, self._prepared(pair), (1, 1))
 
     def run_share(self, pair: Pair, share: tuple[int, int]) -> None:
-        """Translate one of several shares; others may be at work beside it.
+        """Translate one of several shares; other processes may translate other shares.
 
         Args:
-            pair: whose text it is.
-            share: which, from 1, and of how many.
+            pair: the language pair.
+            share: the number of the share, from 1, and the number of shares.
 
         Raises:
-            PipelineError: as `run`, or as `Stage.execute`; or the translations come from elsewhere.
+            PipelineError: see `run` and `Stage.execute`; or translations are given.
         """
         if given := external_translations.find(pair):
-            raise PipelineError(f"{given.path} is there, so nothing is translated: no --shard")
+            raise PipelineError(
+                f"{given.path} is there, so nothing is translated: leave --shard out"
+            )
         with state.one_at_a_time(pair.run_dir):
             if not self.stage(pair).begin(pair):
                 say(f"{self.name}: done already")
@@ -129,10 +132,10 @@ class Translation:
         say(f"{self.name}: {share_is_there(share)}")
 
     def take_over(self, pair: Pair) -> dict[str, Any]:
-        """Write translations from elsewhere as the command writes a teacher's.
+        """Write given translations in the same form as a teacher's translations.
 
         Raises:
-            PipelineError: they are broken, or do not go with the text.
+            PipelineError: the translations are damaged, or do not match the text.
         """
         mono = self._prepared(pair)
         sources = {TRAIN: pair.text_dir / f"{TRAIN}.{pair.source_lang}"}
@@ -165,16 +168,16 @@ class Translation:
         return {"engine": "elsewhere", **found}
 
     def translations(self, pair: Pair) -> Translations:
-        """Open the translations.
+        """Open the finished translations.
 
         Raises:
-            PipelineError: some are missing.
+            PipelineError: translations are missing.
         """
         folder = self.folder(pair)
         if not (folder / distilling.RECORD).exists():
             raise PipelineError(
-                f"{folder} has translations of an earlier version: --force {self.name} translates "
-                "anew"
+                f"{folder} has translations of an earlier version: translate again with --force "
+                f"{self.name}"
             )
         mono = folder / distilling.MONO_IDS
         there = mono.with_name(f"{mono.name}.idx").exists()
@@ -187,7 +190,7 @@ class Translation:
             missing = found.missing(ALL)
         if missing:
             raise PipelineError(
-                f"{missing[0][1].path} is gone: --force {self.name} translates anew"
+                f"{missing[0][1].path} is missing: translate again with --force {self.name}"
             )
         return found
 
@@ -195,11 +198,11 @@ class Translation:
         return [pair.model(name) for name in self.members]
 
     def _mono(self, pair: Pair) -> Path:
-        """Return where the monolingual text is, cleaned."""
+        """Return the path of the cleaned monolingual text."""
         return self.folder(pair) / f"{MONO}.{pair.source_lang}"
 
     def _prepared(self, pair: Pair) -> Path | None:
-        """Return the monolingual text in subwords, or None; make it where it is not there."""
+        """Return the file of the monolingual text in subwords, or None. Make a missing file."""
         given = external_translations.monolingual(pair)
         if given is None:
             return None
@@ -209,7 +212,7 @@ class Translation:
             lines = clean.one_side(
                 corpus.read_sentences(given), external_translations.recipe(pair), side=0
             )
-            with files.written_whole(text) as temporary:  # named when both are there
+            with files.written_whole(text) as temporary:  # gets its name when both files exist
                 files.write_lines(temporary, lines)
                 with files.written_whole(segmented) as subwords:
                     segmentation.encode(
@@ -236,7 +239,7 @@ class Translation:
             files.remove(path)
 
     def _translate(self, pair: Pair, mono: Path | None, share: tuple[int, int]) -> dict[str, Any]:
-        """Run the command; return the counts that it tells."""
+        """Run the command, and return the counts that it prints."""
         title = self.name if share == (1, 1) else "{} {}-of-{}".format(self.name, *share)
         more = [] if mono is None else ["--mono", str(mono)]
         command = distilling.command(

@@ -1,4 +1,4 @@
-"""Stages `export.MODEL`: a folder that translates raw text without fairseq, by CTranslate2."""
+"""Stages `export.MODEL`: write a folder that translates raw text without fairseq."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def name(model: str) -> str:
 
 
 def folder(pair: Pair, model: str) -> Path:
-    """Return where a model's folder is."""
+    """Return the export folder of a model."""
     return pair.export_dir / model
 
 
 def facts(pair: Pair, model: str) -> dict[str, Any] | None:
-    """Return what a model's stage found: `megabytes` and `quantization`, or why there is no folder.
+    """Return the facts of a model's stage; None if the stage is not done.
 
-    None where the stage did not run.
+    The facts are `megabytes` and `quantization`, or `REFUSED` with the reason for no folder.
     """
     record = state.read(pair.run_dir, name(model))
     return dict(record.facts) if record is not None and record.done else None
 
 
 def exported(pair: Pair, models: Iterable[str] | None = None) -> list[str]:
-    """Return the models that have a folder, in their order; by default of those of the table."""
+    """Return the models that have an export folder, in their order; by default of all models."""
     found = {model: facts(pair, model) for model in (pair.titles if models is None else models)}
     return [model for model, known in found.items() if known and REFUSED not in known]
 
@@ -50,7 +50,7 @@ def stage(model: str, needs: tuple[str, ...] = ()) -> Stage:
 
     Args:
         model: the name of its training.
-        needs: what else must be done before, as `lenpen.needs`.
+        needs: further stages that must be done first, such as `lenpen.needs`.
     """
     return Stage(
         name(model),
@@ -74,14 +74,14 @@ def inputs(pair: Pair, model: str) -> dict[str, Any]:
 
 
 def export(pair: Pair, model: str) -> dict[str, Any]:
-    """Write the folder; a model that CTranslate2 cannot express is said, and is no failure.
+    """Write the folder. For a model that CTranslate2 cannot express, print the reason instead.
 
     Raises:
         PipelineError: the folder cannot be written.
     """
     target = folder(pair, model)
     clear(pair, model)
-    # Here, as it imports fairseq: that takes seconds, and registers options with Hydra.
+    # Imported here: fairseq takes seconds to import, and registers options with Hydra.
     with ONE_AT_A_TIME:
         from ka_fairseq.errors import UserError
         from ka_fairseq.export import export_folder
@@ -107,7 +107,7 @@ def export(pair: Pair, model: str) -> dict[str, Any]:
 
 
 def segmentation_of(pair: Pair) -> dict[str, Any]:
-    """Return what is done to raw text, as `prepare` and `binarize` did it."""
+    """Return the steps of `prepare` and `binarize` that must be applied to raw text."""
     recipe = clean.Recipe.load(pair.languages, pair.text.get("cleaning", {}))
     return {
         **segmentation.exported(pair.bin_dir, pair.source_lang, pair.segmentation),
@@ -117,12 +117,12 @@ def segmentation_of(pair: Pair) -> dict[str, Any]:
 
 
 def clear(pair: Pair, model: str) -> None:
-    """Remove a model's folder, and what a run that was cut off left beside it."""
+    """Remove a model's folder, and the leftovers of an interrupted run beside it."""
     files.remove(folder(pair, model))
     for path in pair.export_dir.glob(f"{model}.tmp*"):
         files.remove(path)
 
 
 def megabytes(target: Path) -> float:
-    """Return how much a folder holds, in megabytes (10⁶ bytes)."""
+    """Return the size of a folder's files, in megabytes (10⁶ bytes)."""
     return sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) / 1e6

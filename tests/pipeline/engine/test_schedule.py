@@ -195,7 +195,7 @@ def test_an_interruption_ends_all_that_was_started(tmp_path):
     process.send_signal(signal.SIGINT)  # to it alone, not to all as a terminal's Ctrl-C
     output, error = process.communicate(timeout=LONGEST)
     assert process.returncode == 130
-    assert error.endswith("interrupted: the same command goes on from here\n")
+    assert error.endswith("interrupted: run the same command again to go on from here\n")
     assert "Traceback" not in error and not output
     end = time.monotonic() + LONGEST
     while any(map(_alive, started)) and time.monotonic() < end:

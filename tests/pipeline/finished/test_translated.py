@@ -86,7 +86,7 @@ def test_two_jobs_share_the_cache(finished):
     shared = copied(finished, "runs of two jobs that fill a cache")
     (shared.run_dir / "state" / "cache.teacher.json").unlink()
     told = [shared.pipeline("cache.teacher", "--shard", f"{n}/2") for n in (2, 1)]
-    assert "cache.teacher: share 2 of 2 is there; when all are" in told[0]
+    assert "cache.teacher: share 2 of 2 is done; when all shares are" in told[0]
     assert not state.is_done(shared.run_dir, "cache.teacher")
     shared.pipeline("cache.teacher")
     assert state.is_done(shared.run_dir, "cache.teacher")

@@ -106,7 +106,7 @@ def test_they_take_the_place_of_a_teacher(own, capsys):
     files.write_lines(own.data_dir / "translated.en", [*LINES[:-1], "Another."])
     changed = translation.inputs(own)
     assert {key for key in before if before[key] != changed[key]} == {"translated.en"}
-    with pytest.raises(PipelineError, match="nothing is translated: no --shard"):
+    with pytest.raises(PipelineError, match="nothing is translated: leave --shard out"):
         translation.run_share(own, (1, 2))
     with pytest.raises(PipelineError, match="no samples are drawn: train on mbr instead"):
         replace(translation, sampled=True).stage(own)

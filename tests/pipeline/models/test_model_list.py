@@ -81,11 +81,14 @@ def test_colours_that_are_not_named_are_those_that_are_free():
     ("own", "says"),
     [
         (["kd"], "models is a list of names, each with its fields"),
-        ({"tail": None}, r"models\.tail has no fields; of title, start, layers, teacher, config"),
+        (
+            {"tail": None},
+            r"models\.tail needs fields: choose from title, start, layers, teacher, config",
+        ),
         ({"tail": {"titel": "x"}}, r"models\.tail has no field titel: choose from title, start"),
-        ({"tail": {"start": "leaner"}}, r"tail\.start: leaner is no model before it \(teacher, le"),
-        ({"kd": {"teacher": "tail"}, **ADDED}, r"kd\.teacher: tail is no model before it"),
-        ({"kd": {"teacher": "teacher+tail"}, **ADDED}, r"kd\.teacher: tail is no model before it"),
+        ({"tail": {"start": "leaner"}}, r"tail\.start: leaner is no earlier model \(teacher, le"),
+        ({"kd": {"teacher": "tail"}, **ADDED}, r"kd\.teacher: tail is no earlier model"),
+        ({"kd": {"teacher": "teacher+tail"}, **ADDED}, r"kd\.teacher: tail is no earlier model"),
         ({"kd": {"title": "learner"}}, r"models\.kd\.title: learner is the title of another"),
         ({"evaluate": {}}, "choose another name, of letters, digits, - and _"),
         ({"a/b": {}}, "choose another name"),

@@ -56,7 +56,10 @@ def dictionary(path, types):
         ({"log": "gone.log"}, r"teacher\.log .*gone\.log is missing.* --train-teacher"),
         ({"checkpoint": None, "dictionary": None}, "lacks checkpoint, dictionary$"),
         ({"dictionary": {"de": "teacher/dict.txt"}}, "dictionary in pair.yaml has none for en"),
-        ({"chekpoint": "a.pt"}, "no chekpoint; it has checkpoint, segmentation, dictionary, log"),
+        (
+            {"chekpoint": "a.pt"},
+            "no chekpoint: choose from checkpoint, segmentation, dictionary, log",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_runs(load, change, says):

@@ -50,7 +50,7 @@ def test_a_preset_of_ones_own_is_beside_pair_yaml(tmp_path):
     ("own", "says"),
     [
         ({"learner": {"student": "tinny"}}, r"models\.learner: student tinny: choose from .*tiny"),
-        ({"kd": {"student": "tiny"}}, r"models\.kd\.student: it starts from learner, so that"),
+        ({"kd": {"student": "tiny"}}, r"models\.kd\.student: the size is that of learner"),
         ({"learner": {"student": "broken"}}, r"broken\.yaml should hold fairseq's settings"),
         ({"learner": {"student": "layers_1_1"}}, r"layers_1_1: it has layers and no shape; choose"),
     ],

@@ -93,13 +93,13 @@ def test_other_filters_make_it_anew_and_nothing_left_is_an_error(translated):
 def test_a_shard_that_is_gone_is_noticed(translated):
     folder = Translation("teacher").folder(translated)
     (folder / "train" / "00001.tsv").unlink()
-    with pytest.raises(PipelineError, match=r"00001\.tsv is gone: --force translate\.teacher"):
+    with pytest.raises(PipelineError, match=r"00001\.tsv is missing: .*--force translate\.teacher"):
         TrainingText(Text((("mbr", 1),))).stage.execute(translated)
 
 
 def test_translations_of_an_earlier_version_are_made_anew(translated):
     (Translation("teacher").folder(translated) / "translations.json").unlink()
-    with pytest.raises(PipelineError, match=r"earlier version: --force translate\.teacher"):
+    with pytest.raises(PipelineError, match=r"earlier version: .*--force translate\.teacher"):
         TrainingText(Text((("mbr", 1),))).stage.execute(translated)
 
 

@@ -88,14 +88,14 @@ def test_what_goes_on_from_such_a_model_has_its_shape(pair):
 
 def test_more_layers_than_the_start_has(pair):
     kept = {"start": "teacher", "layers": {"encoder": 9, "decoder": 1}}
-    with pytest.raises(PipelineError, match=r"models\.kd\.layers\.encoder: 9, and teacher has 4"):
+    with pytest.raises(PipelineError, match=r"models\.kd\.layers\.encoder: 9, but teacher has 4"):
         training(pair, "kd", **kept).inputs(pair)
 
 
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ({"layers": {"encoder": 1, "decoder": 1}}, "name the model that has them by start"),
+        ({"layers": {"encoder": 1, "decoder": 1}}, "add start, the model with these layers"),
         ({"start": "teacher", "layers": {"encoder": 1}}, "give {encoder: 1, decoder: 1}"),
         ({"start": "teacher", "layers": {"encoder": 0, "decoder": 1}}, "0 is no number of layers"),
     ],

@@ -216,7 +216,7 @@ def test_a_run_that_is_cut_off_goes_on(small, monkeypatch, capsys, stage, broken
     with monkeypatch.context() as patch:
         patch.setattr(module, name, interrupted)
         assert main(words) == 130
-    assert "the same command goes on from here" in capsys.readouterr().err
+    assert "run the same command again to go on from here" in capsys.readouterr().err
     assert main(words) == 0
     assert len(read(pair.text_dir / "train.de")) == 61
     assert not list(pair.run_dir.glob("*.tmp"))
