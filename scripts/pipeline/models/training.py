@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,7 @@ class Training(Model):
         begun = pair.last_checkpoint(self.name).exists()
         if begun:
             say(f"{self.name}: going on from its last checkpoint")
-        # Workers that a launcher starts find each other by this package's help, on CPUs.
-        module = "ka_fairseq.hydra_train" if devices.launcher else "fairseq_cli.hydra_train"
-        command = [*devices.launcher, *commands.fairseq_module(module)]
+        command = self._program(devices.launcher)
         command += self.arguments(pair, devices.overrides())
         with Progress(self.name, settings) as progress:
             commands.run(command, log, progress.on_line, append=begun, slot=pair.slot)
@@ -99,6 +97,18 @@ class Training(Model):
             "train_seconds": sum(seconds.values()),
             "threads": pair.slot.threads,
         }
+
+    @staticmethod
+    def _program(launcher: Sequence[str]) -> list[str]:
+        """Return the program that trains.
+
+        A launcher's workers start with this package, which lets them train together on CPUs, too.
+        The package is this checkout's, even if the current folder has another one.
+        """
+        if not launcher:
+            return commands.fairseq_module("fairseq_cli.hydra_train")
+        module = commands.fairseq_module("ka_fairseq.hydra_train")
+        return [*launcher, "env", "PYTHONSAFEPATH=1", *module]
 
     def arguments(self, pair: Pair, more: Mapping[str, Any] | None = None) -> list[str]:
         """Return the arguments of fairseq-hydra-train.
