@@ -4,7 +4,7 @@
 #
 #   scripts/demo.sh              output in runs/demo
 #   scripts/demo.sh --quick      about 3 minutes: runs every stage; the models are not usable
-#   scripts/demo.sh --full       larger students, trained four times as long: output in runs/demo-full
+#   scripts/demo.sh --full       students trained four times as long: output in runs/demo-full
 #   scripts/demo.sh --seeds 3    also compares the methods over three seeds: runs/demo/compare/compare.md
 #   scripts/demo.sh --train-teacher   trains the teacher too: 40 minutes more
 #   scripts/demo.sh --jobs 1     runs one training at a time, with one thread

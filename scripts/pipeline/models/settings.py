@@ -254,7 +254,7 @@ def _variant(pair: Pair, content: Mapping[str, Any], name: str, path: Path) -> P
     """Return a pair with the changes of one of its sections, `QUICK` or `FULL`.
 
     The section may change keys of `text`, `segmentation` and `translate`, and keys of `training`
-    for all trainings. It may also give `layers` for all models that take over layers.
+    for all trainings.
 
     Raises:
         PipelineError: the section has an unknown key, or is missing. Only `QUICK` may be missing.
@@ -262,13 +262,11 @@ def _variant(pair: Pair, content: Mapping[str, Any], name: str, path: Path) -> P
     changes = content.get(name, {} if name == QUICK else None)
     if changes is None:
         raise PipelineError(f"--{name}: {path} has no section {name}")
-    sections = ("text", "segmentation", "translate", "training", "layers")
+    sections = ("text", "segmentation", "translate", "training")
     if unknown := [key for key in changes if key not in sections]:
         choices = ", ".join(sections)
         raise PipelineError(f"{path}: {name} has no {unknown[0]}: choose from {choices}")
     settings = changes.get("training", {})
-    if layers := changes.get("layers", {}):
-        students.check_layers(layers, f"{path}: {name}.layers")
     return replace(
         pair,
         text={**pair.text, **changes.get("text", {})},
@@ -276,12 +274,7 @@ def _variant(pair: Pair, content: Mapping[str, Any], name: str, path: Path) -> P
         training={**pair.training, **settings},
         finetuning=_replaced(pair.finetuning, settings),
         models=tuple(
-            replace(
-                model,
-                settings=_replaced(model.settings, settings),
-                layers=layers if layers and model.layers else model.layers,
-            )
-            for model in pair.models
+            replace(model, settings=_replaced(model.settings, settings)) for model in pair.models
         ),
         translate=_translate(content.get("translate"), changes.get("translate")),
     )
