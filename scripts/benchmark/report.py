@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 from pipeline.engine import files
-from pipeline.results.report import system
+from pipeline.results import machine
 from tabulate import tabulate
 
 from benchmark import children, missed, sizes
@@ -93,7 +93,7 @@ def facts(
         "Measured": f"repeats: {plan.repeats}; in each process {plan.steps} steps after "
         f"{plan.warm_up} warm-up steps; {setting.precision}"
         + (f"; with --loss-kernel {setting.kernel}" if setting.kernel != "auto" else ""),
-        **system(),
+        **machine.facts(),
         "Environment": ", ".join(variables) or "no variables for threads and memory are set",
         "Notes": list(notes),
     }

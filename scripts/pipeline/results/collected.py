@@ -65,6 +65,7 @@ def collect(shown: Shown) -> dict[str, Any]:
     found = [_test_set(shown, which, curves) for which in shown.tests]
     tests = [test for test, _ in found]
     warnings = _merged([warnings for _, warnings in found], [test["name"] for test in tests])
+    trained = [name for names in shown.trainings.values() for name in names]
     chosen = "chosen on validation" if pair.decoding.lenpen is None else pair.decoding.lenpen
     return {
         "pair": pair.name,
@@ -81,7 +82,7 @@ def collect(shown: Shown) -> dict[str, Any]:
             "beams": list(pair.decoding.beams),
             "lenpen": chosen,
         },
-        "system": machine.facts(pair, [t for names in shown.trainings.values() for t in names]),
+        "system": machine.facts(machine.threads_of(pair, trained)),
     }
 
 

@@ -25,15 +25,14 @@ _PACKAGES = (
 )
 
 
-def facts(pair: Pair, trainings: Iterable[str]) -> dict[str, str]:
+def facts(threads: str = "") -> dict[str, str]:
     """Return hardware, versions and the commit, each as a line of text.
 
     Args:
-        pair: the pair of the runs.
-        trainings: their names; the hardware's line states the number of threads of each.
+        threads: the number of threads as text, as of `threads_of`; by default this process's.
     """
     versions = [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
-    had = _threads(pair, trainings) or f"{torch.get_num_threads()} threads"
+    had = threads or f"{torch.get_num_threads()} threads"
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     found = {
         "Hardware": ", ".join([_processor(), f"{os.cpu_count()} CPU cores, {had}", *gpus]),
@@ -44,7 +43,7 @@ def facts(pair: Pair, trainings: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _threads(pair: Pair, trainings: Iterable[str]) -> str:
+def threads_of(pair: Pair, trainings: Iterable[str]) -> str:
     """Return the number of threads of these trainings as text; empty if it is not known."""
     found = {state.facts(pair.run_dir, name).get("threads") for name in trainings} - {None}
     noun = "thread" if found == {1} else "threads"

@@ -36,7 +36,7 @@ def test_quick_changes_some_of_it(tmp_path):
         ({"sampling": {"top_k": 2}}, "no top_k: choose from samples, top_p, temperature, seed"),
         ({"sampling": {"samples": 1}}, "samples in pair.yaml: give a number from 2 up"),
         ({"sampling": {"top_p": 0.0}}, "top_p in pair.yaml: above 0 and at most 1"),
-        ({"sampling": {"temperature": 0}}, "temperature is above 0"),
+        ({"sampling": {"temperature": 0}}, "temperature must be above 0"),
         ({"filters": 3}, "translate.filters in pair.yaml: give settings"),
         ([1], "translate in pair.yaml: give settings"),
     ],

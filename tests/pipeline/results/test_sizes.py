@@ -200,7 +200,7 @@ def test_a_learner_from_nothing_keeps_its_size_beside_layers(demo):
         (
             ["control"],
             "layers_9_1",
-            r"layers_9_1: models\.control\.layers\.encoder: 9, and teach",
+            r"layers_9_1: models\.control\.layers\.encoder: 9, but teach",
         ),
         (
             ["fixed"],
