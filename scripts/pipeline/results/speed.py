@@ -20,7 +20,7 @@ from pipeline.results import evaluate, measuring, operating_points, tidy
 from pipeline.results.evaluation_sets import MAIN, EvaluationSet
 
 NAME = "speed"
-SENTENCES, SINGLE, REPEATS = 100, 50, 3
+SENTENCES, SINGLE, REPEATS = 200, 50, 5
 """The numbers of test sentences timed per thread and one by one, and the number of repeats."""
 
 ONE, ALL, GPU = "one_thread", "all_threads", "gpu"
