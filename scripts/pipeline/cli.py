@@ -33,18 +33,14 @@ def add_run_options(parser: argparse.ArgumentParser, quick: str) -> None:
         quick: the help text of ``--quick``.
     """
     variants = parser.add_mutually_exclusive_group()
-    for variant, text in (
-        (settings.QUICK, quick),
-        (settings.FULL, "train longer, with section full of pair.yaml; the run is named PAIR-full"),
-    ):
-        variants.add_argument(
-            f"--{variant}",
-            action="store_const",
-            dest="variant",
-            const=variant,
-            default="",
-            help=text,
-        )
+    kept = {"action": "store_const", "dest": "variant", "default": ""}
+    variants.add_argument("--quick", const=settings.QUICK, help=quick, **kept)
+    variants.add_argument(
+        "--full",
+        const=settings.FULL,
+        help="train longer, with section full of pair.yaml; the run is named PAIR-full",
+        **kept,
+    )
     parser.add_argument(
         "--runs",
         type=Path,
