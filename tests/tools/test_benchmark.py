@@ -552,7 +552,7 @@ def test_what_does_not_fit_is_left_out_of_the_plot(workspace, tmp_path):
         (["--steps", "2"], "pass --steps 4 or --batches 2"),
         (["--precision", "bf16"], "--precision bf16 is for --device cuda"),
         (["--scaling", "--criterions", "topk_kl", "forward_kl"], "measures one criterion"),
-        (["--scaling", "--criterions", sizes.WITHOUT_TEACHER], "has a teacher"),
+        (["--scaling", "--criterions", sizes.WITHOUT_TEACHER], "needs a teacher"),
         (["--scaling", "--batches", "3"], "measures one batch"),
         (["--scaling", "--keep-going"], "leave --keep-going and --time-limit out"),
         (["--time-limit", "0"], "--time-limit must be 1 or more, not 0"),
