@@ -103,11 +103,11 @@ def _submit(pair: settings.Pair, chosen: Sequence[Stage], arguments: argparse.Na
     flags += ["--train-teacher"] if arguments.train_teacher else []
     flags += ["--all"] if arguments.all else []
     given = [] if arguments.data else [arguments.words[0]]
-    command = submit.command_line({f"--{v}": getattr(arguments, v) for v in values}, flags)
+    command = submit.command_line(given, {f"--{v}": getattr(arguments, v) for v in values}, flags)
     submission = submit.Submission(
         pair.run_dir,
         pair.name,
-        [command[0], *given, *command[1:]],
+        command,
         shares=arguments.shares,
         options=shlex.split(arguments.sbatch),
         with_gpu=shlex.split(arguments.sbatch_gpu),

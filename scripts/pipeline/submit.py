@@ -48,19 +48,15 @@ done
 if ((code)); then
     echo "$name: job $SLURM_JOB_ID failed, see $log" >>"$failed"
 fi
-exit "$code"
+{last}exit "$code"
 """
-_SCRIPT_OF_THE_LAST = """\
-#!/usr/bin/env bash
-set -uo pipefail
-name={name} log={log} failed={failed}
-code=0
-{command} || code=$?
+
+# Only the last job does this: it names all jobs that failed.
+_NAME_THE_FAILED = """\
 if [[ -s $failed ]]; then
     cat "$failed" >&2
     exit 1
 fi
-exit "$code"
 """
 
 
@@ -132,8 +128,8 @@ class Submission:
     options: Sequence[str] = ()
     with_gpu: Sequence[str] = ()
 
-    def submit(self, stages: Sequence[Stage]) -> int:
-        """Submit the jobs; return the number of the last one.
+    def submit(self, stages: Sequence[Stage]) -> None:
+        """Submit the jobs.
 
         Raises:
             PipelineError: sbatch is missing, or sbatch refuses a job.
@@ -144,14 +140,13 @@ class Submission:
         (self._folder / FAILED).unlink(missing_ok=True)
         numbers: dict[str, int] = {}
         for job in jobs(stages):
-            before = [numbers[name] for name in sorted(job.needs, key=list(numbers).index)]
+            before = [number for name, number in numbers.items() if name in job.needs]
             if job.shareable and self.shares > 1:
                 share = f"$SLURM_ARRAY_TASK_ID/{self.shares}"
                 command = [*self.command, *job.stages, "--shard", share]
                 before = [self._sbatch(job, command, before, f"--array=1-{self.shares}")]
             numbers[job.name] = self._sbatch(job, [*self.command, *job.stages, "--beside"], before)
         say(f"submitted {len(numbers)} jobs; logs: {self._folder}")
-        return list(numbers.values())[-1]
 
     @property
     def _folder(self) -> Path:
@@ -170,12 +165,12 @@ class Submission:
         words += [f"--dependency={','.join(dependencies)}"] if dependencies else []
         words += ["--requeue", "--open-mode=append", "--signal=B:USR1@120", *more, *self.options]
         words += [] if job.on_cpus else self.with_gpu
-        script = _SCRIPT_OF_THE_LAST if last else _SCRIPT
-        text = script.format(
+        text = _SCRIPT.format(
             command=_joined(command),
             name=shlex.quote(job.name),
             log=shlex.quote(str(log).replace("%A", "*").replace("_%a", "")),
             failed=shlex.quote(str(self._folder / FAILED)),
+            last=_NAME_THE_FAILED if last else "",
         )
         result = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
         if result.returncode:
@@ -192,14 +187,17 @@ def _joined(words: Iterable[str]) -> str:
     )
 
 
-def command_line(values: Mapping[str, object], flags: Iterable[str]) -> list[str]:
+def command_line(
+    pair: Iterable[str], values: Mapping[str, object], flags: Iterable[str]
+) -> list[str]:
     """Return the pipeline's command line without stages.
 
     Args:
+        pair: the pair's name; empty with ``--data``.
         values: options and their values; None leaves an option out. Paths become absolute.
         flags: options without a value.
     """
-    words = [str(REPOSITORY / "scripts" / "pipeline.sh")]
+    words = [str(REPOSITORY / "scripts" / "pipeline.sh"), *pair]
     for option, value in values.items():
         if value is not None:
             words += [option, str(value.resolve() if isinstance(value, Path) else value)]

@@ -70,6 +70,8 @@ def test_the_chain_is_submitted_with_its_dependencies(tmp_path, calls, capsys):
     assert option(report, "dependency").startswith("afterany:")
     for (name, _), call in made.items():
         assert "--partition=all" in call["words"]
+        assert "trap 'scontrol requeue" in call["script"]
+        assert ('cat "$failed"' in call["script"]) == (name == "demo-quick report")
         assert ("--gpus=1" in call["words"]) == (name != "demo-quick text of the pair")
         assert f"--runs '{runs}'" in call["script"] and "--quick" in call["script"]
     count = sum(not shared for _, shared in made)

@@ -110,17 +110,8 @@ def locked(run_dir: Path, *, shared: bool = False) -> Iterator[None]:
     Raises:
         PipelineError: another process holds the lock.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / ".lock").open("w") as file:
-        if fcntl is not None:
-            os.set_inheritable(file.fileno(), True)
-            try:
-                kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-                fcntl.flock(file, kind | fcntl.LOCK_NB)
-            except OSError:
-                raise PipelineError(
-                    f"another pipeline, or a training that it left behind, is at work in {run_dir}"
-                ) from None
+    refusal = f"another pipeline, or a training that it left behind, is at work in {run_dir}"
+    with _holding(run_dir / ".lock", refusal, shared=shared):
         yield
 
 
@@ -131,17 +122,23 @@ def stage_locked(run_dir: Path, stage: str) -> Iterator[None]:
     Raises:
         PipelineError: another process is making it.
     """
-    path = run_dir / ".locks" / f"{stage}.lock"
+    refusal = f"another process is at work on {stage} in {run_dir}: wait for its end"
+    with _holding(run_dir / ".locks" / f"{stage}.lock", refusal):
+        yield
+
+
+@contextlib.contextmanager
+def _holding(path: Path, refusal: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of a file, or raise a `PipelineError` with the text `refusal`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         if fcntl is not None:
             os.set_inheritable(file.fileno(), True)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
             except OSError:
-                raise PipelineError(
-                    f"another process is at work on {stage} in {run_dir}: wait for its end"
-                ) from None
+                raise PipelineError(refusal) from None
         yield
 
 

@@ -67,9 +67,8 @@ class TrainingText:
             recipe = Recipe.load(pair.translate)
             filters = dataclasses.asdict(recipe.filters)
             found |= {f"filters.{key}": value for key, value in filters.items()}
-            if (
-                recipe.nearness != Recipe.nearness
-            ):  # the default adds no input: older texts stay valid
+            # The default adds no input: older texts stay valid.
+            if recipe.nearness != Recipe.nearness:
                 found["nearness"] = recipe.nearness
         return found
 

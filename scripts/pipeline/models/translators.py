@@ -35,8 +35,7 @@ def facts(pair: Pair, model: str) -> dict[str, Any] | None:
 
     The facts are `megabytes` and `quantization`, or `REFUSED` with the reason for no folder.
     """
-    record = state.read(pair.run_dir, name(model))
-    return dict(record.facts) if record is not None and record.done else None
+    return state.facts(pair.run_dir, name(model)) or None
 
 
 def exported(pair: Pair, models: Iterable[str] | None = None) -> list[str]:

@@ -61,8 +61,12 @@ class Shown:
 def collect(shown: Shown) -> dict[str, Any]:
     """Return the models, their rows on each test set, and the warnings, ready for JSON."""
     pair = shown.pair
-    curves = {model: mean_curve(pair, names) for model, names in shown.trainings.items()}
-    found = [_test_set(shown, which, curves) for which in shown.tests]
+    curves = {
+        model: [curve(pair, name, "valid_bleu") for name in names]
+        for model, names in shown.trainings.items()
+    }
+    means = {model: mean_curve(of_model) for model, of_model in curves.items()}
+    found = [_test_set(shown, which, means) for which in shown.tests]
     tests = [test for test, _ in found]
     warnings = _merged([warnings for _, warnings in found], [test["name"] for test in tests])
     trained = [name for names in shown.trainings.values() for name in names]
@@ -74,7 +78,9 @@ def collect(shown: Shown) -> dict[str, Any]:
         "methods": list(shown.methods),
         "baselines": list(shown.baselines),
         "comet": shown.comet,
-        "models": [_model(pair, model, names) for model, names in shown.trainings.items()],
+        "models": [
+            _model(pair, model, names, curves[model]) for model, names in shown.trainings.items()
+        ],
         "tests": tests,
         "warnings": [asdict(warning) for warning in warnings],
         "decoding": {
@@ -94,18 +100,18 @@ def curve(pair: Pair, training: str, key: str) -> dict[int, float]:
     return training_log.by_epoch(training_log.read(log), key)
 
 
-def mean_curve(pair: Pair, trainings: Sequence[str]) -> dict[int, float]:
-    """Return BLEU on validation by epoch, as the mean over trainings, for their common epochs."""
-    curves = [curve(pair, training, "valid_bleu") for training in trainings]
+def mean_curve(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Return the mean of curves by epoch, for their common epochs."""
     epochs = [epoch for epoch in curves[0] if all(epoch in found for found in curves)]
     return {epoch: statistics.fmean(found[epoch] for found in curves) for epoch in epochs}
 
 
-def _model(pair: Pair, model: str, trainings: Sequence[str]) -> dict[str, Any]:
+def _model(
+    pair: Pair, model: str, trainings: Sequence[str], curves: Sequence[Mapping[int, float]]
+) -> dict[str, Any]:
     """Return a model's facts without test sets; size and export are the first training's."""
     facts = [state.facts(pair.run_dir, training) for training in trainings]
     seconds = [found.get("train_seconds") for found in facts]
-    curves = [curve(pair, training, "valid_bleu") for training in trainings]
     return {
         "model": model,
         "trainings": list(trainings),
@@ -125,7 +131,7 @@ def _test_set(
     pair = shown.pair
     references = evaluate.references(pair, which)
     scored = {m: [_scores(shown, t, which) for t in ts] for m, ts in shown.trainings.items()}
-    differences = _differences(shown, which, references)
+    differences, bleu = _differences(shown, which, references)
     rows = [
         {
             "model": model,
@@ -134,7 +140,7 @@ def _test_set(
                 for metric in SCORES
                 if metric in of_model[0]
             },
-            "differences": differences[0][model],
+            "differences": differences[model],
         }
         for model, of_model in scored.items()
     ]
@@ -147,7 +153,6 @@ def _test_set(
     shares = gap_recovered.recovered(means)
     for row in rows:
         row["gap_recovered"] = shares.get(row["model"])
-    bleu = differences[1]
     pairs = [(a, b) for a in scored for b in scored if a != b]
     both = {(a, b): bleu.interval(a, b) for a, b in pairs}
     sentences = {(a, b): bleu.interval(a, b, seeds=False) for a, b in pairs}

@@ -27,8 +27,7 @@ def references(pair: Pair, which: EvaluationSet = MAIN) -> list[str]:
 
 def scores(pair: Pair, model: str, which: EvaluationSet = MAIN) -> dict[str, Any] | None:
     """Return the scores that a model's stage found, or None if the stage did not run."""
-    record = state.read(pair.run_dir, name(model, which))
-    return dict(record.facts) if record is not None and record.done else None
+    return state.facts(pair.run_dir, name(model, which)) or None
 
 
 def name(model: str, which: EvaluationSet = MAIN) -> str:
