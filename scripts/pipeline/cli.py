@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.engine import devices, quick_start
+from pipeline.engine import devices
 from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError, describe
 from pipeline.models import settings
@@ -18,7 +18,6 @@ from pipeline.models.training import Training
 
 # Set up logging before fairseq is imported: fairseq's own setup shows everything.
 logging.basicConfig(level=logging.WARNING)
-quick_start.install()
 
 # Hide warnings of torch and Hydra that fairseq's own code causes: users cannot change the cause.
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
