@@ -9,9 +9,9 @@ from sacrebleu.metrics import BLEU
 
 Texts = Sequence[Sequence[str]]
 Nearness = Callable[[Texts, Texts], list[list[list[float]]]]
-"""A function from texts of each sentence, and other texts of the sentence, to their similarity.
+"""A function that compares, for each sentence, its texts with its other texts.
 
-Returns ``scores[sentence][text][other]``; a higher score means more similar texts.
+The result is ``scores[sentence][text][other]``; a higher score means more similar texts.
 """
 
 
