@@ -1,4 +1,4 @@
-"""Compute the sums over sentences from which sacrebleu's metrics score resampled texts."""
+"""Count what sacrebleu's metrics need of each sentence, to score resampled texts from sums."""
 
 from __future__ import annotations
 
