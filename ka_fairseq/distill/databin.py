@@ -192,7 +192,7 @@ def _task(cfg: Any) -> Any:
 def _bitext(task: Any, split: str) -> Text:
     folders = utils.split_paths(task.cfg.data)
     parts = folders if split == task.cfg.train_subset else folders[:1]
-    if task.cfg.upsample_primary < 1:  # fairseq repeats train.* so many times, by default -1
+    if task.cfg.upsample_primary < 1:  # how often fairseq repeats train.*; default: -1
         task.cfg.upsample_primary = 1
     loaded = []
     for epoch, folder in enumerate(parts, start=1):

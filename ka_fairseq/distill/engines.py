@@ -1,4 +1,4 @@
-"""Choose the engine: CTranslate2, or fairseq's generator for what CTranslate2 does not support."""
+"""Choose the engine: CTranslate2 if it supports model and search, else fairseq's generator."""
 
 from __future__ import annotations
 

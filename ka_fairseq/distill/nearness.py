@@ -9,9 +9,9 @@ from sacrebleu.metrics import BLEU
 
 Texts = Sequence[Sequence[str]]
 Nearness = Callable[[Texts, Texts], list[list[list[float]]]]
-"""A function that compares, for each sentence, its texts with its other texts.
+"""A function that compares texts of a sentence with other texts of the same sentence.
 
-The result is ``scores[sentence][text][other]``; a higher score means more similar texts.
+The arguments are the texts and the other texts of each sentence. The result is ``scores[sentence][text][other]``; a higher score means more similar texts.
 """
 
 

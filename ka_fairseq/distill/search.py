@@ -1,4 +1,4 @@
-"""The options of the teacher's search, as in fairseq-generate, and which CTranslate2 lacks."""
+"""Options of the teacher's search, as in fairseq-generate. CTranslate2 lacks some of them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Search:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The options that change translations. The batch size is left out: it changes rounding."""
+        """The options that change translations, without the batch size, which only changes rounding."""
         found = {name: getattr(self.generation, name) for name in OPTIONS}
         return {**found, "longest_source": self.longest} | (
             {"seed": self.seed} if self.generation.sampling else {}

@@ -229,8 +229,8 @@ def _check_sizes(
 
 def _check_expressible(checkpoint: Path, model: TransformerModel) -> None:
     cfg = model.cfg
-    # Options that the names of the parameters below do not show. Some of these options add no
-    # parameters, and some remove parameters that the converter needs.
+    # The names of the parameters, which are checked below, do not reveal these options. Some of
+    # the options add no parameters, and some remove parameters that the converter needs.
     refused = {
         "--cross-self-attention": cfg.cross_self_attention,
         "--no-cross-attention": cfg.no_cross_attention,

@@ -28,7 +28,7 @@ from ka_fairseq.loss.divergences import Divergence, KLMixture
 from ka_fairseq.loss.divergences.jensen_shannon import AT_AN_END, JensenShannon
 from ka_fairseq.loss.objective import Objective, TransferLoss
 
-# The number of a row's elements that a program holds at a time, and of the warps that share them.
+# How many elements of a row a program holds at a time, and how many warps share them.
 BLOCK, WARPS = 4096, 8
 
 _LOG_ZERO = tl.constexpr(LOG_ZERO)

@@ -1,4 +1,4 @@
-"""Count what sacrebleu's metrics need of each sentence, to score resampled texts from sums."""
+"""Compute counts for each sentence; sacrebleu's metrics score a resampled text from their sums."""
 
 from __future__ import annotations
 

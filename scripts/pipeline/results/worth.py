@@ -49,12 +49,18 @@ class Found:
 
 
 def at_equal_speed(one: Points, other: Points, scores: Scores) -> Found | None:
-    """Return how much BLEU `one` is above `other` at equal speed; None without a common speed."""
+    """Return by how much BLEU `one` is above `other` at equal speed.
+
+    Return None if the curves have no speed in common.
+    """
     return _found(one, other, scores, interpolation.worth_at_equal_speed)
 
 
 def at_equal_quality(one: Points, other: Points, scores: Scores) -> Found | None:
-    """Return how many times as fast `one` is as `other` at equal BLEU; None without common BLEU."""
+    """Return how many times as fast `one` is as `other` at equal BLEU.
+
+    Return None if the curves have no BLEU in common.
+    """
 
     def logarithm(*curves: Curve) -> float | None:
         times = interpolation.worth_at_equal_quality(*curves)
