@@ -11,7 +11,8 @@ Texts = Sequence[Sequence[str]]
 Nearness = Callable[[Texts, Texts], list[list[list[float]]]]
 """A function that compares texts of a sentence with other texts of the same sentence.
 
-The arguments are the texts and the other texts of each sentence. The result is ``scores[sentence][text][other]``; a higher score means more similar texts.
+The arguments are the texts and the other texts of each sentence. The result is
+``scores[sentence][text][other]``; a higher score means more similar texts.
 """
 
 

@@ -72,7 +72,7 @@ class Search:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The options that change translations, without the batch size, which only changes rounding."""
+        """The options that change translations, but not the batch size, which changes rounding."""
         found = {name: getattr(self.generation, name) for name in OPTIONS}
         return {**found, "longest_source": self.longest} | (
             {"seed": self.seed} if self.generation.sampling else {}
