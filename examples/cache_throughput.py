@@ -20,7 +20,7 @@ LENGTH = 28  # target positions a pair, about as in WMT'17
 
 
 def timed(folder: Path, pairs: int, layout: Layout, record: Record) -> Iterator[float]:
-    """Yield the seconds for writing all pairs, then those for reading them in random order."""
+    """Yield the seconds to write all pairs, then the seconds to read them in random order."""
     store = Store(folder, np.full(pairs, LENGTH), layout)
     store.check_room()
     start = time.perf_counter()

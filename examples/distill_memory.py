@@ -3,8 +3,8 @@
     python examples/distill_memory.py DATA TEACHER 20000 200000 [-- OPTIONS OF THE COMMAND]
 
 For each number of pairs, the training split of DATA is repeated to that size and distilled. The
-script prints the largest resident set of the command's process. Mapped files count as far as the
-process read them.
+script prints the largest resident set of the command's process. Of a memory-mapped file, only the
+parts that the process read count.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Print the folder of this package: ``fairseq-train --user-dir "$(python -m ka_fairseq)"``.
 
-fairseq looks for a ``--user-dir`` in the working directory and beside its own package. There
-fairseq finds an installed package, but not an editable installation or a clone.
+fairseq looks for a ``--user-dir NAME`` in the working directory and beside its own package. In
+these places fairseq finds an installed ka_fairseq, but not an editable installation or a clone.
 """
 
 from __future__ import annotations

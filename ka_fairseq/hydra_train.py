@@ -1,7 +1,8 @@
 """Run fairseq-hydra-train with this package imported first: ``python -m ka_fairseq.hydra_train …``.
 
-fairseq-hydra-train imports ``common.user_dir`` after it has started the workers of a training. What
-this package changes about the start of workers (`ka_fairseq.compat.slurm`) has to be there before.
+fairseq-hydra-train imports ``common.user_dir`` only after it has started the workers of a training.
+But this package changes how workers start (`ka_fairseq.compat.slurm`), so it must be imported
+before.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Translate text with a model that ``python -m ka_fairseq.export --to ctranslate2`` wrote.
 
-The exported folder holds a copy of this file. The copy needs the packages that ``requirements.txt``
-beside it lists, without fairseq and torch: ``python translate.py < text.de > text.en``. The file
-is a module, too::
+An exported folder holds a copy of this file: ``python translate.py < text.de > text.en``. The copy
+needs the packages in the folder's ``requirements.txt``, but neither fairseq nor torch. The copy can
+also be imported::
 
     from translate import Translator
     Translator("folder").translate(["Ein Satz.", "Noch einer."])

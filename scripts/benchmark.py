@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How fast the criterions are beside what a step must cost at least: scripts/benchmark.py --help"""
+"""Measure time and memory of the criterions: scripts/benchmark.py --help"""
 
 import sys
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A GPU and this package, in four minutes and one process: scripts/gpu_probe.py --help"""
+"""Probe this package on a GPU, in four minutes and one process: scripts/gpu_probe.py --help"""
 
 import sys
 

@@ -1,7 +1,8 @@
 """Run models over a split with teacher forcing: predict after every prefix of the reference.
 
 The code visits the positions of a split in batches of sentences and, within a batch, in chunks of
-rows. A (positions × types) tensor lives only as long as its chunk, for splits of any size.
+rows. Each chunk has its own (positions × types) tensors, which are freed after the chunk. So the
+memory does not grow with the split.
 """
 
 from __future__ import annotations

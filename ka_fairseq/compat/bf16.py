@@ -1,4 +1,4 @@
-"""Let --bf16 choose a precision only, without a TPU."""
+"""Let --bf16 choose the precision without asking for a TPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read pickles that may be hostile: only objects in a table are looked up, called or built.
+"""Read pickles that may be hostile: a pickle can use only the classes and functions in a table.
 
 The class is for torch before 2.4. There ``torch.load(weights_only=True)`` has no allow-list, and
 torch 1.13 reads no floats. The class replaces torch's own unpickler; torch does the rest of the

@@ -1,4 +1,4 @@
-"""The criterions. fairseq does not import this folder of a --user-dir; the package does.
+"""The criterions. This package imports them, because fairseq does not import this folder itself.
 
 Names in code say *learner*, the paper's word for the student.
 """

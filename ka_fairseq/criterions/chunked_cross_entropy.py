@@ -1,4 +1,4 @@
-"""``--criterion chunked_cross_entropy``: fairseq's own loss, for training without a teacher."""
+"""``--criterion chunked_cross_entropy``: fairseq's smoothed loss in chunks, without a teacher."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Sequence-level knowledge distillation (Kim & Rush 2016): a data-bin in, a distilled one out."""
+"""Sequence-level knowledge distillation (Kim & Rush 2016): train on the teacher's translations."""
 
 from ka_fairseq.distill.choosers import Sentence, register_chooser
 

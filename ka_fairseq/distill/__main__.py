@@ -1,4 +1,4 @@
-"""``python -m ka_fairseq.distill``: a data-bin and a teacher in, a distilled data-bin out."""
+"""``python -m ka_fairseq.distill``: write a data-bin with a teacher's translations."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Sentence(NamedTuple):
 Chooser = Callable[[Sequence[Sentence], Nearness], Sequence[int]]
 """A function of sentences and the metric of ``--metric``; returns a candidate's index per sentence.
 
-A call gets some thousand sentences, so that a chooser with its own model can form batches.
+Each call gets a few thousand sentences, so that a chooser with a model can form batches.
 """
 
 _CHOOSERS: dict[str, Chooser] = {}
@@ -79,7 +79,7 @@ def chooser_named(name: str) -> Chooser:
 
 @register_chooser("closest")
 def closest(sentences: Sequence[Sentence], nearness: Nearness) -> list[int]:
-    """Choose the candidate most similar to the reference (Kim & Rush 2016, sequence interpolation).
+    """Choose the candidate most similar to the reference: Kim & Rush 2016, sequence interpolation.
 
     Without a reference, choose the candidate with the teacher's best score.
     """

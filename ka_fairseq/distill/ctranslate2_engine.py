@@ -23,7 +23,7 @@ class CTranslate2:
     def __init__(
         self, model: Path, data: DataBin, search: Search, *, threads: int, gpu: bool
     ) -> None:
-        """Set up.
+        """Store the settings. The first call of `translate` loads the model.
 
         Args:
             model: the folder that `ka_fairseq.export.convert` wrote.
@@ -53,7 +53,7 @@ class CTranslate2:
             The translations of each line, best first.
         """
         sampling = self._search.generation.sampling
-        if sampling:  # threads read the seed only once, so each seed needs a new translator
+        if sampling:  # a thread reads the seed only once: load anew for each seed
             self._translator = self._load(seed)
         elif self._translator is None:
             self._translator = self._load(None)
@@ -102,8 +102,8 @@ class CTranslate2:
                 return translator
             if seed is not None:
                 ctranslate2.set_random_seed(seed)
-        # Beam search runs one batch per thread. Sampling runs one batch on all threads: with
-        # several batches a sample would depend on its thread.
+        # Beam search runs one batch per thread. Sampling runs one batch on all threads, because
+        # with several batches at a time a sample would depend on the thread.
         beside, within = (1, self._threads) if seed is not None else (self._threads, 1)
         return ctranslate2.Translator(
             str(self._model), device="cpu", inter_threads=beside, intra_threads=within

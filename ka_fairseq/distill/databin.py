@@ -20,7 +20,7 @@ from ka_fairseq.whole import written_whole
 
 TRAIN, MONO = "train", "mono"
 MONO_IDS = "mono.ids"
-"""The name for files of token ids of monolingual text; `MONO` is a folder of translations."""
+"""The name of the files with token ids of monolingual text; `MONO` is the name of a folder."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def config(data: Path, source: str, target: str) -> TranslationConfig:
         data=str(data),
         source_lang=source,
         target_lang=target,
-        # A complete configuration takes these values from other sections.
+        # fairseq-train takes these values from other sections of its configuration.
         train_subset=TRAIN,
         dataset_impl=None,
         required_seq_len_multiple=1,
@@ -125,7 +125,7 @@ def load(task_cfg: Any, split: str) -> DataBin:
 
     Args:
         task_cfg: the configuration of fairseq's translation task. `data` names one folder, or
-            several with colons between them. The training splits of several are joined.
+            several with colons between them. The training splits of all folders are joined.
         split: ``train``, or another split.
 
     Raises:
@@ -156,7 +156,7 @@ def monolingual(data: DataBin, prefix: Path, folder: Path) -> Text:
         folder: the folder to which token ids of a text file are written.
 
     Raises:
-        UserError: the text is missing, or it has another dictionary.
+        UserError: the text is missing, or was binarized with another dictionary.
     """
     source, target = data.languages
     names = [f"{prefix}.{source}-{target}.{source}", f"{prefix}.{source}-None.{source}"]
@@ -192,7 +192,7 @@ def _task(cfg: Any) -> Any:
 def _bitext(task: Any, split: str) -> Text:
     folders = utils.split_paths(task.cfg.data)
     parts = folders if split == task.cfg.train_subset else folders[:1]
-    if task.cfg.upsample_primary < 1:  # with train1.*, fairseq's default repeats train.* -1 times
+    if task.cfg.upsample_primary < 1:  # how often fairseq repeats train.*; default: -1
         task.cfg.upsample_primary = 1
     loaded = []
     for epoch, folder in enumerate(parts, start=1):

@@ -1,4 +1,4 @@
-"""Choose the engine: CTranslate2, or fairseq's generator if CTranslate2 lacks the features."""
+"""Choose the engine: CTranslate2 if it supports model and search, else fairseq's generator."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def choose(
     """Return the requested engine, ready to translate.
 
     Args:
-        engine: one of `ENGINES`; auto means CTranslate2 if CTranslate2 supports model and search.
+        engine: one of `ENGINES`; auto means CTranslate2 if it supports model and search, otherwise
+            fairseq's generator.
         teachers: fairseq checkpoints; several form an ensemble.
         data: the data-bin with the dictionaries.
         search: the options of the search.
@@ -88,7 +89,7 @@ def choose(
 
 
 def _beyond_ctranslate2(teachers: Sequence[Path], search: Search, cfg: Any) -> str | None:
-    """Return why CTranslate2 cannot translate, or None, before the model is loaded."""
+    """Return why CTranslate2 cannot translate, or None, without loading the model."""
     if importlib.util.find_spec("ctranslate2") is None:
         return "ctranslate2 is not installed (pip install 'ka-fairseq[export]')"
     if len(teachers) > 1:

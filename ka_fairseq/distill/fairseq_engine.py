@@ -1,4 +1,4 @@
-"""Translate with fairseq's generator: slower, but for every fairseq model and for ensembles."""
+"""Translate with fairseq's generator: for ensembles and for models unsupported by CTranslate2."""
 
 from __future__ import annotations
 

@@ -11,13 +11,13 @@ _RUN = 4  # subwords
 
 @dataclass(frozen=True)
 class Filters:
-    """Which translations are left out; None or False switches a filter off.
+    """The filters, which leave out translations. None or False switches a filter off.
 
     Attributes:
         max_ratio: leave out a pair if one side has more than this many times the subwords of the
             other side. The end of the sentence counts as a subword.
-        max_repeats: count the most frequent run of four subwords in source and translation. Leave
-            out a translation if its count is greater by at least this number (Raunak et al. 2021:
+        max_repeats: leave out a translation if its most frequent run of four subwords occurs at
+            least this many more times than the source's most frequent run (Raunak et al. 2021:
             hallucinations that oscillate).
         drop_copies: leave out a translation that is equal to its source.
         drop_duplicates: leave out a pair that occurred before.

@@ -9,9 +9,10 @@ from sacrebleu.metrics import BLEU
 
 Texts = Sequence[Sequence[str]]
 Nearness = Callable[[Texts, Texts], list[list[list[float]]]]
-"""A function from texts of each sentence, and other texts of the sentence, to their similarity.
+"""A function that compares texts of a sentence with other texts of the same sentence.
 
-Returns ``scores[sentence][text][other]``; a higher score means more similar texts.
+The arguments are the texts and the other texts of each sentence. The result is
+``scores[sentence][text][other]``; a higher score means more similar texts.
 """
 
 

@@ -37,7 +37,7 @@ examples:
   {PROGRAM} data-bin --path teacher.pt --destdir distilled --merge
 """
 
-# Other options of fairseq-generate that have an effect here.
+# Options of fairseq-generate that have an effect here, besides those of the search.
 _KEPT = (
     *("help", "data", "path", "source_lang", "target_lang", "gen_subset", "dataset_impl"),
     *("left_pad_source", "left_pad_target", "max_source_positions", "max_target_positions"),
@@ -69,7 +69,7 @@ class DistillConfig(FairseqDataclass):
         default=None,
         metadata={
             "help": "source text without translations: the prefix of a data-bin's files, such as "
-            "mono-bin/train, or a file of subwords; for this text closest means best"
+            "mono-bin/train, or a file of subwords; for this text closest is the same as best"
         },
     )
     sentencepiece: bool = field(
@@ -84,7 +84,7 @@ class DistillConfig(FairseqDataclass):
     )
     threads: int = field(default=0, metadata={"help": "number of threads; 0: one per core"})
     longest_source: int = field(
-        default=250, metadata={"help": "leave out sources with more subwords"}
+        default=250, metadata={"help": "leave out sources with more subwords than this number"}
     )
     translations: Optional[str] = field(
         default=None,

@@ -1,4 +1,4 @@
-"""Options of the teacher's search, as in fairseq-generate, and the subset that CTranslate2 has."""
+"""Options of the teacher's search, as in fairseq-generate. CTranslate2 lacks some of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from fairseq.dataclass.configs import GenerationConfig
 
 from ka_fairseq.errors import UserError
 
-# Options of GenerationConfig that change translations. The others print, score or force something.
+# Options of GenerationConfig that change translations. Its other options print, score, or force
+# tokens.
 OPTIONS = (
     *("beam", "nbest", "lenpen", "unnormalized", "max_len_a", "max_len_b", "min_len"),
     *("no_repeat_ngram_size", "unkpen", "temperature"),
@@ -71,7 +72,7 @@ class Search:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The options that translations depend on. The batch size only changes rounding."""
+        """The options that change translations, but not the batch size, which changes rounding."""
         found = {name: getattr(self.generation, name) for name in OPTIONS}
         return {**found, "longest_source": self.longest} | (
             {"seed": self.seed} if self.generation.sampling else {}

@@ -1,4 +1,4 @@
-"""Read and write translations on disk: one TSV file for some thousand sentences.
+"""Read and write translations on disk: TSV files, each for a few thousand sentences.
 
 Each file is written completely or not at all.
 """

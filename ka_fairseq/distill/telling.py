@@ -7,7 +7,7 @@ import sys
 from tqdm import tqdm
 
 PREFIX = "distill: "
-"""The start of each message. Lines of fairseq and of progress bars have another start."""
+"""The start of each message. Lines of fairseq and of progress bars start differently."""
 
 
 def tell(line: str) -> None:

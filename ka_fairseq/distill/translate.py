@@ -35,7 +35,8 @@ def translate(
         data: the texts.
         search: the options of the search.
         share: the part of the work that this process does.
-        engine: makes the engine, given a folder for its files; not called if no shard is missing.
+        engine: a function that makes the engine, given a folder for its files. It is called only if
+            a shard is missing.
 
     Raises:
         UserError: the engine is not available, or the disk has no room.
@@ -58,7 +59,7 @@ def translate(
                 seed = search.seed + shard.number
                 shards.write(shard, at_work.at_work.translate(found, seed, progress.update))
                 ends += len(shard)
-                progress.update(ends - progress.n)  # also count sentences without a translation
+                progress.update(ends - progress.n)  # counts also sentences without a translation
                 room.check(shard)
 
 
@@ -100,7 +101,7 @@ def _sentences(text: Text, shard: Shard, longest: int) -> Iterator[tuple[int, Te
 
 
 class _DiskSpace:
-    """A check of the free disk space, from the size of the first shard."""
+    """A check that the remaining shards fit on the disk, judged by the size of the first shard."""
 
     def __init__(self, folder: Path, sentences: int) -> None:
         self._folder = folder

@@ -29,7 +29,7 @@ from ka_fairseq.errors import UserError
 RECORD = "distill.json"
 """The file that records how a distilled data-bin was made."""
 REFERENCES = "references"
-"""The kind of the part that is the original training text, without a chooser."""
+"""The kind of a part that holds the original pairs. Such a part has no chooser."""
 
 Pair = tuple[Tensor, Tensor]
 """Token ids of a source and of a target, with the ends of the sentences."""
@@ -199,7 +199,7 @@ def listed(counts: Mapping[str, int]) -> str:
 
 
 class _Chosen:
-    """The choice of one chooser: a candidate's index for each sentence, but no text in memory."""
+    """The choice of one chooser: it keeps the indices of chosen candidates; texts stay on disk."""
 
     def __init__(
         self, data: DataBin, translations: Translations, chooser: Chooser, choice: Choice
@@ -289,7 +289,8 @@ class _Chosen:
 def _drop_repeated(numbers: Sequence[np.ndarray], hashes: Sequence[np.ndarray]) -> int:
     """Drop repeated pairs in place, and return their number.
 
-    The probability that any two of five million different pairs share a hash is one in a million.
+    Pairs with the same hash count as repeated. Among five million different pairs, two share a hash
+    with a probability of one in a million.
     """
     chosen = np.concatenate([of_text >= 0 for of_text in numbers]).nonzero()[0]
     _, first = np.unique(np.concatenate(hashes)[chosen], return_index=True)

@@ -1,8 +1,8 @@
 """Convert a checkpoint to a CTranslate2 model, with CTranslate2's converter for fairseq.
 
 The converter reads only the old checkpoint format of fairseq-train: ``args``, a Namespace with
-every option of the model, and a folder of dictionaries. So this module first has fairseq build the
-model from a checkpoint of any format. Then the module writes the old format for the converter.
+every option of the model, and a folder of dictionaries. So this module builds the model with
+fairseq from a checkpoint of any format, and then writes the old format for the converter.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def convert(
             without this package, or by `export`.
         target: the folder to write. The folder appears complete or not at all. An earlier
             CTranslate2 model in its place is replaced.
-        dictionaries: fairseq's dictionaries of source and target; the same file twice if joint.
+        dictionaries: fairseq's dictionaries of source and target; a joint dictionary twice.
         quantization: type of the weights, one of `QUANTIZATIONS`.
 
     Returns:
@@ -169,8 +169,8 @@ def write(
         raise UserError(
             "ctranslate2 is not installed: pip install 'ka-fairseq[export]', or ctranslate2 alone"
         ) from None
-    # The inputs are inside the folder, so that a kill leaves only this folder. The converter reads
-    # the inputs, and then empties the folder.
+    # The inputs are in a subfolder, so that a kill leaves only this folder. The converter first
+    # reads the inputs, and then empties the folder.
     inputs = folder / "inputs"
     inputs.mkdir(parents=True)
     args, weights = _flat_options(model.model), model.model.state_dict()
@@ -229,7 +229,8 @@ def _check_sizes(
 
 def _check_expressible(checkpoint: Path, model: TransformerModel) -> None:
     cfg = model.cfg
-    # Options that add no parameters, or that remove parameters which the converter needs.
+    # The names of the parameters, which are checked below, do not reveal these options. Some of
+    # the options add no parameters, and some remove parameters that the converter needs.
     refused = {
         "--cross-self-attention": cfg.cross_self_attention,
         "--no-cross-attention": cfg.no_cross_attention,

@@ -35,15 +35,15 @@ def export_folder(
 
     Args:
         checkpoint: as for `ctranslate2_model.convert`.
-        target: the folder; it appears complete or not at all. An earlier exported folder is
-            replaced.
-        dictionaries: fairseq's dictionaries of source and target; the same file twice if joint.
-        segmentation: the segmentation of the training text. `method`, and
+        target: the folder to write. The folder appears complete or not at all. An earlier exported
+            folder is replaced.
+        dictionaries: fairseq's dictionaries of source and target; a joint dictionary twice.
+        segmentation: the segmentation of the training text. The key `method`, and
 
             - for ``sentencepiece``: `model`, a file;
-            - for ``subword-nmt``: `codes`, a file. If training split rare subwords further, also
-              `vocabulary` (a file, for the source) and `vocabulary_threshold`;
-            - for ``none``: nothing, text is words with spaces between them.
+            - for ``subword-nmt``: `codes`, a file. If a vocabulary limited the training text's
+              subwords, also `vocabulary` (the source's file) and `vocabulary_threshold`;
+            - for ``none``: nothing, because the text consists of words with spaces between them.
 
             Two keys describe steps before the segmentation, for all methods: `unicode_form`
             (``NFC``, ...), and `moses` for Moses' normalization and tokenization. `moses` is True

@@ -40,7 +40,7 @@ def _own_options(configs: Iterable[type]) -> set[str]:
         for base in config.__mro__
         if base.__module__.partition(".")[0] == package
         for name in base.__annotations__
-        if name != "seed"  # an option of fairseq, which some of its tasks declare as ours do
+        if name != "seed"  # fairseq's own option, which our dataclasses declare too
     }
 
 
@@ -84,7 +84,7 @@ def export(checkpoint: Path, target: Path, *, half: bool = False, folders: bool 
 
 
 def load(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read a checkpoint, with its configuration in the form that plain fairseq writes.
+    """Read a checkpoint, and return its configuration in the form that plain fairseq writes.
 
     Args:
         checkpoint: written by fairseq-train or fairseq-hydra-train, with or without this package.
@@ -124,7 +124,7 @@ def _plain_config(cfg: DictConfig) -> dict[str, Any]:
 def _without_folders(cfg: dict[str, Any]) -> dict[str, Any]:
     for section in (section for section in cfg.values() if isinstance(section, dict)):
         section.update(dict.fromkeys(set(FOLDERS) & set(section)))
-    cfg.pop("job_logging_cfg", None)  # Hydra's, with the path of its log
+    cfg.pop("job_logging_cfg", None)  # Hydra's settings, which hold the path of its log
     return cfg
 
 

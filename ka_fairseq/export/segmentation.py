@@ -161,7 +161,7 @@ def _file(path: str | Path | None, what: str) -> Path:
 
 
 def _check_share(path: Path, dictionary: Dictionary, pieces: set[str]) -> None:
-    """Refuse a segmentation of another model, whose subwords the model would not know."""
+    """Refuse a segmentation of another model: it lacks many of the dictionary's types."""
     types = [symbol for symbol in dictionary.symbols if not _SPECIAL.fullmatch(symbol)]
     share = sum(symbol in pieces for symbol in types) / max(1, len(types))
     if share < _LEAST_SHARED:

@@ -53,7 +53,7 @@ def transfer_loss(
         targets: the reference tokens, shape (N,), without padding.
         objective: divergence, λ, label smoothing and temperature.
         rows_per_chunk: number of positions in a chunk; 0 chooses by the vocabulary and the device,
-            see :mod:`ka_fairseq.loss.chunks`. The number changes memory and speed; it changes the
+            see :mod:`ka_fairseq.loss.chunks`. The number changes memory and speed, and the
             result only by rounding.
         kernel: the code that computes a block's losses from its logits, one of
             :data:`.kernels.KERNELS`.
@@ -146,10 +146,10 @@ def _as_float32(output: Output) -> bool:
 def compiled_row_losses() -> Callable[..., TransferLoss]:
     """Return :func:`.objective.row_losses`, compiled by torch.compile.
 
-    The function imports the compiler when it is first called, because the import takes seconds.
+    The compiler is imported at the first call, because the import takes seconds.
     Shapes are dynamic, because every batch has another number of rows. With ``fullgraph``, the
-    compiler raises an error for code that it cannot compile. Otherwise, it would silently leave
-    such code uncompiled.
+    compiler raises an error for code that it cannot compile. Without it, the compiler would leave
+    such code uncompiled, and say nothing.
     """
     return torch.compile(row_losses, dynamic=True, fullgraph=True)
 
@@ -162,10 +162,10 @@ def _blocks(logits: Tensor, rows: slice) -> Iterator[tuple[slice, slice]]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Work(abc.ABC):
-    """Input of the loop over the chunks. No tensor has an autograd graph."""
+    """The input of the loop over the chunks. Its tensors have no autograd graph."""
 
     parts: ClassVar[type[tuple]]
-    """Named tuple of a row's values. Its first field is the loss."""
+    """The named tuple type of a row's values. The first field is the loss."""
 
     learner: Output
     targets: Tensor
@@ -274,7 +274,7 @@ class _TransferWork(_Work):
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, work: _Work, *inputs: Tensor | None) -> tuple[Tensor, ...]:
-        # float32 or better, for any model: the loss scaler has not scaled this gradient yet, and
+        # float32 or better, for any model. The loss scaler has not scaled this gradient yet, so
         # half precision would lose small values.
         dtype = torch.promote_types(inputs[0].dtype, torch.float32)
         make = torch.empty_like if len(work.targets) else torch.zeros_like

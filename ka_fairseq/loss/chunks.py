@@ -8,24 +8,26 @@ import torch
 from torch import Tensor
 
 # Bytes for a chunk's (rows × types) tensors. The budgets are constants, not a share of the free
-# memory: the last digits depend on the chunk size, and a run must repeat on a machine with less
-# free memory. The product for the projection's gradient (V × d) reads and writes this gradient once
-# a chunk. So few large chunks are faster than many small chunks.
+# memory. The last digits depend on the chunk size, and a run must give the same digits on a machine
+# with less free memory. Each chunk reads and writes the projection's gradient (V × d) once. So few
+# large chunks are faster than many small chunks.
 CPU_BUDGET = 2**28
 GPU_BUDGET = 2**30
 
-# Number of these tensors alive at a time, for each distribution. On a CPU only the logits: other
-# tensors are made block by block. On a GPU logits, log-probabilities, probabilities, a term of D.
+# Number of (rows × types) tensors that exist at the same time, for each distribution. On a CPU
+# these are only the logits, because other tensors are made block by block. On a GPU: logits,
+# log-probabilities, probabilities and a term of D.
 CPU_TENSORS = 1
 GPU_TENSORS = 4
 
-# Number of further tensors with a temperature: D's own log-probabilities and probabilities. This is
-# the number for two models together, as some tensors are freed before others are made.
+# Number of further tensors if there is a temperature: D then has its own log-probabilities and
+# probabilities. The number is for both models together, because some tensors are freed before
+# others are made.
 SOFTENED = 3
 
 # Elements of a block on a CPU: 1 MB in float32 per thread, so that a few blocks stay in the cache.
-# LARGEST_BLOCK is the size for two threads. glibc returns larger freed tensors to the system, and
-# fetching their pages again takes longer than the computation.
+# LARGEST_BLOCK is the size for two threads. When a larger tensor is freed, glibc returns its memory
+# to the system. Fetching this memory again takes longer than the computation.
 BLOCK_ELEMENTS = 2**18
 LARGEST_BLOCK = 2**19
 
@@ -39,7 +41,7 @@ def chunk_rows(
         vocabulary: V.
         distributions: number of models whose distributions are computed at a time.
         device: the device of the distributions.
-        more_tensors: number of further (rows × types) tensors alive at a time on a GPU.
+        more_tensors: number of further (rows × types) tensors that exist at the same time on a GPU.
     """
     if device.type == "cpu":
         budget, tensors = CPU_BUDGET, CPU_TENSORS * distributions

@@ -1,7 +1,8 @@
-"""Choose the code that computes a chunk's losses from its logits: one kernel, compiled, op by op.
+"""Choose the code that computes a chunk's losses from its logits: Triton, torch.compile, or eager.
 
-On a GPU, passes over memory take the time. A kernel that needs compiling is tried once, on two rows
-of the first batch, before a training relies on the kernel.
+On a GPU, most of the time goes into passes over the memory, and the first two need fewer passes. A
+kernel that must be compiled is first tried on two rows of the first batch. The training uses the
+kernel only if this trial succeeds.
 """
 
 from __future__ import annotations

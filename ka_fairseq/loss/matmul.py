@@ -1,8 +1,8 @@
 """Matrix products that accumulate and return float32 or better, for factors of any precision.
 
 If logits are rounded to half precision and widened afterwards, their gradient is wrong by several
-per cent. So the product of half-precision factors is computed into float32. If the device cannot do
-this, the factors are widened first.
+per cent. So the product of half-precision factors is accumulated and returned in float32. If the
+device cannot do this, the factors are widened first.
 """
 
 from __future__ import annotations

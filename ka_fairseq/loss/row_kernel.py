@@ -1,15 +1,16 @@
-"""One kernel for a chunk on a GPU: smoothed NLL, a divergence, both entropies, the best token.
+"""Compute a chunk's losses in one GPU kernel: NLL, divergence, both entropies, the best token.
 
-Op by op, a chunk's (n × V) logits go through a GPU's memory 40 to 60 times. In this kernel, a
-program takes one row and reads the row three times: for the normalizers of both models, for the
-sums, and for the gradient. The gradient is the only new tensor of size n × V. The formulas are
-those of :mod:`.objective` and :mod:`.divergences`; tests compare the results.
+Without this kernel, each operation is a pass over a chunk's (n × V) logits, and the logits go
+through a GPU's memory 40 to 60 times. In this kernel, a program handles one row, and reads the row
+three times: for the normalizers of both models, for the sums, and for the gradient. The gradient is
+the only new tensor of size n × V. The formulas are those of :mod:`.objective` and
+:mod:`.divergences`; tests compare the results.
 
-The kernel is written in Triton, which comes with a torch for CUDA. Importing this module needs
+The kernel is written in Triton, which is part of a torch for CUDA. Importing this module needs
 Triton. With TRITON_INTERPRET=1 the kernel runs on a CPU, for the tests.
 """
 
-# Triton accepts only one annotation of a kernel's parameters.
+# For a kernel's parameters, Triton accepts no annotation but tl.constexpr.
 # ruff: noqa: ANN001, ANN202
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ka_fairseq.loss.divergences import Divergence, KLMixture
 from ka_fairseq.loss.divergences.jensen_shannon import AT_AN_END, JensenShannon
 from ka_fairseq.loss.objective import Objective, TransferLoss
 
-# Elements of a row that a program holds at a time, and the warps that share them.
+# How many elements of a row a program holds at a time, and how many warps share them.
 BLOCK, WARPS = 4096, 8
 
 _LOG_ZERO = tl.constexpr(LOG_ZERO)
@@ -51,7 +52,7 @@ class Shares(NamedTuple):
 
 
 def shares_of(divergence: Divergence, vocabulary: int) -> Shares | None:
-    """Return a divergence's shares for the kernel; None if the kernel cannot compute it.
+    """Return a divergence's shares for the kernel, or None if the kernel cannot compute D.
 
     Args:
         divergence: D.
@@ -129,7 +130,7 @@ def fused_row_losses(
 
 @triton.jit
 def _log_of_mixture(x, log_share):
-    """Return log m − log own = log(own share) + softplus(x), x the log-odds of the other part."""
+    """Return log m − log own = log(own share) + softplus(x); x: the log-odds of the other part."""
     return log_share + tl.maximum(x, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(x)))
 
 
@@ -171,8 +172,8 @@ def _row_kernel(
     gradient_ptr += row * gradient_stride
     inside = tl.arange(0, BLOCK)
     zero = tl.full((), 0.0, tl.float32)
-    # Read before the first sums, where all threads wait for each other: later, the gradient may
-    # overwrite this logit.
+    # This logit must be read now, because the gradient may overwrite it later. All threads wait for
+    # each other at the first sums, so all of them have read it before that.
     target = tl.load(targets_ptr + row)
     at = tl.load(logits_ptr + target).to(tl.float32)
 
@@ -187,7 +188,8 @@ def _row_kernel(
         there = k < vocabulary
         z = tl.load(logits_ptr + k, mask=there, other=-float("inf")).to(tl.float32)
         u = tl.load(teacher_ptr + k, mask=there, other=-float("inf")).to(tl.float32)
-        # A block of tokens that are ruled out has the maximum −inf, and −inf − (−inf) is NaN.
+        # If all tokens of a block have the logit −inf, their maximum is −inf. Without the limit
+        # below, −inf − (−inf) would be NaN.
         larger = tl.maximum(tl.maximum(p_max, tl.max(z, 0)), -3.0e38)
         p_sum = p_sum * tl.exp(p_max - larger) + tl.sum(tl.exp(z - larger), 0)
         if SOFTENED:
@@ -223,7 +225,8 @@ def _row_kernel(
         u = tl.load(teacher_ptr + k, mask=there, other=-float("inf")).to(tl.float32)
         if BEST:
             best = tl.minimum(best, tl.min(tl.where(there & (z == p_max), k, vocabulary), 0))
-        # Subtract the maximum first, then the other term: large logits keep their digits.
+        # The maximum is subtracted first and the other term second, so that large logits keep
+        # their digits.
         lp = tl.maximum(z - p_max - log_p_sum, _LOG_ZERO)
         lq = tl.maximum(u - q_max - log_q_sum, _LOG_ZERO)
         p = tl.where(there, tl.exp(lp), 0.0)
@@ -256,7 +259,7 @@ def _row_kernel(
         hard = tl.where(nll >= tl.load(threshold_ptr), 1.0, 0.0)
     divergence *= hard
     loss = weight * divergence
-    if NLL:  # a weight of 0 leaves the NLL out: 0 · NLL is NaN where p(target) is 0
+    if NLL:  # the NLL is left out if its weight is 0: 0 · NLL is NaN where p(target) is 0
         loss += of_nll * (at_target * nll - each * log_sum)
     values_ptr += row * _STORED
     tl.store(values_ptr, loss)

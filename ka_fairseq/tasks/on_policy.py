@@ -29,7 +29,7 @@ from ka_fairseq.models import unwrap
 from ka_fairseq.ranges import Range
 from ka_fairseq.tasks.views import View, with_decoder_input
 
-# The log of a probability that is above 0 in float32, and negligible.
+# The logarithm of a tiny probability, which is still above 0 in float32.
 LEAST = -80.0
 
 
@@ -72,7 +72,7 @@ class OnPolicyConfig(FairseqDataclass):
             "valid": Range(1),
         },
     )
-    # Not an option of the task: fairseq's option is passed on.
+    # The value of fairseq's own --seed; the task has no option of this name.
     seed: int = II("common.seed")
 
 
@@ -99,7 +99,7 @@ def is_on_policy(cfg: OnPolicyConfig, update: int) -> bool:
 
 
 def number_from(*parts: int) -> int:
-    """Return a number below 2⁶³ that depends on all parts, and on nothing else."""
+    """Return a pseudo-random number below 2⁶³, which depends only on the parts."""
     sequence = np.random.SeedSequence([part % 2**64 for part in parts])
     return int(sequence.generate_state(1, np.uint64)[0]) >> 1
 
@@ -109,15 +109,15 @@ def on_policy_views(
 ) -> Iterator[View]:
     """Yield a view of the student's own translations, with D scaled to the references' length.
 
-    D is multiplied by the number of reference tokens over the number of translation tokens. So D
-    has the same weight as in other updates, and long translations do not weigh more.
+    D is multiplied by the number of reference tokens, and divided by the number of translation
+    tokens. So D has the same weight as in other updates, even if the translations are long.
 
     Args:
         task: a translation task with :class:`OnPolicyConfig`.
         sample: fairseq's batch.
         model: the student, wrapped or not.
         update: the update's number.
-        prefix: number of first tokens of each reference that the translations begin with.
+        prefix: each translation begins with this many first tokens of its reference.
     """
     seed = number_from(task.cfg.seed, update, *sample["id"].tolist())
     translations = translate(task, sample, unwrap(model), seed, prefix)
@@ -132,15 +132,15 @@ def translate(
 ) -> list[Tensor]:
     """Translate each sentence by fairseq's generator, without dropout and gradient.
 
-    No translation is empty. A translation ends at the length limit, or at the longest input that
-    the model can read. Random numbers drawn elsewhere do not change.
+    No translation is empty. A translation ends at the length limit, or at the length of the longest
+    input that the model can read. The state of the global random generators is restored.
 
     Args:
         task: builds the generator.
         sample: fairseq's batch.
         model: the student, unwrapped; its training mode is restored.
         seed: the seed of the sampling.
-        prefix: number of first tokens of each reference that the translations begin with.
+        prefix: each translation begins with this many first tokens of its reference.
 
     Returns:
         The tokens of each sentence. The last token is the end of the sentence.
@@ -158,14 +158,14 @@ def translate(
         if cfg.on_policy_temperature:
             generator.search = _Sampling(task.target_dictionary)
         translations = task.inference_step(generator, [model], sample, prefix_tokens=given)
-    # Autocast keeps half-precision copies of the weights for the next forward pass. Drop them: they
-    # were made without a gradient.
+    # Autocast keeps half-precision copies of the weights for the next forward pass. These copies
+    # have no gradient, so they are dropped here.
     torch.clear_autocast_cache()
     return [best["tokens"] for best, *_ in translations]
 
 
 class _Sampling(search.Sampling):
-    """fairseq's sampling, without its error if all allowed probabilities round to 0.
+    """fairseq's sampling, which here raises no error if all allowed probabilities round to 0.
 
     At the length limit, only the end of the sentence is allowed. Its probability can round to 0,
     mostly at a low temperature. fairseq then stops with an error.

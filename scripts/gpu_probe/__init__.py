@@ -1,1 +1,1 @@
-"""Probe a GPU in one process: each figure is a line, written at once; the most telling first."""
+"""Probe a GPU in one process. Each figure is written at once; the most useful come first."""

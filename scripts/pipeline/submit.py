@@ -1,7 +1,7 @@
-"""The stages of a pair as a chain of SLURM jobs: ``scripts/pipeline.sh PAIR … --submit``.
+"""Submit the stages of a pair as a chain of SLURM jobs: ``scripts/pipeline.sh PAIR … --submit``.
 
-``sbatch --dependency`` is the only scheduler. A job is the pipeline's own command line with the
-stages of that job. Jobs of one chain share the run folder, and each stage has a lock of its own.
+SLURM's ``sbatch --dependency`` decides when a job starts. Each job runs the pipeline's own command
+line with some of the stages. The jobs of a chain share the run folder. Each stage has its own lock.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
 child=$!
 wait "$child"
 code=$?
-while kill -0 "$child" 2>/dev/null; do  # the signal ended the wait
+while kill -0 "$child" 2>/dev/null; do  # the signal interrupted the wait
     wait "$child"
     code=$?
 done
@@ -51,7 +51,7 @@ fi
 {last}exit "$code"
 """
 
-# Only the last job does this: it names all jobs that failed.
+# Only the last job's script has these lines. They print the jobs that failed.
 _NAME_THE_FAILED = """\
 if [[ -s $failed ]]; then
     cat "$failed" >&2
@@ -88,7 +88,7 @@ class Job:
 def jobs(stages: Sequence[Stage]) -> list[Job]:
     """Return the jobs for these stages, each after the jobs that it needs.
 
-    Each stage is a job, with two exceptions, which save start times. The stages up to the binarized
+    Each stage is a job, with two exceptions, to save start times. The stages up to the binarized
     text are one job. The stages that score and export one model are one job.
     """
     group = {stage.name: _group(stage.name) for stage in stages}
@@ -110,13 +110,13 @@ def _group(stage: str) -> str:
 
 @dataclass(frozen=True)
 class Submission:
-    """Submits stages as jobs.
+    """A submission of stages as jobs.
 
     Attributes:
         run_dir: the run folder, on a disk that all nodes see.
         name: the run's name; the names of the jobs begin with it.
         command: the pipeline's command line without stages.
-        shares: the number of jobs that share a teacher's translations, or its answers.
+        shares: the number of jobs that divide the work of a stage `translate` or `cache`.
         options: options of sbatch for all jobs.
         with_gpu: further options of sbatch for jobs that run a model.
     """
@@ -135,7 +135,7 @@ class Submission:
             PipelineError: sbatch is missing, or sbatch refuses a job.
         """
         if shutil.which("sbatch") is None:
-            raise PipelineError("--submit needs SLURM's sbatch, which is not here")
+            raise PipelineError("--submit needs SLURM's sbatch, which this machine does not have")
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / FAILED).unlink(missing_ok=True)
         numbers: dict[str, int] = {}
@@ -154,10 +154,11 @@ class Submission:
 
     def _sbatch(self, job: Job, command: Sequence[str], before: Sequence[int], *more: str) -> int:
         last = job.name == _LAST
-        # The report runs even if a job failed: it names the failed jobs.
+        # The report runs even if a job failed, because its job names the failed jobs.
         kind = "afterany" if last else "afterok"
         dependencies = [f"{kind}:{number}" for number in before]
-        # A singleton job waits for jobs of its name. The tasks of an array have one name.
+        # A singleton job waits for earlier jobs of the same name. The tasks of an array have one
+        # name, so they would wait for each other.
         dependencies += [] if more else ["singleton"]
         log = self._folder / f"{job.name.replace('/', '-')}-%A{'_%a' if more else ''}.log"
         words = ["sbatch", "--parsable", f"--job-name={self.name} {job.name}", f"--output={log}"]
@@ -180,7 +181,7 @@ class Submission:
 
 
 def _joined(words: Iterable[str]) -> str:
-    """Quote words for a shell. The variable with the number of an array's task stays a variable."""
+    """Quote words for a shell, except the variable for the number of an array's task."""
     return " ".join(
         f'"{word}"' if word.startswith("$SLURM_ARRAY_TASK_ID/") else shlex.quote(word)
         for word in words

@@ -94,7 +94,10 @@ def test_what_cannot_run_is_not_submitted(tmp_path, calls, capsys):
 def test_without_slurm_it_says_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["demo", "--submit", "--runs", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == "error: --submit needs SLURM's sbatch, which is not here\n"
+    assert (
+        capsys.readouterr().err
+        == "error: --submit needs SLURM's sbatch, which this machine does not have\n"
+    )
 
 
 def test_what_sbatch_refuses_is_one_line(tmp_path, calls, capsys):

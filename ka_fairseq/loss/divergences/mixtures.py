@@ -1,4 +1,4 @@
-"""Compare a mixture m of two distributions with one of the two, by logarithms alone.
+"""Compute how a mixture m of two distributions differs from one of them, from logarithms only.
 
 m = own_share·own + (1 − own_share)·other, and d = log other − log own, shape (n, V).
 """

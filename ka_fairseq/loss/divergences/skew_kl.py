@@ -1,4 +1,4 @@
-"""Skewed KLs: each KL goes to a mixture of both distributions."""
+"""Skewed KLs: KLs from one distribution to a mixture of the two distributions."""
 
 from __future__ import annotations
 

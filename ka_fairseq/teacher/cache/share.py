@@ -1,4 +1,4 @@
-"""The share of a cache that one of several builds writes."""
+"""A share of the work, such as 1/4, for one of several processes that build a cache together."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ A shard holds a fixed number of pairs in three files:
 - float32 numbers: log-normalizers, entropy, scales;
 - for each pair, two checksums and the length, written last.
 
-A pair without checksums is not stored yet. A pair with a wrong checksum is damaged. Workers write
-different pairs. If two workers write the same pair at once, the checksums show the damage.
+A pair without checksums is not stored yet. A pair with a wrong checksum is damaged. Workers usually
+write different pairs. If two workers write the same pair at once, the checksums show the damage.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 PAIRS_PER_SHARD = 2**14
 
-# Added to each checksum, so that no checksum is 0. A hole in a file reads as 0.
+# Added to each checksum, so that no checksum is 0. The parts of a file that were never written read
+# as 0.
 PRESENT = 1 << 32
 
 
@@ -55,11 +56,11 @@ class _Shard(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What is stored of a position.
+    """What the store keeps for each target position.
 
     Attributes:
-        width: number of its hidden-state values.
-        dtype: type of these values.
+        width: the number of hidden-state values.
+        dtype: the type of these values.
         normalizers: number of float32 numbers beside the hidden states.
     """
 
@@ -88,7 +89,7 @@ class Store:
         Args:
             folder: the folder of the shards, which may not exist yet.
             lengths: the largest number of target positions of each pair; shape (pairs,).
-            layout: what is stored of a position.
+            layout: what is kept for each target position.
             name: the word for a pair in messages.
         """
         self.name = name
@@ -96,8 +97,8 @@ class Store:
         self.layout = layout
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         self._shards: dict[int, _Shard] = {}
-        # Which records were found undamaged in this run, in memory that data workers share. A check
-        # takes a third of the time of collating a batch.
+        # Which records were found undamaged in this run, in memory that data workers share. So each
+        # record is checked only once: checks take a third of the time of collating a batch.
         self._checked = torch.zeros(len(lengths), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:

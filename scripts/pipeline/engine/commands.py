@@ -1,4 +1,4 @@
-"""Run fairseq's commands: write their output to a log, and pass on each line."""
+"""Run fairseq's commands: write their output to a log, and pass each line to the caller."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.engine.errors import PipelineError
 # The last line of a Python traceback: the exception's class, then its message.
 _EXCEPTION = re.compile(r"^[\w.]*(Error|Exception|Interrupt|Exit)(:|$)")
 
-# The CPU load in percent below which threads spin.
+# Threads spin if the CPU load, in percent, is below this value.
 IDLE = 20
 
 _ANY = Slot()
@@ -40,7 +40,7 @@ class _Children:
     def start(self, command: list[str], **kwargs: Any) -> subprocess.Popen[str]:
         with self._lock:
             if self._ending:
-                raise PipelineError("not started, as the pipeline ends")
+                raise PipelineError("not started: the pipeline is ending")
             process = subprocess.Popen(command, **kwargs)
             self._at_work.add(process)
             return process
@@ -66,7 +66,8 @@ _children = _Children()
 def in_threads(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
     """Use a pool whose threads run commands, and kill the commands if the block fails.
 
-    Otherwise the pool, and so this process, would wait for the commands even after an interrupt.
+    Without this, the pool would wait for the commands even after an interrupt, and so would this
+    process.
     """
     try:
         with pool:
@@ -105,7 +106,7 @@ def run(
         log: the file for the command and its output.
         on_line: called with each line, without the newline.
         folder: the folder to run the command in.
-        append: keep the content of the log (of an interrupted run).
+        append: whether to keep the log of an interrupted run, and to append to it.
         slot: the threads or GPUs of the command.
 
     Raises:
@@ -142,9 +143,9 @@ def run(
 
 
 def threads_and_memory(threads: int | None = None) -> dict[str, str]:
-    """Return the environment variables that make torch fast on this CPU, and all others.
+    """Return this process's environment, with variables that make torch fast on a CPU.
 
-    Variables that the user has set keep their values.
+    A variable that the user has set keeps its value.
 
     Args:
         threads: torch's number of threads; None: torch decides.
@@ -161,7 +162,7 @@ def threads_and_memory(threads: int | None = None) -> dict[str, str]:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """Kill a command and its child processes, such as one for each GPU."""
+    """Kill a command and its child processes. A training has one child process per GPU."""
     with contextlib.suppress(psutil.NoSuchProcess):
         for child in psutil.Process(process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -183,8 +184,7 @@ def wait_policy() -> str:
     """Return how threads wait for each other: ACTIVE (they spin) on idle cores, else PASSIVE.
 
     On two idle cores the demo's teacher made 9.1 updates a second with threads that spin, and 4.9
-    with threads that sleep. If another program runs, threads that spin slow each other down many
-    times over.
+    with threads that sleep. But if another program runs, threads that spin are many times slower.
     """
     return "ACTIVE" if psutil.cpu_percent(interval=0.3) < IDLE else "PASSIVE"
 

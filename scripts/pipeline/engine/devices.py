@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.engine import parallel
 from pipeline.engine.errors import PipelineError
 
-# Any free port. All nodes must know the number beforehand.
+# A port that should be free. All nodes use the same number.
 _PORT = 29500
 
 
@@ -57,11 +57,13 @@ def slots(
     """Divide this machine among the stages that run at the same time.
 
     Args:
-        jobs: the number of slots. None on a CPU: the cores, divided by `threads`. None on GPUs: the
-            GPUs, divided by the number that the most demanding training would use.
-        threads: the threads of each slot. None: OMP_NUM_THREADS. Without OMP_NUM_THREADS: an equal
-            share of the cores on GPUs, and 1 on a CPU. On a CPU, two trainings at a time with one
-            thread each take less time than two in turn with two threads.
+        jobs: the number of slots. None chooses the number. On a CPU this is the number of cores
+            divided by `threads`. On GPUs this is the number of GPUs divided by the number that
+            the most demanding training would use.
+        threads: the threads of each slot. None takes OMP_NUM_THREADS, if it is set. Otherwise a
+            slot on a CPU has one thread, and a slot on GPUs has an equal share of the cores. On a
+            CPU, two trainings at the same time with one thread each take less time than two
+            trainings one after the other with two threads.
         trainings: the settings of the trainings that will run.
         environ: the environment variables; by default those of this process.
         visible: the number of GPUs of this node; by default the number that torch finds.
@@ -75,7 +77,7 @@ def slots(
     wanted = [Devices.choose(settings, environ, visible) for settings in trainings]
     if any(devices.launcher for devices in wanted):
         if (jobs or 1) > 1:
-            raise PipelineError("LAUNCHER starts a training on all nodes: it goes with --jobs 1")
+            raise PipelineError("LAUNCHER starts each training on all nodes: give --jobs 1")
         return [Slot(threads=threads)]
     if not visible:
         threads = threads or 1
@@ -99,7 +101,7 @@ class Devices:
 
     Attributes:
         gpus: the number of GPUs over all nodes; 0 on a CPU.
-        update_freq: the number of batches that each GPU adds up before an update.
+        update_freq: the number of batches of each GPU in an update.
         launcher: the command that starts one process on each node (``LAUNCHER="srun ..."``); empty
             on one node.
     """
@@ -138,7 +140,9 @@ class Devices:
         if launcher and asked is None:
             raise PipelineError("LAUNCHER needs GPUS, the number of GPUs of all nodes together")
         if asked is not None and asked > visible and not launcher:
-            raise PipelineError(f"GPUS={asked}, but this machine shows {visible}")
+            raise PipelineError(
+                f"GPUS={asked}, but this machine shows {visible}: give a smaller GPUS"
+            )
         if frequency is not None:
             return cls(asked if asked is not None else visible, frequency, launcher)
         if asked is None:

@@ -1,4 +1,4 @@
-"""Apply a function to a stream on all cores: ordered results, bounded memory."""
+"""Apply a function to a stream on all cores, with ordered results and bounded memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.engine.errors import PipelineError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Items in memory for each process: one in work, one waiting, one finished.
+# Items in memory for each process: one that it works on, one that waits, one that is finished.
 _IN_FLIGHT = 3
 
 
@@ -49,8 +49,8 @@ def ordered_map(
         initializer: called once in each process.
         initargs: the arguments of `initializer`.
         processes: the number of processes; by default the number of cores.
-        fresh: start processes that import all modules again. Needed if `function` uses torch's
-            threads or a GPU, and this process has used them: a fork of this process cannot.
+        fresh: start processes that import all modules again, instead of forks of this process. A
+            fork cannot use torch's threads or a GPU if this process has used them.
 
     Raises:
         PipelineError: a process was killed.
@@ -86,7 +86,7 @@ def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _start(parent: int, initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
-    # A process of a pool waits for work for ever, even after its parent was killed.
+    # A process of a pool waits for work even after its parent was killed. So it watches its parent.
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if initializer:
         initializer(*initargs)

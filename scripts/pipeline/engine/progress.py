@@ -1,4 +1,4 @@
-"""Progress bars of one look and behaviour."""
+"""Make progress bars that all look and behave alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def bar(
     total: float | None = None,
     **kwargs: Any,
 ) -> tqdm:
-    """Return a tqdm bar on stderr: on a terminal below the other bars, in a file as lines.
+    """Return a tqdm bar on stderr: below the other bars on a terminal, as lines in a file.
 
     Args:
         items: the items to walk over; None: the caller advances the bar.
@@ -40,19 +40,19 @@ def say(text: str, *, error: bool = False) -> None:
 
 
 class _Bar(tqdm):
-    """A bar that at its end becomes a line above the bars that still run."""
+    """A bar for a terminal. When it ends, its last state moves above the bars that still run."""
 
     def close(self) -> None:
         at_work = not self.disable
         last = str(self)
         super().close()
         if at_work:
-            self.fp.write("\r")  # tqdm leaves the cursor behind a lower bar that it has cleared
+            self.fp.write("\r")  # tqdm leaves the cursor at the end of a cleared lower bar
             say(last, error=True)
 
 
 class _Lines(io.TextIOBase):
-    """A file in which each state of a bar is a line."""
+    """A file to which each state of a bar is written as a line."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file

@@ -1,9 +1,10 @@
 """``python quick_start.py MODULE …``: run ``python -m MODULE …`` with a faster import of fairseq.
 
-fairseq registers all its criterions and tasks. Two of them, for classifying sentences and sounds,
-import scikit-learn and SciPy's statistics, which takes as long as the rest of the import. Here
-fairseq gets stand-ins, which import these packages when a function is called. Later imports get the
-packages themselves. The garbage collector, which finds nothing while modules are imported, is off.
+The import of fairseq imports all its criterions and tasks. Two of them, for classifying sentences
+and sounds, import scikit-learn and SciPy's statistics. These two imports take as long as the rest.
+This module gives fairseq stand-ins for the two packages. A stand-in imports its package when one of
+its functions is called. Later imports get the packages themselves. The garbage collector is off
+during the import of fairseq, because it would find nothing to free.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ LATER = ("sklearn", "sklearn.metrics", "scipy.stats")
 
 
 class Later(ModuleType):
-    """A stand-in for a module of functions. The call of a function imports the module."""
+    """A stand-in for a module that has functions. The call of a function imports the module."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Return a function that calls the module's function of this name."""
@@ -39,8 +40,8 @@ def import_fairseq() -> None:
     stand_ins = {name: Later(name) for name in LATER}
     stand_ins["sklearn"].metrics = stand_ins["sklearn.metrics"]
     sys.modules.update(stand_ins)
-    # A module of fairseq sets up logging. The command that runs next has its own setup, which
-    # would have no effect after it.
+    # One module of fairseq sets up logging. After that, the setup of the command that runs next
+    # would have no effect.
     with mock.patch("logging.basicConfig"):
         importlib.import_module("fairseq")
     for name in stand_ins:
@@ -52,7 +53,7 @@ def import_fairseq() -> None:
 def main() -> None:
     """Run the module that the command line names, with the rest of the command line."""
     if not getattr(sys.flags, "safe_path", False):
-        sys.path[0] = str(Path.cwd())  # as with -m: modules are not looked up in this file's folder
+        sys.path[0] = str(Path.cwd())  # as with -m; modules in this file's folder are not found
     del sys.argv[0]
     import_fairseq()
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -1,6 +1,6 @@
 """Run stages in slots: a stage starts when its needs are done and a slot is free.
 
-A stage that must run alone waits until no other stage can run.
+A stage that must run alone starts when no other stage runs or can start.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def run(
 
     Args:
         pair: the language pair.
-        stages: the stages; if several can start, the first in this order starts.
+        stages: the stages to run. If several can start, the first in this order starts.
         slots: each running stage has one slot.
-        force: redo finished stages.
-        title: the title of a bar over all unfinished stages; None: no bar.
+        force: run finished stages again.
+        title: the title of a progress bar that counts the unfinished stages; None: no bar.
         on_done: called after each finished stage.
 
     Raises:
-        PipelineError: a stage needs a stage that is neither done nor in `stages`. Or stages failed:
-            the message has the stages and the reasons.
+        PipelineError: a stage needs a stage that is neither done nor in `stages`; or a stage
+            failed. The message names all stages that failed, with the reasons.
     """
     check(pair, stages)
     new = {stage.name for stage in stages if not state.is_done(pair.run_dir, stage.name)}

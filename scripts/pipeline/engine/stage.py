@@ -1,4 +1,4 @@
-"""A stage, and the rules for when it runs."""
+"""Define a stage, and the rules for when it runs."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ def _nothing(pair: Pair) -> None:
 
 @dataclass(frozen=True)
 class Stage:
-    """A step whose result is kept and used again.
+    """A step of the pipeline. Its result is kept, so that later runs can use it.
 
     Attributes:
-        name: the name of the stage, of its state, its log and its bar.
-        run: makes the result and returns facts for the report.
-        inputs: returns what the result depends on; None: the stage runs each time.
+        name: the name of the stage. Its state, its log and its bar have the same name.
+        run: a function that makes the result, and returns facts for the report.
+        inputs: a function that returns what the result depends on. None: the stage runs each time.
         needs: stages that must be done first.
         after: stages that run first, if they are part of the same run.
-        clear: removes the result.
-        begun: returns whether an interrupted run left work that the next run continues.
-        cheap: if the inputs changed, the result is replaced without ``--force``.
-        alone: no other stage runs at the same time, for example because the stage measures time.
+        clear: a function that removes the result.
+        begun: a function that returns whether an interrupted run left work that the next run can
+            continue.
+        cheap: whether the result is replaced without ``--force`` if the inputs changed.
+        alone: whether no other stage may run at the same time, for example because the stage
+            measures time.
     """
 
     name: str
@@ -77,7 +79,7 @@ class Stage:
             state.write(pair.run_dir, self.name, state.Record(inputs, done=True, facts=facts))
 
     def begin(self, pair: Pair) -> bool:
-        """Record the inputs of the result, for several processes that share the work.
+        """Record the inputs of the result before several processes share the work.
 
         Returns:
             Whether there is work to do.
@@ -96,7 +98,7 @@ class Stage:
     def _usable(self, pair: Pair, inputs: state.Inputs, force: bool) -> state.Record | None:
         """Return the state of the result, or None if the stage must start from the beginning.
 
-        A result that may be replaced, by `force` or as `cheap`, is removed.
+        A result is removed if `force` is set, or if the stage is `cheap` and its inputs changed.
         """
         record = state.read(pair.run_dir, self.name)
         if record is None or not (force or record.done or self.begun(pair)):
@@ -118,7 +120,7 @@ class Stage:
 
 @contextlib.contextmanager
 def _named(stage: str, log: Path | None = None) -> Iterator[None]:
-    """Add the stage that failed, and the path of its log, to errors of the block."""
+    """Add the stage's name and the path of its log to errors of the block."""
     try:
         yield
     except (PipelineError, OSError) as error:

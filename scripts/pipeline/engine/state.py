@@ -27,8 +27,7 @@ class Record:
     """The state of one stage, kept in ``state/STAGE.json``.
 
     Attributes:
-        inputs: every setting and every earlier stage (by its fingerprint) that the result depends
-            on.
+        inputs: all that the result depends on: settings, and the fingerprints of earlier stages.
         done: False from the start of the stage until its last output is written.
         facts: results of the stage that later stages report.
     """
@@ -86,7 +85,7 @@ def fingerprint(run_dir: Path, stage: str) -> str | None:
 
 
 def canonical(inputs: Inputs) -> dict[str, Any]:
-    """Return inputs as JSON would return them, so that they compare with stored inputs."""
+    """Return inputs in the form in which JSON stores them, to compare them with stored inputs."""
     return json.loads(json.dumps(inputs))
 
 
@@ -100,17 +99,20 @@ def changes(old: Inputs, new: Inputs) -> list[str]:
 def locked(run_dir: Path, *, shared: bool = False) -> Iterator[None]:
     """Keep a second pipeline out of `run_dir` while the block runs.
 
-    The process and the commands that it starts hold the lock. So a kill leaves nothing to clean up,
-    and a training that outlives its pipeline keeps the next pipeline out.
+    This process and the commands that it starts hold the lock. So a kill leaves nothing to clean
+    up. A training that outlives its pipeline still keeps the next pipeline out.
 
     Args:
         run_dir: the run folder.
-        shared: let other processes in that share the lock too.
+        shared: let in other processes that also call this function with `shared`.
 
     Raises:
         PipelineError: another process holds the lock.
     """
-    refusal = f"another pipeline, or a training that it left behind, is at work in {run_dir}"
+    refusal = (
+        f"another pipeline, or a training that it left behind, is at work in {run_dir}: "
+        "wait for its end"
+    )
     with _holding(run_dir / ".lock", refusal, shared=shared):
         yield
 
@@ -120,7 +122,7 @@ def stage_locked(run_dir: Path, stage: str) -> Iterator[None]:
     """Keep other processes from making the result of `stage` while the block runs.
 
     Raises:
-        PipelineError: another process is making it.
+        PipelineError: another process is making the result.
     """
     refusal = f"another process is at work on {stage} in {run_dir}: wait for its end"
     with _holding(run_dir / ".locks" / f"{stage}.lock", refusal):
@@ -144,7 +146,7 @@ def _holding(path: Path, refusal: str, *, shared: bool = False) -> Iterator[None
 
 @contextlib.contextmanager
 def one_at_a_time(run_dir: Path) -> Iterator[None]:
-    """Run the block when no other process is in such a block, on this machine or another."""
+    """Wait until no other process, on any machine, is in such a block; then run the block."""
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / ".setup.lock").open("w") as file:
         if fcntl is not None:

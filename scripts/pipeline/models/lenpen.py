@@ -4,8 +4,8 @@ CTranslate2 searches once, with the first beam. The search is the same for any l
 zero: the penalty only ranks the hypotheses that were found. So the stage ranks the hypotheses again
 for each value, and scores the best translations of each value.
 
-CTranslate2 keeps as many hypotheses as the beam. If more hypotheses end at the same time, it drops
-the worst ones at a length penalty of 1.
+CTranslate2 keeps as many hypotheses as the beam. If more hypotheses than that end at the same time,
+CTranslate2 drops some of them: the worst at a length penalty of 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A teacher that is already trained: the section `teacher` of ``pair.yaml``."""
+"""Use a teacher that is already trained: the section `teacher` of ``pair.yaml``."""
 
 from __future__ import annotations
 

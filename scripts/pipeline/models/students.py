@@ -1,8 +1,8 @@
-"""Presets of student sizes, ``students/NAME.yaml``: a shape, or a number of layers to take over.
+"""Read presets of student sizes, ``students/NAME.yaml``: a shape, or a number of layers.
 
-A preset of a shape has fairseq's settings of a model. The model's entry names the preset as its
-`student`. A preset of layers is for models that begin with another model's first layers
-(`Model.layers`), and so have the shape of the other model.
+A preset with a shape holds fairseq's settings of a model. A model uses it under the key `student`.
+A preset with numbers of layers is for models that begin with another model's first layers
+(`Model.layers`). Such a model has the widths of the other model.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 For a text other than the references the stage is `cache.TEACHER.TEXT`.
 
-The cache has its own stage for reproducible results. Otherwise the first of two trainings would
-fill the cache, and the order of the trainings would decide the last digits.
+The cache has its own stage, so that results are reproducible. Without the stage, the first of two
+trainings would fill the cache, and the order of the trainings would change the last digits.
 """
 
 from __future__ import annotations

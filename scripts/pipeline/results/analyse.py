@@ -1,4 +1,4 @@
-"""Analyse what the fine-tunings changed besides their scores, with `ka_fairseq.analysis`."""
+"""Analyse with `ka_fairseq.analysis` what the fine-tunings changed besides the scores."""
 
 from __future__ import annotations
 

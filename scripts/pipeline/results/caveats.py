@@ -1,4 +1,4 @@
-"""Warn of what a table of scores cannot show, and find out whether a method is the best."""
+"""Warn about what a table of scores cannot show, and find out whether a method is the best."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETTINGS = {"rate": "learning rate", "weight": "λ", "size": "k"}
 
 @dataclass(frozen=True)
 class Limit:
-    """Something that the table cannot show, or shows wrongly.
+    """A warning about something that the table cannot show, or shows wrongly.
 
     Attributes:
         kind: the name for programs.
@@ -104,9 +104,9 @@ def nothing_to_recover(rows: Rows) -> Limit | None:
 def small_test_set(rows: Rows, intervals: Intervals, sentences: int) -> Limit | None:
     """Warn if the fine-tunings differ by less than the width of a difference's interval.
 
-    The function compares the median width of the intervals between two fine-tunings with the
-    largest difference between two fine-tunings. Teacher and student are left out: they should
-    differ.
+    The function takes the median width of the intervals of differences between fine-tunings. It
+    compares this width with the largest difference between two fine-tunings. The teacher and the
+    student before fine-tuning are left out, because they are expected to differ.
     """
     scores = {row["model"]: row["bleu"] for row in rows if row["model"] not in BASES}
     widths = [found.width for pair, found in intervals.items() if scores.keys() >= set(pair)]
@@ -160,7 +160,7 @@ def one_seed(seeds: int) -> Limit | None:
 
 
 def edge_of_grid(models: Rows, names: Names) -> Limit | None:
-    """Warn of settings that were best at an end of the grid: a wider grid may be better.
+    """Warn of settings that were best at an end of the grid: a wider grid may find better ones.
 
     Args:
         models: the `tried` and `chosen` settings of each model.

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def dominates(quality: np.ndarray, speed: np.ndarray) -> np.ndarray:
-    """Return which points dominate which other points.
+    """Return for each pair of points whether the first dominates the second.
 
     Point i dominates point j if ``q_i ≥ q_j`` and ``s_i ≥ s_j``, and the points are not equal. So
     two equal points do not dominate each other.

@@ -3,8 +3,8 @@
 A method's score on a test set is the mean over seeds of the metric of the whole test set. Methods a
 and b were trained with the same seeds. In seed j they differ by
 ``δ_j = metric(a, j) - metric(b, j)``. The difference of the methods is the mean ``δ̄`` of all δ_j.
-The sentences of the test set and the seeds are both samples, and other samples would give another
-``δ̄``. So both are drawn with replacement, independently of each other:
+The sentences of the test set are a sample, and so are the seeds. Other samples would give another
+``δ̄``. So the bootstrap draws both with replacement, independently of each other:
 
     δ* = δ̄(I*) + c (δ̄(J*) - δ̄)
 
@@ -14,19 +14,20 @@ The sentences of the test set and the seeds are both samples, and other samples 
   ``δ̄(J*)`` is the mean of their δ_j.
 
 The interval goes from the 2.5 % to the 97.5 % percentile of δ*. Owen 2007, "The pigeonhole
-bootstrap", draws rows and columns of a table in the same way. There the difference of a drawn seed
-is computed on the drawn sentences, which counts the noise of sentences within a seed twice.
+bootstrap", also draws rows and columns of a table independently. But Owen computes the difference
+of a drawn seed on the drawn sentences. This counts the noise of the sentences within a seed twice.
 
-The factor c corrects for a small number S of seeds. Without c the intervals are too narrow for two
-reasons. The variance of a bootstrap over S values is (S - 1) / S of the unbiased variance. And the
-bootstrap has the quantiles of the normal distribution, but a mean of S values has the quantiles of
-Student's t distribution. The correction is (Hesterberg 2015, "What teachers should know about the
-bootstrap", on expanded percentile intervals)
+The factor c corrects for a small number S of seeds. Without c the intervals are too narrow, for two
+reasons. First, the variance of a bootstrap over S values is (S - 1) / S of the unbiased variance.
+Second, the bootstrap has the quantiles of the normal distribution, but a mean of S values has the
+quantiles of Student's t distribution. The correction is (Hesterberg 2015, "What teachers should
+know about the bootstrap", on expanded percentile intervals)
 
     c = √(S / (S - 1)) · t(S - 1) / z
 
-with the 97.5 % quantiles of both distributions: 9.2 for two seeds, 2.7 for three, 1.6 for five, and
-1 for many. With one seed there is no second term, and the interval covers sentences only.
+with the 97.5 % quantiles of both distributions. c is 9.2 for two seeds, 2.7 for three, 1.6 for
+five, and near 1 for many. With one seed the second term of δ* is missing, and the interval covers
+sentences only.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ _ENDS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
 class Differences:
-    """The scores of all models on one test set by one metric, and intervals of differences.
+    """The scores of all models on one test set with one metric, and intervals of differences.
 
     Attributes:
-        scores: for each model one score per training, in the order of the seeds.
-        drawn: for each model (trainings, resamples), the scores on the resampled texts.
+        scores: for each model, the score of each training, in the order of the seeds.
+        drawn: for each model, the scores on the resampled texts; shape (trainings, resamples).
     """
 
     def __init__(
@@ -56,13 +57,14 @@ class Differences:
         counts: Mapping[str, Sequence[np.ndarray]],
         score: Callable[[np.ndarray], np.ndarray],
     ) -> None:
-        """Draw texts, and score them.
+        """Draw resampled texts, and score all models on these texts.
 
         Args:
-            counts: for each model and training (sentences, counts), the numbers that a metric
-                sums over the sentences of the test set. A model has one training per seed, or a
-                single training.
-            score: returns the metric, (...), from sums (..., counts) over sentences.
+            counts: for each model and training, the numbers that the metric sums over the
+                sentences of the test set; shape (sentences, counts). A model has one training
+                per seed, or a single training.
+            score: a function that returns the metric, of shape (...), from the sums over the
+                sentences, of shape (..., counts).
         """
         self.scores: dict[str, np.ndarray] = {}
         self.drawn: dict[str, np.ndarray] = {}
@@ -105,7 +107,7 @@ class Differences:
         Args:
             model: one of the models.
             other: another model.
-            seeds: True covers other seeds and other sentences, False other sentences only.
+            seeds: whether the interval covers seeds and sentences; False covers sentences only.
         """
         if self._sentences < 2:  # one sentence shows no spread: return the whole range
             return Interval(-100.0, 100.0)

@@ -1,7 +1,8 @@
-"""Compare two curves of quality over speed, which are straight lines between their points.
+"""Compare two curves of quality over speed.
 
-The lines are straight in BLEU and the logarithm of the speed. A curve goes through the points of a
-method that no other point of the method dominates. So quality falls along the curve as speed rises.
+A curve goes through those points of a method that no other point of the method dominates. So
+quality falls along the curve as speed rises. Between two points the curve is a straight line in
+BLEU over the logarithm of the speed.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import numpy as np
 from pipeline.results import frontier
 
 Curve = tuple[np.ndarray, np.ndarray]
-"""The rising x of a broken line's corners, and the values at the corners."""
+"""A line through corners: the rising x of the corners, and the values at the corners."""
 
 
 def curve(quality: Sequence[float], speed: Sequence[float]) -> Curve:
-    """Return the curve through points: rising natural logarithms of speeds, and qualities.
+    """Return the curve of points: the rising natural logarithms of the speeds, and the qualities.
 
     Args:
-        quality: (points,), as BLEU.
-        speed: (points,), above 0, as sentences a second.
+        quality: (points,), such as BLEU.
+        speed: (points,), above 0, such as sentences a second.
     """
     quality, speed = np.asarray(quality, dtype=float), np.asarray(speed, dtype=float)
     kept = ~frontier.dominated(quality, speed)
@@ -31,10 +32,10 @@ def curve(quality: Sequence[float], speed: Sequence[float]) -> Curve:
 
 
 def mean_gap(one: Curve, other: Curve) -> float | None:
-    """Return how far one broken line lies above another, as the mean over their common range.
+    """Return how far one line lies above another, as the mean over their common range.
 
-    The mean is ``∫ (f(x) - g(x)) dx / ∫ dx`` over the common range of x. The result is exact, as
-    both lines are straight between their corners.
+    The mean is ``∫ (f(x) - g(x)) dx / ∫ dx`` over the common range of x. The result is exact,
+    because both lines are straight between their corners.
 
     Args:
         one: the rising x of the corners, and the values at the corners.
@@ -70,6 +71,6 @@ def worth_at_equal_quality(one: Curve, other: Curve) -> float | None:
 
 
 def _turned(found: Curve) -> Curve:
-    """Return speed over quality: quality rises as the logarithm of the speed falls."""
+    """Return the curve with both axes swapped: the logarithm of the speed over quality."""
     logs, quality = found
     return quality[::-1], logs[::-1]

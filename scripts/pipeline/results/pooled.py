@@ -4,9 +4,9 @@ In each seed the difference is the method's metric minus the other method's metr
 difference on a text is the mean over its seeds and over the text's test sets.
 
 The texts are a sample of the texts that users have. So the interval is Student's t interval over
-the texts' differences. Seeds and sentences need no terms of their own: they move a text's
-difference, so the spread over texts includes them. A mixed model with texts as random effects has
-the same mean and interval if all texts have the same number of seeds.
+the texts' differences. Seeds and sentences need no terms of their own: they change each text's
+difference, so the spread over the texts already includes their effect. A mixed model with texts as
+random effects has the same mean and interval if all texts have the same number of seeds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stage `report`: write tables, plots and a page of all trained and evaluated models."""
+"""Stage `report`: write tables, plots and a page about all trained and evaluated models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compute the sums over sentences from which sacrebleu's metrics score resampled texts."""
+"""Compute counts for each sentence; sacrebleu's metrics score a resampled text from their sums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tidy table of all measurements of exported models: one observation a row."""
+"""Make the tidy table of all measurements of exported models, with one observation per row."""
 
 from __future__ import annotations
 

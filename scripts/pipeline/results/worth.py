@@ -1,10 +1,10 @@
-"""Compute the worth of a method against another, from their curves of quality over speed.
+"""Compare two methods at equal speed and at equal BLEU, from their curves of quality over speed.
 
-Both methods were trained at the same sizes, and each size is decoded with each beam. The interval
-is the interval of `pipeline.results.hierarchical`, applied to the worth instead of a BLEU
-difference. Over sentences, the worth comes from curves through the BLEU of the drawn texts, as
-means over seeds. Over seeds, the worth comes from each seed's curves. Speeds are the measured
-speeds, and are not resampled.
+The worth of a method is its advantage over another method. Both methods were trained at the same
+sizes, and each size was decoded with each beam. The interval is computed as in
+`pipeline.results.hierarchical`, with the worth in place of a BLEU difference. For each resampled
+text, the curves go through the mean BLEU over the seeds. For each seed, the curves go through that
+seed's BLEU on the whole test set. Speeds are as measured, and are not resampled.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from pipeline.results.significance import Interval
 _MOST_UNDEFINED = 0.01  # the largest share of drawn texts whose curves do not overlap
 
 Points = Sequence[tuple[str, float]]
-"""The points of a method: the key in `Scores`, and the speed."""
+"""The points of a method: each with its key in `Scores` and its speed."""
 Worth = Callable[[Curve, Curve], float | None]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """BLEU of points on a test set.
+    """The BLEU scores of points on a test set.
 
     Attributes:
-        by_seed: for each point (seeds,).
-        drawn: for each point (seeds, resamples), on resampled texts that all points share.
+        by_seed: BLEU of each point on the whole test set, shape (seeds,).
+        drawn: BLEU of each point on resampled texts, shape (seeds, resamples). All points share
+            these texts.
     """
 
     by_seed: Mapping[str, np.ndarray]
@@ -48,18 +49,24 @@ class Found:
 
 
 def at_equal_speed(one: Points, other: Points, scores: Scores) -> Found | None:
-    """Return BLEU of `one` above `other` at equal speed; None if they share no speed."""
+    """Return by how much BLEU `one` is above `other` at equal speed.
+
+    Return None if the curves have no speed in common.
+    """
     return _found(one, other, scores, interpolation.worth_at_equal_speed)
 
 
 def at_equal_quality(one: Points, other: Points, scores: Scores) -> Found | None:
-    """Return how many times as fast `one` is as `other` at equal BLEU; None if they share none."""
+    """Return how many times as fast `one` is as `other` at equal BLEU.
+
+    Return None if the curves have no BLEU in common.
+    """
 
     def logarithm(*curves: Curve) -> float | None:
         times = interpolation.worth_at_equal_quality(*curves)
         return None if times is None else math.log(times)
 
-    found = _found(one, other, scores, logarithm)  # logarithms have differences, like BLEU
+    found = _found(one, other, scores, logarithm)  # the logarithm turns a ratio into a difference
     if found is None:
         return None
     ends = found.interval

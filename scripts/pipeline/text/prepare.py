@@ -1,4 +1,4 @@
-"""Stage `prepare`: write plain text, a sentence a line: ``text/{train,valid,test}.{src,tgt}``."""
+"""Stage `prepare`: write one sentence per line to ``text/{train,valid,test}.{src,tgt}``."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_without_an_update_frequency_one_gpu_is_used():
     ("environ", "says"),
     [
         ({"GPUS": "3"}, "3 GPUs cannot share optimization.update_freq=8"),
-        ({"GPUS": "16"}, "GPUS=16, but this machine shows 8"),
+        ({"GPUS": "16"}, "GPUS=16, but this machine shows 8: give a smaller GPUS"),
         ({"GPUS": "many"}, "GPUS=many is not a number from 1 up"),
         ({"UPDATE_FREQ": "0"}, "UPDATE_FREQ=0 is not a number from 1 up"),
         ({"LAUNCHER": "srun"}, "LAUNCHER needs GPUS"),
@@ -179,7 +179,7 @@ def test_gpus_are_shared_out(monkeypatch, jobs, trainings, environ, gpus):
     [
         (5, {}, "--jobs 5 leaves 0 of this machine's 4 GPUs for each training"),
         (4, {"GPUS": "2"}, "--jobs 4 leaves 1 of this machine's 4 GPUs for each training"),
-        (2, {"GPUS": "8", "LAUNCHER": "srun"}, "it goes with --jobs 1"),
+        (2, {"GPUS": "8", "LAUNCHER": "srun"}, "give --jobs 1"),
     ],
 )
 def test_more_jobs_than_there_are_gpus(jobs, environ, says):

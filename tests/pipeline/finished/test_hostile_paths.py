@@ -173,6 +173,7 @@ def test_a_second_run_in_the_same_folder_is_refused(made, script):
     with state.locked(demo.run_dir):
         line = error_of(run(command))
     assert line == (
-        f"error: another pipeline, or a training that it left behind, is at work in {demo.run_dir}"
+        "error: another pipeline, or a training that it left behind, is at work in "
+        f"{demo.run_dir}: wait for its end"
     )
     assert [path.name for path in demo.run_dir.iterdir()] == [".lock"]
