@@ -51,7 +51,8 @@ class Watch:
             self.updates = f" @{updates[1]}"
             self.happens(source + self.updates)
         else:
-            self.happens(f"{source} " + re.sub(r"[\d\W]+", " ", record.getMessage())[:40])
+            message = record.getMessage().replace(self.folder, "")  # which differs between runs
+            self.happens(f"{source} " + re.sub(r"[\d\W]+", " ", message)[:40])
 
     def happens(self, event):
         if self.trace:
