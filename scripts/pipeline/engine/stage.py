@@ -34,6 +34,8 @@ class Stage:
         begun: returns whether an interrupted run left work that the next run continues.
         cheap: if the inputs changed, the result is replaced without ``--force``.
         alone: no other stage runs at the same time, for example because the stage measures time.
+        share: makes one of several shares of the result, given the share's number, from 1, and
+            the number of shares; None: the work cannot be shared.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Stage:
     begun: Callable[[Pair], bool] = lambda pair: False
     cheap: bool = False
     alone: bool = False
+    share: Callable[[Pair, tuple[int, int]], None] | None = None
 
     def missing(self, pair: Pair) -> list[str]:
         """Return the needed stages that are not done."""
