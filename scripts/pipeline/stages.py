@@ -99,6 +99,7 @@ def named(pair: Pair, words: Collection[str]) -> set[str]:
     usual = {stage.name for stage in plan(stages, default, done=lambda name: False)}
     asked = set(words) or {*usual, *_RESULTS, speed.NAME, "report"}
     found = asked & stages.keys()
+    # Kinds: first those that make models, as the results are of the models that there are then.
     for kind in asked - found - {*_RESULTS}:
         of_kind = {name for name in stages if group(name) == kind}
         found |= of_kind & usual or of_kind
@@ -126,7 +127,7 @@ def _check(pair: Pair, words: Collection[str], kinds: Collection[str]) -> None:
                 f"no training of {pair.name} has task.teacher_cache: no cache is used"
             )
         if word == lenpen.GROUP and pair.decoding.lenpen is not None:
-            raise PipelineError(f"decoding.lenpen of {pair.name} is a number: none is chosen")
+            raise PipelineError(f"decoding.lenpen of {pair.name} is a number: lenpen chooses none")
         raise PipelineError(f"{word} needs a trained model, and none is done: name a model too")
     scored = any(evaluate.scores(pair, model) for model in pair.titles)
     if "report" in kinds and "evaluate" not in kinds and not scored:

@@ -137,7 +137,7 @@ def chosen(pair, *words):
 
 
 def test_a_stage_needs_the_ones_before(pair):
-    with pytest.raises(PipelineError, match=r"^kd needs binarize, which is not done$"):
+    with pytest.raises(PipelineError, match=r"^kd needs binarize, which is not done: run"):
         stages.table(pair)["kd"].execute(pair)
 
 
@@ -150,7 +150,9 @@ def test_a_kind_with_nothing_to_work_on_is_refused(pair):
         chosen(pair, "report")
     fixed = replace(pair, decoding=replace(pair.decoding, lenpen=0.7))
     done(fixed, "ka")
-    with pytest.raises(PipelineError, match=r"^decoding\.lenpen of demo is a number"):
+    with pytest.raises(
+        PipelineError, match=r"^decoding\.lenpen of demo is a number: lenpen chooses none"
+    ):
         chosen(fixed, "lenpen")
 
 

@@ -49,10 +49,6 @@ class Stage:
     alone: bool = False
     share: Callable[[Pair, tuple[int, int]], None] | None = None
 
-    def missing(self, pair: Pair) -> list[str]:
-        """Return the needed stages that are not done."""
-        return [need for need in self.needs if not state.is_done(pair.run_dir, need)]
-
     def execute(self, pair: Pair, force: bool = False) -> None:
         """Run the stage, unless its result exists.
 
@@ -60,8 +56,7 @@ class Stage:
             PipelineError: an earlier stage is not done, the result was made with other settings,
                 or the stage failed.
         """
-        if missing := self.missing(pair):
-            raise PipelineError(f"{self.name} needs {missing[0]}, which is not done")
+        self._check_needs(pair)
         if self.inputs is None:
             with _named(self.name):
                 self.run(pair)
@@ -88,13 +83,17 @@ class Stage:
         Raises:
             PipelineError: see `execute`.
         """
-        if missing := self.missing(pair):
-            raise PipelineError(f"{self.name} needs {missing[0]}, which is not done")
+        self._check_needs(pair)
         inputs = state.canonical(self.inputs(pair) if self.inputs else {})
         record = self._usable(pair, inputs, force=False)
         if record is None:
             state.write(pair.run_dir, self.name, state.Record(inputs))
         return record is None or not record.done
+
+    def _check_needs(self, pair: Pair) -> None:
+        for need in self.needs:
+            if not state.is_done(pair.run_dir, need):
+                raise PipelineError(f"{self.name} needs {need}, which is not done: run it first")
 
     def _usable(self, pair: Pair, inputs: state.Inputs, force: bool) -> state.Record | None:
         """Return the state of the result, or None if the stage must start from the beginning.
