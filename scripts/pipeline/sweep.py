@@ -112,15 +112,11 @@ def _sweep(arguments: argparse.Namespace) -> None:
     points = list(points_of(pair, arguments))
     chosen = planned(pair, points, force=arguments.force)
     names = {stage.name for stage in chosen}
-    trainings = [training for training in stages.trainings(pair) if training.name in names]
-    tried = [point.training(FOLDER) for point in points]
-    slots = cli.slots(arguments, pair, [*trainings, *tried])
-
-    def write_results() -> None:
-        _write_results(pair, points)
-
+    trainings = [*stages.trainings(pair), *(point.training(FOLDER) for point in points)]
+    slots = cli.slots(arguments, pair, [t for t in trainings if t.name in names])
+    on_done = functools.partial(_write_results, pair, points)
     with state.locked(pair.run_dir):
-        schedule.run(pair, chosen, slots, title=FOLDER, on_done=write_results)
+        schedule.run(pair, chosen, slots, title=FOLDER, on_done=on_done)
         best = draw(pair)
     print(f"\n{best.to_markdown(index=False)}\n\nsweep: {results_file(pair)}")
 
