@@ -34,9 +34,9 @@ TINY = {
     "model.decoder_attention_heads": 2,
 }
 STAGES_AFTER = ("evaluate", "export", "speed", "report")
-# What differs between the pairs is their text; one of them goes through every training.
+# What differs between the pairs is their text: test_end_to_end.py trains with the other methods.
 STAGES = {
-    "wmt17_de_en": ("teacher", "learner", "control", "kd", "ka", "mixture", "topk"),
+    "wmt17_de_en": ("teacher", "learner", "control", "ka"),
     "iwslt15_th_en": ("teacher", "learner", "topk"),
 }
 
