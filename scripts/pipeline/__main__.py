@@ -34,7 +34,8 @@ stages, in their order:
 {_STAGES}
 
 Without a stage name the command runs all stages of the models that are trained by default. --all
-adds the other models.
+adds the other models. With stage names it runs these stages, and before them all that they need and
+that is not done. evaluate, export and lenpen do so for the models that are trained or named.
 
 A finished stage is skipped. An interrupted stage continues from where it stopped. Each training
 stage runs fairseq-hydra-train with the config of its name. Stages that do not need each other run
@@ -72,14 +73,15 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.shard:
         _run_share(pair, words, arguments)
         return
-    chosen = stages.chosen(pair, words)
+    targets = stages.named(pair, words)
+    chosen = stages.chosen(pair, targets)
     if arguments.seeds:
         if words:
             raise PipelineError("--seeds runs all stages: leave the stage names out")
         compared = compare.planned(pair, seeds=arguments.seeds).stages(compare.report)
         # The report comes after the comparison: the report has a section about it.
-        own = {stage.name: stage for stage in chosen}
-        chosen = list((own | {stage.name: stage for stage in compared}).values())
+        both = {stage.name: stage for stage in (*chosen, *compared)}
+        targets, chosen = set(both), list(both.values())
     if arguments.submit:
         _submit(pair, chosen, arguments)
         return
@@ -89,7 +91,7 @@ def _run(arguments: argparse.Namespace) -> None:
         trainings = [training for training in stages.trainings(pair) if training.name in names]
         slots = cli.slots(arguments, pair, trainings)
     with state.locked(pair.run_dir, shared=arguments.beside):
-        schedule.run(pair, chosen, slots, force=arguments.force)
+        schedule.run(pair, chosen, slots, force=targets if arguments.force else ())
 
 
 def _submit(pair: settings.Pair, chosen: Sequence[Stage], arguments: argparse.Namespace) -> None:
@@ -97,7 +99,6 @@ def _submit(pair: settings.Pair, chosen: Sequence[Stage], arguments: argparse.Na
     for option in ("force", "seeds", "beside"):
         if getattr(arguments, option):
             raise PipelineError(f"--{option} does not go with --submit: leave one of them out")
-    schedule.check(pair, chosen)
     values = ("archives", "data", "src", "tgt", "config", "name", "runs", "jobs", "threads")
     flags = [f"--{arguments.variant}"] if arguments.variant else []
     flags += ["--train-teacher"] if arguments.train_teacher else []
@@ -120,8 +121,9 @@ def _run_share(pair: settings.Pair, words: list[str], arguments: argparse.Namesp
     found = stages.shared(pair, words)
     slot = cli.slots(arguments, pair, [])[0]
     with state.locked(pair.run_dir, shared=True):
-        for work in found:
-            work.run_share(replace(pair, slot=slot), arguments.shard)
+        for stage in found:
+            assert stage.share is not None
+            stage.share(replace(pair, slot=slot), arguments.shard)
 
 
 def _share(text: str) -> tuple[int, int]:
@@ -146,7 +148,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PAIR [STAGE ...]",
         help=f"pair ({', '.join(settings.names())}), then stages; with --data stages only",
     )
-    parser.add_argument("--force", action="store_true", help="redo the named stages")
+    parser.add_argument(
+        "--force", action="store_true", help="redo the named stages, but not what they need"
+    )
     cli.add_run_options(
         parser,
         quick="train a few steps on little text, as a test; the run is named PAIR-quick",

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline import stages
 from pipeline.engine import files, state
 from pipeline.engine.errors import PipelineError
+from pipeline.engine.plan import plan
 from pipeline.engine.stage import Stage
 from pipeline.models import grid, lenpen, students, translators
 from pipeline.models.grid import Point
@@ -183,14 +184,10 @@ class Comparison:
         """Return the validation BLEU of a point's best checkpoint, for each seed."""
         return [grid.best_bleu(self.pair, self.training(point, seed)) for seed in self.seeds]
 
-    def scores_of(self, training: str, which: EvaluationSet) -> list[Stage]:
-        """Return the stages that score a trained model, in their order."""
-        needs = lenpen.needs(self.pair, training)
-        own = [*lenpen.stages(self.pair, [training]), evaluate.stage(training, which, needs)]
-        return own if self.comet is None else [*own, comet.stage(training, which, self.comet)]
-
     def stages(self, report: Callable[[Comparison], dict[str, Any]]) -> list[Stage]:
-        """Return all stages: the pair's stages that are needed, trainings, scores, and the tables.
+        """Return all stages: trainings, scores, tables, and the stages that these need.
+
+        Finished stages are among them: a stage that was made with other settings is refused.
 
         Args:
             report: writes the tables, after all other stages.
@@ -210,18 +207,17 @@ class Comparison:
             inputs=None,
             after=(*scores, POINTS),
         )
-        own = stages.table(self.pair)
-        new = [stages.training_stage(self.pair, t) for t in made.values() if t.name not in own]
-        further = [which.stage for which in self.tests if which != MAIN]
-        scores = [stage for name, stage in scores.items() if name not in own]
-        wanted = [*new, *further, *scores, points, last]
-        needed = _needed(own, wanted, made)
-        # The report page has a section for these tables.
-        page = []
-        if MAIN in self.tests:
-            report_stage = own["report"]
-            page = [dataclasses.replace(report_stage, after=(*report_stage.after, NAME))]
-        return [*(stage for name, stage in own.items() if name in needed), *wanted, *page]
+        trainings = (training.stage(self.pair) for training in made.values())
+        further = (which.stage for which in self.tests if which != MAIN)
+        table = stages.table(self.pair)
+        page = table.pop("report")
+        for stage in (*trainings, *further, *scores.values(), points, last):
+            table.setdefault(stage.name, stage)
+        targets = [*made, *scores, POINTS, NAME]
+        if MAIN in self.tests:  # the report page has a section for these tables
+            table[page.name] = dataclasses.replace(page, after=(*page.after, NAME))
+            targets.append(page.name)
+        return plan(table, targets, done=lambda name: False)
 
     @property
     def made(self) -> list[Training]:
@@ -308,10 +304,12 @@ class Comparison:
         return [Stage(f"{title} as chosen", score_chosen, inputs=None, needs=tuple(needs))]
 
     def _scores_on_all(self, training: str) -> list[Stage]:
-        needs = lenpen.needs(self.pair, training)
-        scores = (stage for which in self.tests for stage in self.scores_of(training, which))
-        found = [*scores, translators.stage(training, needs)]
-        return list({stage.name: stage for stage in found}.values())
+        found = lenpen.stages(self.pair, [training])
+        for which in self.tests:
+            found.append(evaluate.stage(self.pair, training, which))
+            if self.comet is not None:
+                found.append(comet.stage(training, which, self.comet))
+        return [*found, translators.stage(self.pair, training)]
 
 
 def read(pair: Pair) -> dict[str, Any] | None:
@@ -348,15 +346,3 @@ def methods(pair: Pair, names: Iterable[str] | None) -> tuple[str, ...]:
 
 def _list(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
-
-
-def _needed(own: dict[str, Stage], wanted: Iterable[Stage], names: Iterable[str]) -> set[str]:
-    """Return the pair's own stages that the wanted stages or the named trainings need."""
-    found: set[str] = set()
-    left = [*names, *(need for stage in wanted for need in (*stage.needs, *stage.after))]
-    while left:
-        name = left.pop()
-        if name in own and name not in found:
-            found.add(name)
-            left += own[name].needs
-    return found

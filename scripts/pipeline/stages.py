@@ -1,23 +1,26 @@
-"""The stages of a pair, in their order."""
+"""The stages of a pair, in their order, and the words that name them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from pipeline.engine import files, state
+from pipeline.engine import state
 from pipeline.engine.errors import PipelineError
+from pipeline.engine.plan import plan
 from pipeline.engine.progress import say
 from pipeline.engine.stage import Stage
-from pipeline.models import lenpen, teacher_cache, translators
+from pipeline.models import lenpen, translators
 from pipeline.models.model_list import Model
 from pipeline.models.settings import Pair
 from pipeline.models.teacher_cache import TeacherCache
 from pipeline.models.teacher_texts import TrainingText
 from pipeline.models.training import Training
-from pipeline.models.translating import Translation
 from pipeline.results import evaluate, speed
 from pipeline.text import binarize, prepare
+
+_RESULTS = (lenpen.GROUP, "evaluate", "export")
+"""The kinds of stages that each trained model has."""
 
 
 def names(models: Iterable[Model]) -> list[str]:
@@ -34,7 +37,7 @@ def names(models: Iterable[Model]) -> list[str]:
         if model.teacher:
             found.append("cache")
         found.append(model.name)
-    return list(dict.fromkeys([*found, lenpen.GROUP, "evaluate", "export", speed.NAME, "report"]))
+    return list(dict.fromkeys([*found, *_RESULTS, speed.NAME, "report"]))
 
 
 def trainings(pair: Pair) -> list[Training]:
@@ -43,79 +46,48 @@ def trainings(pair: Pair) -> list[Training]:
 
 
 def table(pair: Pair) -> dict[str, Stage]:
-    """Return all stages of a pair by name; each stage comes after the stages that it needs."""
-    models = trainings(pair)
+    """Return all stages of a pair by name; each stage comes after the stages that it needs.
+
+    If several trainings read the same answers of a teacher, the config of the first training is
+    used.
+    """
     results = [
-        *(evaluate.stage(t.name, needs=lenpen.needs(pair, t.name)) for t in models),
-        *(translators.stage(t.name, needs=lenpen.needs(pair, t.name)) for t in models),
+        *(evaluate.stage(pair, model) for model in pair.titles),
+        *(translators.stage(pair, model) for model in pair.titles),
     ]
-    stages = (
-        Stage(
-            "prepare",
-            prepare.run,
-            prepare.inputs,
-            clear=lambda pair: files.remove(pair.text_dir),
-        ),
-        Stage(
-            "binarize",
-            binarize.run,
-            binarize.inputs,
-            needs=("prepare",),
-            clear=lambda pair: files.remove(pair.bin_dir),
-        ),
-        *_of_models(pair, models),
+    scored = tuple(stage.name for stage in results)
+    found: dict[str, Stage] = {}
+    for stage in (
+        prepare.stage(),
+        binarize.stage(),
+        *(stage for training in trainings(pair) for stage in _of_training(pair, training)),
         *lenpen.stages(pair, pair.titles),
         *results,
-        speed.stage(after=tuple(stage.name for stage in results)),
-        Stage(
-            "report",
-            _report,
-            inputs=None,
-            after=(*(stage.name for stage in results), speed.NAME),
-        ),
-    )
-    return {stage.name: stage for stage in stages}
+        speed.stage(after=scored),
+        Stage("report", _report, inputs=None, after=(*scored, speed.NAME)),
+    ):
+        found.setdefault(stage.name, stage)
+    return found
 
 
-def _of_models(pair: Pair, models: Iterable[Training]) -> Iterator[Stage]:
-    """Yield the stage of each training, and before it the supporting stages that it needs."""
-    supports = _supports(pair)
-    for training in models:
-        stage = training_stage(pair, training)
-        yield from _before(stage, supports, lambda stage: stage.needs)
-        yield stage
+def _of_training(pair: Pair, training: Training) -> Iterator[Stage]:
+    """Yield the stages of a training's text and of its teacher's answers, and its own."""
+    text = TrainingText(training.training_text)
+    yield from (translation.stage(pair) for translation in text.translations)
+    if not text.text.plain:
+        yield text.stage
+    if training.cached(pair):
+        yield TeacherCache(str(training.teacher), training).stage
+    yield training.stage(pair)
 
 
-def shared(pair: Pair, words: Collection[str]) -> list[Translation | TeacherCache]:
-    """Return the work that several jobs can share.
+def named(pair: Pair, words: Collection[str]) -> set[str]:
+    """Return the names of the stages that the words name.
 
-    Args:
-        pair: the language pair.
-        words: names of stages, or of kinds of stages: translate or cache.
-
-    Raises:
-        PipelineError: a word names another stage, or there is no word.
-    """
-    by_name: dict[str, Translation | TeacherCache] = {}
-    for training in trainings(pair):
-        for found in _shareable(pair, training):
-            by_name.setdefault(found.name, found)
-    known = {*map(group, by_name), *by_name}
-    if not words or not set(words) <= known:
-        raise PipelineError(f"--shard goes with these alone: {', '.join(sorted(known))}")
-    return [found for name, found in by_name.items() if {name, group(name)} & set(words)]
-
-
-def _shareable(pair: Pair, training: Training) -> Iterator[Translation | TeacherCache]:
-    yield from TrainingText(training.training_text).translations
-    if training.teacher and training.cached(pair):
-        yield TeacherCache(training.teacher, training)
-
-
-def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
-    """Return the stages that the words name, in their order.
-
-    Without a word, return the stages of all models that are trained by default.
+    Without a word, these are all stages of the models that are trained by default. A kind such as
+    `cache` names the stages of this kind that default models need; if they need none, it names all
+    stages of this kind. `evaluate`, `export` and `lenpen` name the stages of all models that are
+    trained, or that the other words train.
 
     Raises:
         PipelineError: a word is no stage, or the stage has nothing to work on.
@@ -123,111 +95,75 @@ def chosen(pair: Pair, words: Collection[str]) -> list[Stage]:
     stages, known = table(pair), names(pair.models)
     if unknown := [word for word in words if word not in (*known, *stages)]:
         raise PipelineError(f"unknown stage {unknown[0]}: choose from {', '.join(known)}")
-    asked = _asked(pair, stages, words)
-    untrained = {
-        name(model.name)
-        for model in pair.models
-        if model.name not in asked and not state.is_done(pair.run_dir, model.name)
-        for name in (lenpen.name, evaluate.name, translators.name)
-    }
-    asked -= untrained - set(words)
-    # Finished lenpen stages too: a retrained model needs a new choice.
-    asked |= {need for name in asked for need in stages[name].needs if group(need) == lenpen.GROUP}
-    groups = {group(name) for name in asked}
-    for word in ("evaluate", "export"):
-        if word in words and word not in groups:
-            raise PipelineError(f"{word} needs a trained model, and none is done")
-    if "cache" in words and "cache" not in groups:
-        raise PipelineError(f"no training of {pair.name} has task.teacher_cache: no cache is used")
-    scored = any(evaluate.scores(pair, model.name) for model in pair.models)
-    if "report" in asked and "evaluate" not in groups and not scored:
-        raise PipelineError("report needs evaluate, which is not done")
-    if speed.NAME in words and "export" not in groups and not translators.exported(pair):
-        raise PipelineError("speed needs export, which is not done")
-    found = {stage.name for stage in with_supports(pair, [stages[name] for name in asked])}
-    return [stage for name, stage in stages.items() if name in found]
+    default = [model.name for model in pair.default_models]
+    usual = {stage.name for stage in plan(stages, default, done=lambda name: False)}
+    asked = set(words) or {*usual, *_RESULTS, speed.NAME, "report"}
+    found = asked & stages.keys()
+    # Kinds: first those that make models, as the results are of the models that there are then.
+    for kind in asked - found - {*_RESULTS}:
+        of_kind = {name for name in stages if group(name) == kind}
+        found |= of_kind & usual or of_kind
+    made = {stage.name for stage in chosen(pair, found)}
+    trained = [name for name in pair.titles if name in made or state.is_done(pair.run_dir, name)]
+    results = {f"{kind}.{model}" for kind in asked.intersection(_RESULTS) for model in trained}
+    found |= results & stages.keys()
+    _check(pair, words, {group(name) for name in found})
+    return found
 
 
-def _asked(pair: Pair, stages: Mapping[str, Stage], words: Collection[str]) -> set[str]:
-    """Return the names of the stages that the words name.
+def _check(pair: Pair, words: Collection[str], kinds: Collection[str]) -> None:
+    """Raise a `PipelineError` if a word names a stage that has nothing to work on.
 
-    A kind, such as evaluate, names the stages of this kind that default models need. If default
-    models need none, the kind names all its stages.
+    Args:
+        pair: the language pair.
+        words: the words of the command line.
+        kinds: the kinds of the stages that the words name.
     """
-    others = {model.name for model in pair.models} - {model.name for model in pair.default_models}
-    supports = _supports(pair)
-    usual = stages.keys() - others - supports.keys()
-    for name in tuple(usual):
-        usual |= {stage.name for stage in _before(stages[name], supports, lambda s: s.needs)}
-    if not words:
-        return usual
-    asked = stages.keys() & set(words)
-    for word in set(words) - asked:
-        of_kind = {name for name in stages if group(name) == word}
-        asked |= of_kind & usual or of_kind
-    return asked
+    for word in words:
+        if group(word) in kinds:
+            continue
+        if word == "cache":
+            raise PipelineError(
+                f"no training of {pair.name} has task.teacher_cache: no cache is used"
+            )
+        if word == lenpen.GROUP and pair.decoding.lenpen is not None:
+            raise PipelineError(f"decoding.lenpen of {pair.name} is a number: lenpen chooses none")
+        raise PipelineError(f"{word} needs a trained model, and none is done: name a model too")
+    scored = any(evaluate.scores(pair, model) for model in pair.titles)
+    if "report" in kinds and "evaluate" not in kinds and not scored:
+        raise PipelineError("report needs evaluate, which is not done: name evaluate too")
+    if speed.NAME in words and "export" not in kinds and not translators.exported(pair):
+        raise PipelineError("speed needs export, which is not done: name export too")
 
 
-def with_supports(pair: Pair, stages: Iterable[Stage]) -> list[Stage]:
-    """Return the stages, and before them the supporting stages that are missing.
+def chosen(pair: Pair, targets: Iterable[str]) -> list[Stage]:
+    """Return the named stages, and the stages that they need and that are not done."""
 
-    Supporting stages make a teacher's translations, texts of translations, and a teacher's answers.
+    def done(name: str) -> bool:
+        # A finished choice of a length penalty is looked at again: the model may be retrained.
+        return group(name) != lenpen.GROUP and state.is_done(pair.run_dir, name)
+
+    return plan(table(pair), targets, done)
+
+
+def shared(pair: Pair, words: Collection[str]) -> list[Stage]:
+    """Return the stages that the words name, if several jobs can share the work of each.
+
+    Raises:
+        PipelineError: a word names another stage, or there is no word.
     """
-    supports, stages = _supports(pair), list(stages)
-    there = {stage.name for stage in stages}
-    new: dict[str, Stage] = {}
-    for stage in stages:
-        needed = list(_before(stage, supports, lambda stage: stage.missing(pair)))
-        known = there | {stage.name for stage in needed}
-        if set(stage.missing(pair)) <= known:  # otherwise the stage cannot run
-            new |= {stage.name: stage for stage in needed if stage.name not in there}
-    return [*new.values(), *stages]
-
-
-def training_stage(pair: Pair, training: Training) -> Stage:
-    """Return the stage that trains a model."""
-    filled = (teacher_cache.name(training),) if training.cached(pair) else ()
-    return Stage(
-        training.name,
-        training.run,
-        training.inputs,
-        needs=(*training.needs, *filled),
-        clear=training.clear,
-        begun=training.begun,
-    )
+    stages = table(pair)
+    shareable = [name for name, stage in stages.items() if stage.share]
+    known = {*map(group, shareable), *shareable}
+    if not words or not known.issuperset(words):
+        raise PipelineError(f"--shard goes with these alone: {', '.join(sorted(known))}")
+    found = named(pair, words)
+    return [stages[name] for name in shareable if name in found]
 
 
 def group(name: str) -> str:
     """Return the kind of a stage: the part of its name before the first dot."""
     return name.partition(".")[0]
-
-
-def _supports(pair: Pair) -> dict[str, Stage]:
-    """Return the supporting stages by name: translations, texts, and teachers' answers.
-
-    If several trainings read the same answers, the config of the first training is used.
-    """
-    found: dict[str, Stage] = {}
-    for training in trainings(pair):
-        text = TrainingText(training.training_text)
-        stages = [translation.stage(pair) for translation in text.translations]
-        if not text.text.plain:
-            stages.append(text.stage)
-        if training.teacher and training.cached(pair):
-            stages.append(TeacherCache(training.teacher, training).stage)
-        for stage in stages:
-            found.setdefault(stage.name, stage)
-    return found
-
-
-def _before(
-    stage: Stage, supports: Mapping[str, Stage], needs: Callable[[Stage], Iterable[str]]
-) -> Iterator[Stage]:
-    """Yield the supporting stages that a stage needs, each after its own needs."""
-    for need in needs(stage):
-        if need in supports:
-            yield from _before(supports[need], supports, needs)
-            yield supports[need]
 
 
 def _report(pair: Pair) -> dict[str, Any]:

@@ -27,7 +27,6 @@ FAILED = "failed"
 TEXT = "text of the pair"
 _TEXT_STAGES = ("prepare", "binarize")
 _RESULTS = ("lenpen", "evaluate", "export")
-_IN_SHARES = ("translate", "cache")
 _LAST = "report"
 
 # SLURM sends USR1 to this script before the time limit. A requeued job starts the script again, and
@@ -68,16 +67,13 @@ class Job:
         name: the name of the job and of its log.
         stages: the stages that the job runs, in this order.
         needs: names of the jobs that must end first.
+        shareable: whether an array of jobs can share the work.
     """
 
     name: str
     stages: list[str] = field(default_factory=list)
     needs: set[str] = field(default_factory=set)
-
-    @property
-    def shareable(self) -> bool:
-        """Whether an array of jobs can share the work."""
-        return self.stages[0].partition(".")[0] in _IN_SHARES
+    shareable: bool = False
 
     @property
     def on_cpus(self) -> bool:
@@ -94,7 +90,8 @@ def jobs(stages: Sequence[Stage]) -> list[Job]:
     group = {stage.name: _group(stage.name) for stage in stages}
     found: dict[str, Job] = {}
     for stage in stages:
-        job = found.setdefault(group[stage.name], Job(group[stage.name]))
+        new = Job(group[stage.name], shareable=stage.share is not None)
+        job = found.setdefault(new.name, new)
         job.stages.append(stage.name)
         needs = {group[name] for name in (*stage.needs, *stage.after) if name in group}
         job.needs |= needs - {job.name}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,9 @@ import pandas as pd
 
 from pipeline import cli, stages
 from pipeline.engine import files, schedule, state
-from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
+from pipeline.engine.plan import plan
+from pipeline.engine.stage import Stage
 from pipeline.models import grid, settings
 from pipeline.models.grid import Point
 from pipeline.models.model_list import Model
@@ -29,7 +31,7 @@ FOLDER = "sweep"
 _EPILOG = """\
 Each point is a fine-tuning of the pair's student (the stage learner), kept in runs/PAIR/sweep/.
 Finished points are skipped, interrupted points continue. The score is the best BLEU on the
-validation set. The stages binarize, teacher and learner of scripts/pipeline.sh must be done first.
+validation set. What the points need and is not done runs first: the text, the teacher, the student.
 
 The sweep writes results.csv after each point. At the end it writes best.csv, best.png and best.svg
 (Fig. 4a). With `--top-k config` there is no figure, and best.csv has the best point of each model.
@@ -40,29 +42,18 @@ examples:
   scripts/sweep.sh demo --criterions control,kd,ka --rates 0.003,0.006 --top-k config"""
 
 
-def run(pair: Pair, points: Sequence[Point], slots: Sequence[Slot], *, force: bool = False) -> None:
-    """Train the points that are not done, and write the table after each point.
+def planned(pair: Pair, points: Sequence[Point], *, force: bool = False) -> list[Stage]:
+    """Return the trainings of the points, and the stages that they need and that are not done.
 
     Args:
-        pair: the language pair; its teacher and learner must be done.
+        pair: the language pair.
         points: the points to try.
-        slots: one training runs in each slot at a time.
         force: redo points that were made with other settings.
-
-    Raises:
-        PipelineError: an earlier stage is not done, or a training failed.
     """
-    trainings = [
-        replace(stages.training_stage(pair, point.training(FOLDER)), cheap=force)
-        for point in points
-    ]
-    schedule.run(
-        pair,
-        stages.with_supports(pair, trainings),
-        slots,
-        title=FOLDER,
-        on_done=lambda: _write_results(pair, points),
-    )
+    own = (point.training(FOLDER).stage(pair) for point in points)
+    tried = {stage.name: replace(stage, cheap=force) for stage in own}
+    done = functools.partial(state.is_done, pair.run_dir)
+    return plan(stages.table(pair) | tried, tried, done)
 
 
 def _write_results(pair: Pair, points: Sequence[Point]) -> None:
@@ -119,9 +110,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sweep(arguments: argparse.Namespace) -> None:
     pair = cli.load_pair(arguments.pair, arguments)
     points = list(points_of(pair, arguments))
-    slots = cli.slots(arguments, pair, [point.training(FOLDER) for point in points])
+    chosen = planned(pair, points, force=arguments.force)
+    names = {stage.name for stage in chosen}
+    trainings = [*stages.trainings(pair), *(point.training(FOLDER) for point in points)]
+    slots = cli.slots(arguments, pair, [t for t in trainings if t.name in names])
+    on_done = functools.partial(_write_results, pair, points)
     with state.locked(pair.run_dir):
-        run(pair, points, slots, force=arguments.force)
+        schedule.run(pair, chosen, slots, title=FOLDER, on_done=on_done)
         best = draw(pair)
     print(f"\n{best.to_markdown(index=False)}\n\nsweep: {results_file(pair)}")
 

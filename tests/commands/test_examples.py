@@ -96,7 +96,7 @@ def test_language_model(tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["binarize"], "error: binarize needs prepare, which is not done"),
+        (["report"], "error: report needs evaluate, which is not done: name evaluate too"),
         (["prepare", "--archives", "nowhere"], "error: --archives nowhere is no folder"),
     ],
 )

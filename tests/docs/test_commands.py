@@ -106,7 +106,6 @@ def mains(tmp_path, monkeypatch) -> dict[str, Callable[[list[str]], int]]:
     monkeypatch.setattr(submit.Submission, "submit", some_stages)
     monkeypatch.setattr(stages, "shared", without_shares)
     monkeypatch.setattr(cli, "slots", lambda *_: [Slot()])  # it composes every training's config
-    monkeypatch.setattr(sweep, "run", some_stages)
     monkeypatch.setattr(sweep, "draw", lambda pair: pd.DataFrame())
     monkeypatch.setattr(engine_speed, "compare", lambda *_: pd.DataFrame())
     comet_score = tmp_path / "bin" / "comet-score"

@@ -22,7 +22,7 @@ def pipeline(*arguments):
         ([], "which pair? One of: demo"),
         (["klingon"], "unknown pair klingon: choose one of demo"),
         (["demo", "distil"], "unknown stage distil: choose from prepare, binarize, teacher"),
-        (["demo", "kd"], "kd needs binarize, which is not done"),
+        (["demo", "report"], "report needs evaluate, which is not done: name evaluate too"),
         (["demo", "--jobs", "9", "evaluate"], "evaluate needs a trained model, and none is done"),
         (["--data", "DATA"], "--data needs --src, --tgt, --config too"),
         (["demo", "--src", "de"], "--src, --tgt, --config and --name go with --data"),

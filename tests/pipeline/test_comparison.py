@@ -150,7 +150,7 @@ def test_the_pipelines_seeds_are_a_comparison_of_all_methods(demo, monkeypatch):
     monkeypatch.setattr(schedule, "run", lambda pair, stages, *_, **__: ran.extend(stages))
     assert pipeline_main(["demo", "--seeds", "2", "--runs", str(demo.run_dir.parent)]) == 0
     names = [stage.name for stage in ran]
-    own = {stage.name for stage in stages.chosen(demo, [])}
+    own = stages.named(demo, [])
     assert own <= set(names) and len(set(names)) == len(names)
     methods = {model.name for model in demo.default_models} - {"teacher"}
     assert len(methods) > 4 and {f"evaluate.compare/2/{name}" for name in methods} <= set(names)

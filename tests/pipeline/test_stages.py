@@ -133,18 +133,51 @@ def done(pair, *names):
 
 
 def chosen(pair, *words):
-    return [stage.name for stage in stages.chosen(pair, words)]
+    return [stage.name for stage in stages.chosen(pair, stages.named(pair, words))]
 
 
 def test_a_stage_needs_the_ones_before(pair):
-    with pytest.raises(PipelineError, match=r"^kd needs binarize, which is not done$"):
+    with pytest.raises(PipelineError, match=r"^kd needs binarize, which is not done: run"):
         stages.table(pair)["kd"].execute(pair)
+
+
+def test_a_kind_with_nothing_to_work_on_is_refused(pair):
     with pytest.raises(PipelineError, match=r"^evaluate needs a trained model"):
         chosen(pair, "evaluate")
     with pytest.raises(PipelineError, match=r"^export needs a trained model"):
         chosen(pair, "export")
     with pytest.raises(PipelineError, match=r"^report needs evaluate"):
         chosen(pair, "report")
+    fixed = replace(pair, decoding=replace(pair.decoding, lenpen=0.7))
+    done(fixed, "ka")
+    with pytest.raises(
+        PipelineError, match=r"^decoding\.lenpen of demo is a number: lenpen chooses none"
+    ):
+        chosen(fixed, "lenpen")
+
+
+def test_what_a_named_stage_needs_and_is_not_done_runs_first(pair):
+    before = ["prepare", "binarize", "teacher", "cache.teacher"]
+    results = ["lenpen.teacher", "lenpen.ka", "evaluate.teacher", "evaluate.ka"]
+    assert chosen(pair, "ka", "evaluate") == [*before, "ka", *results]
+    assert stages.named(pair, ["ka", "evaluate"]) == {"ka", "evaluate.teacher", "evaluate.ka"}
+    done(pair, "prepare", "binarize")
+    state.write(pair.run_dir, "teacher", state.Record({}))  # begun
+    assert chosen(pair, "evaluate.ka") == [*before[2:], "ka", "lenpen.ka", "evaluate.ka"]
+
+
+def test_a_default_model_brings_what_it_starts_from(pair):
+    models = (replace(model, default=model.name == "kd_both") for model in pair.models)
+    names = chosen(replace(pair, models=tuple(models)))
+    assert {"learner", "junior", "kd_junior", "evaluate.kd_junior"} <= set(names)
+    assert not {"kd", "evaluate.kd"} & set(names)
+
+
+def test_shares_are_of_what_default_models_need(pair):
+    shared = [stage.name for stage in stages.shared(pair, ["cache"])]
+    assert shared == ["cache.teacher", "cache.teacher.closest"]
+    (named,) = stages.shared(pair, ["cache.junior"])
+    assert named.share is not None
 
 
 def test_without_a_word_all_stages_are_chosen(pair):
@@ -179,7 +212,7 @@ def test_each_stage_comes_after_those_that_it_needs(pair):
 
 
 def test_models_that_are_done_or_will_be_are_evaluated(pair):
-    done(pair, "teacher", "learner")
+    done(pair, "prepare", "binarize", "teacher", "learner")
     models = ("teacher", "learner", "control")
     chosen_for = [f"lenpen.{model}" for model in models]
     for kind in ("evaluate", "export"):
@@ -197,7 +230,7 @@ def test_the_cache_is_filled_before_the_training_that_reads_it(pair):
 
 
 def test_a_model_brings_the_stages_that_serve_it_alone(pair):
-    done(pair, "binarize", "teacher", "learner", "seq_kd")
+    done(pair, "prepare", "binarize", "teacher", "learner", "seq_kd")
     served = ["translate.teacher", "text.best", "cache.teacher.best", "seq_kd_ka"]
     assert chosen(pair, "seq_kd_ka") == served
     own = ["translate.teacher", "text.closest", "cache.teacher.closest"]  # of seq_inter_kd

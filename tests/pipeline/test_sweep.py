@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 from pipeline import sweep
+from pipeline.engine import state
 from pipeline.engine.errors import PipelineError
 
 
@@ -74,3 +75,16 @@ def test_the_best_of_each_model_where_k_was_not_varied(pair):
     assert "top_k" not in best
     assert list(pd.read_csv(path.with_name("best.csv")).bleu) == [21, 23]
     assert not path.with_name("best.png").exists()
+
+
+def test_what_the_points_need_and_is_not_done_runs_first(pair, points):
+    found = points("--criterions", "ka", "--weights", "0.5", "--top-k", "8")
+    names = [stage.name for stage in sweep.planned(pair, found)]
+    own = "sweep/ka-weight0.5-k8"
+    assert names == ["prepare", "binarize", "teacher", "cache.teacher", own]
+    state.write(pair.run_dir, "binarize", state.Record({}, done=True))
+    state.write(pair.run_dir, "teacher", state.Record({}, done=True))
+    again = sweep.planned(pair, found, force=True)
+    assert {stage.name: stage.cheap for stage in again} == {"cache.teacher": True, own: True}
+    (_, kept) = sweep.planned(pair, found)
+    assert not kept.cheap

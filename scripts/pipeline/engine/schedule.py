@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import graphlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ def run(
     stages: Sequence[Stage],
     slots: Sequence[Slot],
     *,
-    force: bool = False,
+    force: Collection[str] = (),
     title: str | None = None,
     on_done: Callable[[], None] = lambda: None,
 ) -> None:
@@ -37,15 +37,13 @@ def run(
         pair: the language pair.
         stages: the stages to run. If several can start, the first in this order starts.
         slots: each running stage has one slot.
-        force: run finished stages again.
+        force: names of stages to run again, if they are done or begun.
         title: the title of a progress bar that counts the unfinished stages; None: no bar.
         on_done: called after each finished stage.
 
     Raises:
-        PipelineError: a stage needs a stage that is neither done nor in `stages`; or a stage
-            failed. The message names all stages that failed, with the reasons.
+        PipelineError: a stage failed. The message names all stages that failed, with the reasons.
     """
-    check(pair, stages)
     new = {stage.name for stage in stages if not state.is_done(pair.run_dir, stage.name)}
     with bar(title=title, total=len(new), disable=title is None, unit=" stages") as progress:
 
@@ -56,18 +54,6 @@ def run(
         _Schedule(pair, stages, slots, force, done).run()
 
 
-def check(pair: Pair, stages: Sequence[Stage]) -> None:
-    """Check that all stages can run.
-
-    Raises:
-        PipelineError: a stage needs a stage that is neither done nor in `stages`.
-    """
-    names = {stage.name for stage in stages}
-    for stage in stages:
-        if missing := [need for need in stage.missing(pair) if need not in names]:
-            raise PipelineError(f"{stage.name} needs {missing[0]}, which is not done")
-
-
 class _Schedule:
     """The stages of a run: waiting, running, finished and failed."""
 
@@ -76,7 +62,7 @@ class _Schedule:
         pair: Pair,
         stages: Sequence[Stage],
         slots: Sequence[Slot],
-        force: bool,
+        force: Collection[str],
         on_done: Callable[[str], None],
     ) -> None:
         self._pair = pair
@@ -115,7 +101,8 @@ class _Schedule:
         while self._free and (name := self._next()):
             self._ready.remove(name)
             slot = self._free.pop(0)
-            future = submit(self._stages[name].execute, replace(self._pair, slot=slot), self._force)
+            pair = replace(self._pair, slot=slot)
+            future = submit(self._stages[name].execute, pair, name in self._force)
             self._at_work[future] = name, slot
         return bool(self._at_work)
 

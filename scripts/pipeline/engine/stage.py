@@ -36,6 +36,8 @@ class Stage:
         cheap: whether the result is replaced without ``--force`` if the inputs changed.
         alone: whether no other stage may run at the same time, for example because the stage
             measures time.
+        share: a function that makes one of several shares of the result, given the number of the
+            share (from 1) and the number of shares. None: jobs cannot share the work.
     """
 
     name: str
@@ -47,10 +49,7 @@ class Stage:
     begun: Callable[[Pair], bool] = lambda pair: False
     cheap: bool = False
     alone: bool = False
-
-    def missing(self, pair: Pair) -> list[str]:
-        """Return the needed stages that are not done."""
-        return [need for need in self.needs if not state.is_done(pair.run_dir, need)]
+    share: Callable[[Pair, tuple[int, int]], None] | None = None
 
     def execute(self, pair: Pair, force: bool = False) -> None:
         """Run the stage, unless its result exists.
@@ -59,8 +58,7 @@ class Stage:
             PipelineError: an earlier stage is not done, the result was made with other settings,
                 or the stage failed.
         """
-        if missing := self.missing(pair):
-            raise PipelineError(f"{self.name} needs {missing[0]}, which is not done")
+        self._check_needs(pair)
         if self.inputs is None:
             with _named(self.name):
                 self.run(pair)
@@ -87,13 +85,17 @@ class Stage:
         Raises:
             PipelineError: see `execute`.
         """
-        if missing := self.missing(pair):
-            raise PipelineError(f"{self.name} needs {missing[0]}, which is not done")
+        self._check_needs(pair)
         inputs = state.canonical(self.inputs(pair) if self.inputs else {})
         record = self._usable(pair, inputs, force=False)
         if record is None:
             state.write(pair.run_dir, self.name, state.Record(inputs))
         return record is None or not record.done
+
+    def _check_needs(self, pair: Pair) -> None:
+        for need in self.needs:
+            if not state.is_done(pair.run_dir, need):
+                raise PipelineError(f"{self.name} needs {need}, which is not done: run it first")
 
     def _usable(self, pair: Pair, inputs: state.Inputs, force: bool) -> state.Record | None:
         """Return the state of the result, or None if the stage must start from the beginning.

@@ -41,7 +41,7 @@ class TeacherCache:
     @property
     def name(self) -> str:
         """The name of the stage."""
-        return name(self.reader)
+        return self.reader.cache_stage
 
     @property
     def stage(self) -> Stage:
@@ -54,6 +54,7 @@ class TeacherCache:
             clear=lambda pair: files.remove(self.reader.cache_folder(pair)),
             begun=lambda pair: self.reader.cache_folder(pair).exists(),
             cheap=True,
+            share=self.run_share,
         )
 
     @property
@@ -130,9 +131,3 @@ class TeacherCache:
             if (record := state.read(pair.run_dir, stage)) is not None:
                 pairs["train"] = record.facts.get("pairs", 0)
         return pairs.get("train", 0) + pairs.get("valid", 0)
-
-
-def name(reader: Training) -> str:
-    """Return the name of the stage that fills the cache which a training reads."""
-    text = reader.training_text
-    return f"cache.{reader.teacher}" + ("" if text.plain else f".{text.name}")

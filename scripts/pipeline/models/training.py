@@ -11,6 +11,7 @@ from pipeline.engine import commands, files, state
 from pipeline.engine.devices import Devices
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import bar, say
+from pipeline.engine.stage import Stage
 from pipeline.models import (
     exporting,
     hydra_configs,
@@ -45,10 +46,22 @@ class Training(Model):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The stages that must be done first."""
+        """The stages that the model depends on. The stage also needs a filled cache."""
         text = self.training_text
         texts = () if text.plain else (teacher_texts.stage_name(text),)
         return ("binarize", *texts, *((self.start,) if self.start else ()), *self.teachers)
+
+    def stage(self, pair: Pair) -> Stage:
+        """Return the stage that trains the model."""
+        filled = (self.cache_stage,) if self.cached(pair) else ()
+        return Stage(
+            self.name,
+            self.run,
+            self.inputs,
+            needs=(*self.needs, *filled),
+            clear=self.clear,
+            begun=self.begun,
+        )
 
     def inputs(self, pair: Pair) -> dict[str, Any]:
         """Return what the model depends on."""
@@ -170,6 +183,12 @@ class Training(Model):
             return bool(self.teacher and self.resolved(pair).get("task.teacher_cache"))
         except PipelineError:  # a missing or invalid config: an error only if the training runs
             return False
+
+    @property
+    def cache_stage(self) -> str:
+        """The name of the stage that fills the cache."""
+        text = self.training_text
+        return f"cache.{self.teacher}" + ("" if text.plain else f".{text.name}")
 
     def cache_folder(self, pair: Pair) -> Path:
         """Return the folder of the teacher's answers for the training text."""

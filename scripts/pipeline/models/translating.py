@@ -85,6 +85,7 @@ class Translation:
             needs=("binarize",) if given else ("binarize", *self.members),
             clear=lambda pair: files.remove(self.folder(pair)),
             begun=lambda pair: any(self.folder(pair).glob("*/*.tsv")),
+            share=self.run_share,
         )
 
     def inputs(self, pair: Pair) -> dict[str, Any]:

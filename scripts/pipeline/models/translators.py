@@ -44,18 +44,13 @@ def exported(pair: Pair, models: Iterable[str] | None = None) -> list[str]:
     return [model for model, known in found.items() if known and REFUSED not in known]
 
 
-def stage(model: str, needs: tuple[str, ...] = ()) -> Stage:
-    """Return the stage that writes a model's folder.
-
-    Args:
-        model: the name of its training.
-        needs: further stages that must be done first, such as `lenpen.needs`.
-    """
+def stage(pair: Pair, model: str) -> Stage:
+    """Return the stage that writes the folder of a training's model."""
     return Stage(
         name(model),
         functools.partial(export, model=model),
         functools.partial(inputs, model=model),
-        needs=("binarize", model, *needs),
+        needs=("binarize", model, *lenpen.needs(pair, model)),
         clear=functools.partial(clear, model=model),
         cheap=True,
     )

@@ -35,20 +35,20 @@ def name(model: str, which: EvaluationSet = MAIN) -> str:
     return f"evaluate.{which.name}/{model}" if which.name else f"evaluate.{model}"
 
 
-def stage(model: str, which: EvaluationSet = MAIN, needs: tuple[str, ...] = ()) -> Stage:
+def stage(pair: Pair, model: str, which: EvaluationSet = MAIN) -> Stage:
     """Return the stage that translates a test set with one model and scores it.
 
     Args:
+        pair: the language pair.
         model: the name of the training.
         which: the test set.
-        needs: further stages that must run before, as `lenpen.needs`.
     """
     made_by = () if which == MAIN else (which.made_by,)
     return Stage(
         name(model, which),
         functools.partial(evaluate_model, model=model, which=which),
         functools.partial(_inputs, model=model, which=which),
-        needs=(model, *needs, *made_by),
+        needs=(model, *lenpen.needs(pair, model), *made_by),
         cheap=True,
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.engine import commands, files, parallel, state
 from pipeline.engine.errors import PipelineError
+from pipeline.engine.stage import Stage
 from pipeline.models import pretrained_teacher
 from pipeline.models.settings import USER_DIR, Pair
 from pipeline.text import segmentation
@@ -18,6 +19,17 @@ from pipeline.text.corpus import SPLITS
 # below the limit; another alphabet does not.
 MOST_UNKNOWN = 5
 _REPLACED = re.compile(r"segmented/(?P<file>\S+): .* tokens, (?P<percent>[\d.e-]+)% replaced")
+
+
+def stage() -> Stage:
+    """Return the stage."""
+    return Stage(
+        "binarize",
+        run,
+        inputs,
+        needs=("prepare",),
+        clear=lambda pair: files.remove(pair.bin_dir),
+    )
 
 
 def inputs(pair: Pair) -> dict[str, Any]:

@@ -10,12 +10,18 @@ from typing import Any
 
 from pipeline.engine import files
 from pipeline.engine.errors import PipelineError
+from pipeline.engine.stage import Stage
 from pipeline.models import pretrained_teacher
 from pipeline.models.settings import Pair
 from pipeline.text import clean, corpus, split
 from pipeline.text.sources import homeassistant, libreoffice, releases
 
 Corpus = dict[str, list[tuple[str, str]]]
+
+
+def stage() -> Stage:
+    """Return the stage."""
+    return Stage("prepare", run, inputs, clear=lambda pair: files.remove(pair.text_dir))
 
 
 def inputs(pair: Pair) -> dict[str, Any]:

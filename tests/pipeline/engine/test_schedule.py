@@ -142,10 +142,11 @@ def test_all_failures_are_named(pair, work):
     assert failures == [f"stage {name} failed: out of memory" for name in ("kd", "topk")]
 
 
-def test_what_is_missing_is_said_before_anything_runs(pair, work):
-    with pytest.raises(PipelineError, match=r"^kd needs teacher, which is not done$"):
-        schedule.run(pair, [work.stage("learner"), work.stage("kd", ["learner", "teacher"])], TWO)
-    assert not work.events
+def test_force_redoes_the_named_stages_and_no_others(pair, work):
+    stages = [work.stage("teacher"), work.stage("kd", ["teacher"])]
+    schedule.run(pair, stages, [Slot()], force=["kd"])
+    schedule.run(pair, stages, [Slot()], force=["kd"])
+    assert work.begun == ["teacher", "kd", "kd"]
 
 
 def test_a_mistake_in_a_stage_is_no_failure_of_it(pair, work):
@@ -176,7 +177,7 @@ def test_each_is_kept_to_its_gpu_or_its_threads(pair, work):
             meet.wait()
             look(pair)
 
-        schedule.run(pair, [work.stage(n, action=both) for n in "ab"], slots, force=True)
+        schedule.run(pair, [work.stage(n, action=both) for n in "ab"], slots, force="ab")
         assert sorted(seen) == expected
 
 

@@ -73,8 +73,8 @@ def test_the_demo_sets_itself_up(made):
     """All but what comes from the network: see the pipeline's own tests for the rest."""
     python = fake_python(made.home)
     words = [made.checkout / "scripts" / "demo.sh", "--quick", "--runs", made.home / made.runs]
-    result = run([*words, "binarize"], PYTHON=str(python))
-    assert error_of(result) == "error: binarize needs prepare, which is not done"
+    result = run([*words, "report"], PYTHON=str(python))
+    assert error_of(result) == "error: report needs evaluate, which is not done: name evaluate too"
     assert "setup: installing into .venv" in result.stdout
     again = run([*words, "--help"], PYTHON=str(python))
     assert again.returncode == 0

@@ -85,7 +85,7 @@ def test_test_scores_are_never_read(pair, monkeypatch):
 
 
 def test_what_is_scored_has_the_choice_and_a_number_needs_none(pair):
-    chosen = evaluate.stage("ka", needs=lenpen.needs(pair, "ka"))
+    chosen = evaluate.stage(pair, "ka")
     assert "lenpen.ka" in chosen.needs and "lenpen.ka" in stages.table(pair)["export.ka"].needs
     choose(pair, LONG)
     assert chosen.inputs(pair)["lenpen"] == 1.4
@@ -96,8 +96,12 @@ def test_what_is_scored_has_the_choice_and_a_number_needs_none(pair):
 
 def test_a_model_that_is_made_anew_is_chosen_for_anew(pair):
     choose(pair, LONG)
-    names = [stage.name for stage in stages.chosen(pair, ["ka", "evaluate.ka"])]
+    for name in ("binarize", "teacher", "cache.teacher"):
+        state.write(pair.run_dir, name, state.Record({}, done=True))
+    targets = stages.named(pair, ["ka", "evaluate.ka"])
+    names = [stage.name for stage in stages.chosen(pair, targets)]
     assert names == ["ka", "lenpen.ka", "evaluate.ka"]
+    assert targets == {"ka", "evaluate.ka"}
 
 
 def test_a_model_that_cannot_be_tried_has_the_usual_one(pair, monkeypatch, capsys):

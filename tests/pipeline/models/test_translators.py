@@ -16,7 +16,7 @@ from tests.pipeline import own_configs
 def handed(pair, monkeypatch):
     """What the stage of a trained model hands to `export_folder`, which writes a kilobyte."""
     files.write_text(pair.model("ka"), "weights")
-    for name in ("binarize", "ka"):
+    for name in ("binarize", "ka", "lenpen.ka"):
         state.write(pair.run_dir, name, state.Record({}, done=True))
     calls = []
 
@@ -37,7 +37,7 @@ def refusing(error):
 
 
 def test_a_folder_is_written_once_for_each_model_and_setting(pair, handed):
-    stage = translators.stage("ka")
+    stage = translators.stage(pair, "ka")
     stage.execute(pair)
     stage.execute(pair)
     (options,) = handed
@@ -51,11 +51,11 @@ def test_a_folder_is_written_once_for_each_model_and_setting(pair, handed):
 
 
 def test_a_model_that_is_refused_is_a_line_and_no_failure(pair, handed, monkeypatch, capsys):
-    translators.stage("ka").execute(pair)
+    translators.stage(pair, "ka").execute(pair)
     refusal = refusing(UserError("CTranslate2 has no adaptive softmax"))
     monkeypatch.setattr(ka_fairseq.export, "export_folder", refusal)
     files.write_text(pair.export_dir / "ka.tmp.x7" / "model.pt", "of a run that was cut off")
-    translators.stage("ka").execute(pair, force=True)
+    translators.stage(pair, "ka").execute(pair, force=True)
     assert not list(pair.export_dir.iterdir())
     said = "export.ka: not exported: CTranslate2 has no adaptive softmax\n"
     assert capsys.readouterr().out.endswith(said)
@@ -68,7 +68,7 @@ def test_a_full_disk_is_a_failure(pair, handed, monkeypatch):
     error.__cause__ = OSError(28, "No space left on device")
     monkeypatch.setattr(ka_fairseq.export, "export_folder", refusing(error))
     with pytest.raises(PipelineError, match=r"^stage export\.ka failed: .*No space left"):
-        translators.stage("ka").execute(pair)
+        translators.stage(pair, "ka").execute(pair)
     assert translators.facts(pair, "ka") is None
 
 
