@@ -23,6 +23,9 @@ from gpu_probe import peers
 from pipeline.engine.errors import PipelineError
 
 from ka_fairseq.errors import UserError
+from ka_fairseq.loss.chunked import transfer_loss
+from ka_fairseq.loss.ensemble import TeacherOutput
+from ka_fairseq.loss.positions import select
 from tests.support import ROOT
 
 pytestmark = pytest.mark.extended
@@ -228,6 +231,28 @@ def test_a_peer_is_its_package_with_the_file_that_has_the_loss(tmp_path, monkeyp
     assert not peers.installed("liger")  # an older release
     (tmp_path / "some_kernel" / "loss" / "jsd.py").touch()
     assert peers.installed("liger")
+
+
+@pytest.mark.parametrize("peer", peers.PACKAGES)
+@pytest.mark.parametrize("criterion", peers.BETA)
+def test_a_peer_computes_the_same_gradient(workspace, peer, criterion):
+    """Without label smoothing; Liger's is a mean, and TRL's has no NLL."""
+    if not peers.installed(peer):
+        pytest.skip(f"{peers.PACKAGES[peer][0]} is not installed")
+    bench = measure.build(request_for(workspace, "chunked", criterion), torch.device("cpu"))
+    sample = first_batch(bench, workspace.batches)
+    bench.model.eval()
+    rows = bench.rows(sample)
+    learner, teacher = bench.leaf(sample, rows), bench.teacher_output(sample, rows)
+    targets = select(sample["target"], rows)
+    weight = 1.0 if peer == "trl" else bench.objective.transfer_weight
+    objective = replace(bench.objective, label_smoothing=0.0, transfer_weight=weight)
+    ours = transfer_loss(learner, TeacherOutput([teacher]), targets, objective).loss
+    theirs = getattr(peers, f"{peer}_loss")(learner, teacher, targets, objective)
+    theirs = theirs * (len(targets) if peer == "liger" else 1)
+    leaves = (learner.hidden, learner.weight)
+    gradients = (torch.autograd.grad(loss, leaves) for loss in (ours, theirs))
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
 
 
 # -- what fails, and what there is no time for -----------------------------------------------------
