@@ -174,8 +174,12 @@ def _setting(arguments: argparse.Namespace) -> Setting:
             f"--batches {steps}"
         )
     return Setting(
-        **{"pair": arguments.pair, "precision": arguments.precision, "device": arguments.device},
-        **{"quick": arguments.quick, "threads": arguments.threads, "tuned": not arguments.as_is},
+        pair=arguments.pair,
+        precision=arguments.precision,
+        device=arguments.device,
+        quick=arguments.quick,
+        threads=arguments.threads,
+        tuned=not arguments.as_is,
         **chosen,
     )
 

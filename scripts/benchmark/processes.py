@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -76,12 +77,14 @@ class Setting:
     threads: int = 0
     tuned: bool = True
 
-    def environment(self) -> dict[str, str]:
-        """Return each process's variables: those of the pipeline's trainings, or this process's."""
-        threads = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
-        found = commands.threads_and_memory(self.threads) if self.tuned else dict(os.environ)
-        paths = [str(REPOSITORY / "scripts"), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
-        return found | threads | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+@functools.cache
+def environment(tuned: bool, threads: int) -> dict[str, str]:
+    """Return the variables of a setting's processes, the same ones for a whole run."""
+    variables = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    found = commands.threads_and_memory(threads) if tuned else dict(os.environ)
+    paths = [str(REPOSITORY / "scripts"), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+    return found | variables | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def cases_of(criterions: Iterable[str], variants: Iterable[str]) -> list[Case]:
@@ -111,7 +114,6 @@ class Workspace:
         lengths = corpus.draw_lengths(pair.lengths, setting.tokens, generator)
         chosen = corpus.choose_batches(lengths, setting.tokens, setting.batches)
         self.folder, self.setting, self._data = folder, setting, folder / "data"
-        self.environment = setting.environment()
         self.batches = corpus.write(self._data, pair.languages, setting.types, chosen, generator)
         self._write_teacher()
 
@@ -157,7 +159,7 @@ class Workspace:
             [*commands.python_module(module), *words],
             self.folder / "log",
             last.append,
-            environment=self.environment,
+            environment=environment(self.setting.tuned, self.setting.threads),
             seconds=seconds,
         )
         return last[-1]

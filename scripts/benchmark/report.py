@@ -12,7 +12,7 @@ from pipeline.engine import files
 from pipeline.results import machine
 
 from benchmark import sizes
-from benchmark.processes import Setting
+from benchmark.processes import Setting, environment
 
 # Bounds on memory apply from this many tokens a batch. Bounds on time against the plain reference
 # apply from this many types.
@@ -154,7 +154,7 @@ def name_of(setting: Setting) -> str:
 
 def described(setting: Setting, rows: pd.DataFrame, notes: Iterable[str] = ()) -> str:
     """Return what is needed to read the numbers, as a list in Markdown."""
-    variables = setting.environment()
+    variables = environment(setting.tuned, setting.threads)
     kept = [
         f"{name}={value}"
         for name, value in sorted(variables.items())

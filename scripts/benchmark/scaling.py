@@ -82,7 +82,7 @@ def plot(rows: pd.DataFrame, path: Path) -> None:
             for axes, grows in zip(axes_row, AXES, strict=True):
                 table = medians(rows, grows, figure)
                 for case, values in table.iterrows():
-                    axes.plot(table.columns, values, label=case, **styles[case])
+                    axes.plot(table.columns, values, label=case, **styles[str(case)])
                 axes.set(xscale="log", yscale="log", xlabel=AXES[grows])
                 axes.set_xticks(table.columns, [_short(size) for size in table.columns])
                 axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,g}"))

@@ -18,7 +18,7 @@ import torch
 from benchmark import corpus, measure, memory, report, scaling, sizes
 from benchmark.__main__ import main
 from benchmark.cases import PlainCase
-from benchmark.processes import CROSS_ENTROPY, Case, Setting, Workspace, cases_of, run
+from benchmark.processes import CROSS_ENTROPY, Case, Setting, Workspace, cases_of, environment, run
 from gpu_probe import peers
 from pipeline.engine.errors import PipelineError
 
@@ -419,17 +419,19 @@ def test_no_gpu_is_one_line():
 def test_a_process_that_fails_tells_its_last_line(tmp_path):
     workspace = Workspace(tmp_path, QUICK)
     workspace.batches = [[10**6]]
-    with pytest.raises(UserError, match="measuring cross_entropy failed: IndexError"):
+    with pytest.raises(UserError, match=r"measuring cross_entropy failed: .*Error"):
         run(workspace, [CROSS_ENTROPY])
 
 
 def test_processes_have_the_pipelines_settings_or_the_users(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "the user's")
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
-    tuned, as_is = (replace(QUICK, tuned=tuned).environment() for tuned in (True, False))
+    environment.cache_clear()
+    tuned, as_is = (environment(tuned, 3) for tuned in (True, False))
+    environment.cache_clear()
     assert tuned["MALLOC_TRIM_THRESHOLD_"] and "MALLOC_TRIM_THRESHOLD_" not in as_is
     assert tuned["OMP_WAIT_POLICY"] == as_is["OMP_WAIT_POLICY"] == "the user's"
-    assert replace(QUICK, threads=3).environment()["OMP_NUM_THREADS"] == "3"
+    assert tuned["OMP_NUM_THREADS"] == as_is["OMP_NUM_THREADS"] == "3"
 
 
 IDLING = """
