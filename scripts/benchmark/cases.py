@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from torch import Tensor, nn
 
-from benchmark.peers import liger_loss, trl_loss
 from benchmark.plain import plain_loss
-from benchmark.sizes import NAMED_KERNELS
+from benchmark.sizes import KERNELS
 from ka_fairseq import models
 from ka_fairseq.loss.chunked import cross_entropy, transfer_loss
 from ka_fairseq.loss.ensemble import TeacherOutput
@@ -190,33 +189,6 @@ class PlainCase(CriterionCase):
         )
 
 
-class LigerCase(CriterionCase):
-    """Liger-Kernel's fused loss; the teacher runs at every step."""
-
-    def step(self, sample: Sample) -> None:
-        """Run forward and backward."""
-        rows = self.bench.rows(sample)
-        learner = models.run(self.bench.model, sample["net_input"], rows)
-        self._loss(learner, self.bench.teacher_output(sample, rows), select(sample["target"], rows))
-
-    def loss_alone(self, sample: Sample) -> Run:
-        """Return the fused loss."""
-        rows = self.bench.rows(sample)
-        learner = self.bench.leaf(sample, rows)
-        teacher = self.bench.teacher_output(sample, rows)
-        return lambda: self._loss(learner, teacher, select(sample["target"], rows))
-
-    def _loss(self, learner: Projection, teacher: Projection, targets: Tensor) -> None:
-        liger_loss(learner, teacher, targets, self.bench.objective).backward()
-
-
-class TrlCase(LigerCase):
-    """TRL's fused divergence, without the NLL; the teacher runs at every step."""
-
-    def _loss(self, learner: Projection, teacher: Projection, targets: Tensor) -> None:
-        trl_loss(learner, teacher, targets, self.bench.objective).backward()
-
-
 class TeacherCase(CriterionCase):
     """The teacher's forward pass up to its logits; "the loss alone" is its output projection."""
 
@@ -235,43 +207,12 @@ class TeacherCase(CriterionCase):
         return run
 
 
-class ProductsCase(CriterionCase):
-    """The plain reference without its loss: both models, their output projections, the gradients.
-
-    The rest of the plain reference's time goes into softmaxes and divergence, and into the
-    allocation of their memory.
-    """
-
-    def step(self, sample: Sample) -> None:
-        """Run forward and backward, with the logits as their own gradient."""
-        self.bench.teacher_logits(sample)
-        logits = self.bench.model(**sample["net_input"])[0]
-        logits.backward(logits.detach())
-
-    def loss_alone(self, sample: Sample) -> Run:
-        """Return the products with the projections, for the positions without padding."""
-        rows = self.bench.rows(sample)
-        learner = self.bench.leaf(sample, rows)
-        teacher = self.bench.teacher_output(sample, rows)
-
-        def run() -> None:
-            with torch.no_grad():
-                F.linear(*teacher.inputs)
-            logits = F.linear(*learner.inputs)
-            logits.backward(logits.detach())
-
-        return run
-
-
 CASES: dict[str, type[CriterionCase]] = {
     "cross_entropy": CrossEntropyCase,
     "chunked_cross_entropy": ChunkedCrossEntropyCase,
     "teacher": TeacherCase,
-    "products": ProductsCase,
     "plain": PlainCase,
     "chunked": ChunkedCase,
-    **dict.fromkeys(NAMED_KERNELS, ChunkedCase),
+    **dict.fromkeys(KERNELS, ChunkedCase),
     "cached": CachedCase,
-    "liger": LigerCase,
-    "trl": TrlCase,
 }

@@ -1,13 +1,13 @@
-"""Run one measurement in its own process: ``python -m benchmark.measure REQUEST RESULT``."""
+"""Run one measurement in its own process: ``python -m benchmark.measure REQUEST``."""
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
+import statistics
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from fairseq import options, tasks, utils  # noqa: E402
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from benchmark import kernels, memory  # noqa: E402
+from benchmark import memory  # noqa: E402
 from benchmark.cases import CASES, Bench, CriterionCase, PlainCase, Run, Sample  # noqa: E402
 
+MEGABYTE = 1e6
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # The largest relative difference between the plain reference's loss and the criterion's loss. The
 # reference rounds its logits to the models' precision.
@@ -42,7 +43,6 @@ class Request:
         steps: the number of timed steps; they cycle through the batches.
         warm_up: the number of steps before the timed steps.
         seed: the seed of the student's weights and dropout.
-        profile: "step" or "loss_alone": name the kernels of this part instead of timing it.
     """
 
     case: str
@@ -54,40 +54,16 @@ class Request:
     steps: int
     warm_up: int
     seed: int = 1
-    profile: str = ""
 
 
-@dataclass
-class Result:
-    """The result of a measurement; times in seconds, memory in bytes.
-
-    Attributes:
-        step: the times of the steps, for each batch.
-        loss_alone: the times of the loss alone (teacher: of its output projection), for each batch.
-        reading: the time to put each batch together from the disk.
-        tokens: target tokens of each batch, without padding.
-        padded: target positions of each batch, with padding.
-        peak: the most memory held during the steps.
-        before: the memory held before the steps.
-        teacher_weights: the teacher's weights on the device.
-        difference: relative difference between the plain reference's loss and the criterion's.
-        kernels: the result of a profile, see :class:`benchmark.kernels.Kernel`.
-    """
-
-    step: list[list[float]] = field(default_factory=list)
-    loss_alone: list[list[float]] = field(default_factory=list)
-    reading: list[float] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    padded: list[int] = field(default_factory=list)
-    peak: int = 0
-    before: int = 0
-    teacher_weights: int = 0
-    difference: float | None = None
-    kernels: list[dict[str, Any]] = field(default_factory=list)
-
-
-def measure(request: Request) -> Result:
+def measure(request: Request) -> dict[str, float | None]:
     """Build the case as fairseq-train would, and measure it.
+
+    Returns:
+        The figures: milliseconds (ms), megabytes of 10⁶ bytes (mb), target tokens a batch without
+        and with padding. Times are means over the batches of their medians. ``before_mb`` is the
+        memory held before the steps, ``teacher_mb`` that of the teacher's weights. ``difference``
+        is the relative difference between the plain reference's loss and the criterion's.
 
     Raises:
         RuntimeError: the plain reference's loss differs from the criterion's loss.
@@ -99,23 +75,18 @@ def measure(request: Request) -> Result:
     bench = build(request, device)
     case = CASES[request.case](bench)
     reader = Reader(bench.task.dataset("train"), request.batches, device)
-    if request.profile:
-        return Result(kernels=profile(case, reader, request, device))
-    result = Result()
-    time_steps(case, reader, request, device, result)
+    found = time_steps(case, reader, request, device)
     if bench.task.teacher is not None:
-        result.teacher_weights = teacher_weights(
-            bench.task, device, cached=request.case == "cached"
-        )
-    time_loss_alone(case, reader, request, device, result)
-    result.reading = [reader.time_reading(batch) for batch in range(len(request.batches))]
+        weights = teacher_weights(bench.task, device, cached=request.case == "cached")
+        found["teacher_mb"] = weights / MEGABYTE
+    found["loss_alone_ms"] = time_loss_alone(case, reader, request, device)
     if isinstance(case, PlainCase):
-        result.difference = case.difference(reader[0])
-        if not result.difference <= TOLERANCE[request.precision]:
+        found["difference"] = case.difference(reader[0])
+        if not found["difference"] <= TOLERANCE[request.precision]:
             raise RuntimeError(
-                f"the plain reference's loss is {result.difference:.1e} off the criterion's loss"
+                f"the plain reference's loss is {found['difference']:.1e} off the criterion's loss"
             )
-    return result
+    return found
 
 
 def build(request: Request, device: torch.device) -> Bench:
@@ -125,7 +96,7 @@ def build(request: Request, device: torch.device) -> Bench:
     task = tasks.setup_task(cfg.task)
     model = task.build_model(cfg.model).to(device, DTYPES[request.precision]).train()
     criterion = task.build_criterion(cfg.criterion)
-    if request.case in ("teacher", "products"):
+    if request.case == "teacher":
         task.load_teacher()
     task.load_dataset("train")
     return Bench(task, model, criterion)
@@ -166,67 +137,52 @@ class Reader:
         (batch,) = loader
         return batch
 
-    def time_reading(self, number: int) -> float:
-        """Return the seconds that the worker needs for a batch."""
-        start = time.perf_counter()
-        self._dataset.collater([self._dataset[item] for item in self._batches[number]])
-        return time.perf_counter() - start
-
 
 def time_steps(
-    case: CriterionCase, reader: Reader, request: Request, device: torch.device, result: Result
-) -> None:
+    case: CriterionCase, reader: Reader, request: Request, device: torch.device
+) -> dict[str, float | None]:
     """Warm up, then time the steps; record the most memory held during the timed steps."""
-    result.step = [[] for _ in request.batches]
+    seconds: list[list[float]] = [[] for _ in request.batches]
+    found: dict[str, float | None] = {"teacher_mb": 0.0, "difference": None}
     for step in range(-request.warm_up, request.steps):
         number = step % len(reader)
         sample = reader[number]
         if step == -request.warm_up:
             memory.release(device)
-            result.before = memory.held(device)
+            found["before_mb"] = memory.held(device) / MEGABYTE
         if step == 0:  # leaves out a compiler that works during the warm-up
             memory.reset(device)
         case.bench.model.zero_grad(set_to_none=True)  # as fairseq's optimizers do
-        seconds = timed(lambda sample=sample: case.step(sample), device)
+        taken = timed(lambda sample=sample: case.step(sample), device)
         if step >= 0:
-            result.step[number].append(seconds)
-    result.peak = memory.peak(device)
-    for number in range(len(reader)):
-        targets = reader[number]["target"]
-        result.tokens.append(int(targets.ne(case.bench.padding).sum()))
-        result.padded.append(targets.numel())
+            seconds[number].append(taken)
+    found["peak_mb"] = memory.peak(device) / MEGABYTE
+    found["step_ms"] = mean_of_medians(seconds)
+    targets = [reader[number]["target"] for number in range(len(reader))]
+    padding = case.bench.padding
+    found["tokens"] = statistics.mean(int(target.ne(padding).sum()) for target in targets)
+    found["padded_tokens"] = statistics.mean(target.numel() for target in targets)
+    return found
 
 
 def time_loss_alone(
-    case: CriterionCase, reader: Reader, request: Request, device: torch.device, result: Result
-) -> None:
+    case: CriterionCase, reader: Reader, request: Request, device: torch.device
+) -> float | None:
     """Time the loss without the models; the first run of each batch is the warm-up."""
     case.bench.model.zero_grad(set_to_none=True)
+    seconds = []
     for number in range(len(reader)):
         run = case.loss_alone(reader[number])
         if run is None:
-            return
+            return None
         rounds = max(2, request.steps // len(reader)) + 1
-        result.loss_alone.append([timed(run, device) for _ in range(rounds)][1:])
+        seconds.append([timed(run, device) for _ in range(rounds)][1:])
+    return mean_of_medians(seconds)
 
 
-def profile(
-    case: CriterionCase, reader: Reader, request: Request, device: torch.device
-) -> list[dict[str, Any]]:
-    """Warm up, then profile one step, or one loss alone, of each batch."""
-
-    def step(sample: Sample) -> None:
-        case.bench.model.zero_grad(set_to_none=True)
-        case.step(sample)
-
-    samples = [reader[number] for number in range(len(reader))]
-    if request.profile == "loss_alone":
-        runs = [case.loss_alone(sample) for sample in samples]
-    else:
-        runs = [functools.partial(step, sample) for sample in samples]
-    for number in range(request.warm_up):
-        runs[number % len(runs)]()
-    return [asdict(kernel) for kernel in kernels.top(runs, device)]
+def mean_of_medians(seconds: list[list[float]]) -> float:
+    """Return the mean over batches of their median milliseconds; all batches weigh the same."""
+    return 1e3 * statistics.mean(map(statistics.median, seconds))
 
 
 def timed(run: Run, device: torch.device) -> float:
@@ -256,11 +212,6 @@ def teacher_weights(task: Any, device: torch.device, cached: bool) -> int:
     )
 
 
-def main(request: Path, result: Path) -> None:
-    """Read a request, and write its result."""
-    asked = Request(**json.loads(request.read_text(encoding="utf-8")))
-    result.write_text(json.dumps(asdict(measure(asked))), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    asked = Request(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    print(json.dumps(measure(asked)))

@@ -1,46 +1,30 @@
-"""Write the report: Markdown for people, JSON and CSV for programs."""
+"""Turn measurements into the tables of cases and bounds, and write them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+import torch
 from pipeline.engine import files
 from pipeline.results import machine
-from tabulate import tabulate
 
-from benchmark import children, missed, sizes
-from benchmark.missed import Profile
-from benchmark.runner import Plan, Problem
-from benchmark.tables import Bound
-from benchmark.workspace import Setting
+from benchmark import sizes
+from benchmark.processes import Setting, environment
 
-_COLUMNS = {
-    "criterion": "",
-    "variant": "",
-    "step_ms": "step, ms",
-    "step_ms_iqr": "IQR",
-    "to_floor": "÷ floor",
-    "to_floor_iqr": "IQR",
-    "to_cross_entropy": "÷ CE step",
-    "tokens_per_second": "tokens/s",
-    "over_cross_entropy_mb": "peak over CE, MB",
-    "over_cross_entropy_and_teacher_mb": "without teacher's weights, MB",
-    "loss_alone_ms": "loss alone, ms",
-    "reading_ms": "reading, ms",
+# Bounds on memory apply from this many tokens a batch. Bounds on time against the plain reference
+# apply from this many types.
+MANY_TOKENS, MANY_TYPES = 8000, 40_000
+CE, TEACHER, PROJECTION, FLOOR = "cross_entropy", "teacher", "teacher projection", "floor"
+NAMES = {
+    CE: "cross-entropy (CE), fairseq's",
+    TEACHER: "teacher, forward",
+    PROJECTION: "teacher's output projection",
+    FLOOR: "floor: CE + teacher, forward",
 }
-_DIGITS = {"to_floor": 3, "to_floor_iqr": 3, "to_cross_entropy": 3, "tokens_per_second": 0}
-_DIGITS |= {"over_cross_entropy_mb": 0, "over_cross_entropy_and_teacher_mb": 0}
-_NAMES = {
-    "cross_entropy": "cross-entropy (CE), fairseq's",
-    "chunked_cross_entropy": "cross-entropy, chunked",
-    "teacher": "teacher, forward",
-    "floor": "floor: CE + teacher, forward",
-    "products": "both models without a loss",
-}
+_DIGITS = {"÷ floor": 3, "IQR of ÷ floor": 3, "÷ CE step": 3}
 _ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "LD_PRELOAD")
 _EXPLANATION = """\
 - A step is a forward and a backward pass of the student in training mode, without the optimizer.
@@ -49,147 +33,169 @@ _EXPLANATION = """\
 - floor: fairseq's label_smoothed_cross_entropy step and the teacher's forward pass, each measured
   in this run.
 - plain: full logits, softmax and log-softmax of both models, products, sums.
-- chunked: this package, the teacher runs at every step.
-- eager, compiled, triton: chunked with this `--loss-kernel`.
+- chunked: this package, the teacher runs at every step. eager, compiled, triton: chunked with this
+  `--loss-kernel`.
 - cached: this package with `--teacher-cache`.
-- liger: Liger-Kernel's fused loss of NLL and divergence, without label smoothing.
-- trl: TRL's fused divergence, without NLL.
-- without a loss: both models' passes and the matrix products with their output projections, with
-  all logits in one piece, but without softmax and divergence.
-- peak over CE: the most memory ({memory}) held during the steps, minus that of
-  the cross-entropy step. The next column subtracts the teacher's weights too.
-- loss alone: from both models' hidden states to the gradient of the student's hidden states. For
-  the teacher: its output projection.
-- reading: the time of a data worker for a batch."""
+- peak over CE: the most memory (of the process, or of torch on a GPU) held during the steps, minus
+  that of the cross-entropy step. The next column subtracts the teacher's weights too.
+- loss alone: from both models' hidden states to the gradient of the student's hidden states."""
+
+
+class Measured:
+    """The measurements of a setting: tables with a row for each repeat and a column for each case.
+
+    A ratio is computed within each repeat, whose processes ran close to each other. The result is
+    the median over the repeats.
+    """
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        """Take the rows of :func:`benchmark.processes.run`."""
+        self._rows = rows.assign(case=(rows.criterion + " " + rows.variant).str.strip())
+        self.step, self.alone, self.tokens = map(self._of, ("step_ms", "loss_alone_ms", "tokens"))
+        self.step[PROJECTION] = self.alone[TEACHER]
+        self.step[FLOOR] = self.step[CE] + self.step[TEACHER]
+        peak = self._of("peak_mb")
+        self.over = peak.sub(peak[CE], axis=0).drop(columns=TEACHER)
+        self.own = self.over - self._of("teacher_mb").drop(columns=TEACHER)
+
+    def _of(self, figure: str) -> pd.DataFrame:
+        return self._rows.pivot(index="repeat", columns="case", values=figure).astype(float)
+
+    def summary(self) -> pd.DataFrame:
+        """Return the figures of each case, in the order of the table; missing figures are NaN."""
+        to_floor = self.step.div(self.step[FLOOR], axis=0)
+        first = [CE, TEACHER, PROJECTION, FLOOR]
+        table = {
+            "step, ms": self.step.median(),
+            "IQR": _spread(self.step),
+            "÷ floor": to_floor.median(),
+            "IQR of ÷ floor": _spread(to_floor),
+            "÷ CE step": self.step.div(self.step[CE], axis=0).median(),
+            "tokens/s": (1e3 * self.tokens / self.step).drop(columns=TEACHER).median(),
+            "peak over CE, MB": self.over.median(),
+            "without teacher's weights, MB": self.own.median(),
+            "loss alone, ms": self.alone.drop(columns=TEACHER).median(),
+        }
+        cases = dict.fromkeys([*first, *self._rows.case])  # as measured in the first repeat
+        return pd.DataFrame(table).loc[list(cases)]
+
+
+def _spread(values: pd.DataFrame) -> pd.Series:
+    """Return the interquartile range."""
+    return values.quantile(0.75) - values.quantile(0.25)
+
+
+def bounds(measured: Measured, setting: Setting) -> pd.DataFrame:
+    """Return the bounds of all measured cases: what, bound, measured, verdict."""
+    gpu = setting.device == "cuda"
+    sizes_needed = "bf16 and the paper's sizes" if gpu else "the paper's sizes"
+    large, step = not setting.quick, measured.step
+    timed = (large and (setting.precision == "bf16" or not gpu), sizes_needed)
+    many = large and setting.pair == "wmt17_de_en" and setting.tokens >= MANY_TOKENS
+    held = (many, f"wmt17_de_en with {MANY_TOKENS:,} tokens or more")
+    against = (large and setting.types >= MANY_TYPES, f"{MANY_TYPES:,} types or more")
+    plainly = 0.6 if gpu else 0.8
+    with_projection = step[CE] + step[PROJECTION]
+    rows = []
+
+    def judge(
+        what: str, values: pd.Series, limit: float, rule: tuple[bool, str], unit: str = ""
+    ) -> None:
+        figure = values.median()
+        verdict = "met" if figure <= limit else "not met"
+        rows.append(
+            {
+                "what": what,
+                "bound": f"≤ {limit:g} {unit}".strip(),
+                "measured": f"{figure:.{0 if unit else 3}f} {unit}".strip(),
+                "verdict": verdict if rule[0] else f"not judged: needs {rule[1]}",
+            }
+        )
+
+    for name in sizes.ALL_CRITERIONS:
+        chunked, cached, plain = (f"{name} {variant}" for variant in ("chunked", "cached", "plain"))
+        if chunked in step:
+            what = f"{name}, teacher run at every step ÷ floor"
+            judge(what, step[chunked] / step[FLOOR], _limit(name, gpu), timed)
+        if cached in step and (gpu or name == "topk_kl"):
+            what = f"{name} with cache ÷ cross-entropy step"
+            limit = 1.10 * sizes.PASSES.get(name, 1) if gpu else 1.08
+            judge(what, step[cached] / step[CE], limit, timed)
+        if cached in step and not gpu and name == "backward_kl":
+            what = f"{name} with cache ÷ (cross-entropy step + the teacher's projection)"
+            judge(what, step[cached] / with_projection, 1.08, timed)
+        for case in (chunked, cached):
+            if case in step:
+                what = (
+                    "peak memory minus the peak of the cross-entropy step and the teacher's weights"
+                )
+                judge(f"{case}: {what}", measured.own[case], 300, held, "MB")
+        if chunked in step and plain in step:
+            for part, table in (("step", step), ("loss alone", measured.alone)):
+                what = f"{name}, chunked ÷ plain, {part}"
+                judge(what, table[chunked] / table[plain], plainly, against)
+    return pd.DataFrame(rows, columns=["what", "bound", "measured", "verdict"])
+
+
+def _limit(criterion: str, gpu: bool) -> float:
+    """Return the largest allowed step, in units of the floor."""
+    if criterion in sizes.PASSES:
+        return sizes.PASSES[criterion]
+    return 1.05 if gpu or criterion in sizes.CRITERIONS else 1.10
 
 
 def name_of(setting: Setting) -> str:
     """Return the base name of a setting's files."""
     precision = "" if setting.precision == "fp32" else f"-{setting.precision}"
-    kernel = "" if setting.kernel == "auto" else f"-{setting.kernel}"
     quick = "-quick" if setting.quick else ""
     as_is = "" if setting.tuned else "-as-is"
-    return f"{setting.pair}-{setting.device}{precision}{kernel}{as_is}{quick}"
+    return f"{setting.pair}-{setting.device}{precision}{as_is}{quick}"
 
 
-def facts(
-    setting: Setting, plan: Plan, rows: pd.DataFrame, notes: Iterable[str]
-) -> dict[str, str | list[str]]:
-    """Return the facts needed to read the numbers."""
-    pair = sizes.PAIRS[setting.pair]
-    variables = [
+def described(setting: Setting, rows: pd.DataFrame, notes: Iterable[str] = ()) -> str:
+    """Return what is needed to read the numbers, as a list in Markdown."""
+    variables = environment(setting.tuned, setting.threads)
+    kept = [
         f"{name}={value}"
-        for name, value in sorted(children.environment(setting.tuned).items())
+        for name, value in sorted(variables.items())
         if name in _ENVIRONMENT or name.startswith(("MALLOC_", "PYTORCH_"))
     ]
-    return {
+    threads = f"{setting.threads or torch.get_num_threads()} threads"
+    facts = {
         "Pair": f"{setting.pair}, Table 1's sizes" + (" made tiny" if setting.quick else ""),
         "Batches": f"{setting.batches}, {setting.tokens} tokens as --max-tokens counts them "
         f"({rows.tokens.mean():.0f} target tokens and {rows.padded_tokens.mean():.0f} positions on "
         f"average), {setting.types} types",
         "Lengths": ", ".join(
-            f"{key.replace('_', ' ')} {value}" for key, value in asdict(pair.lengths).items()
+            f"{key.replace('_', ' ')} {value}"
+            for key, value in asdict(sizes.PAIRS[setting.pair].lengths).items()
         ),
-        "Measured": f"repeats: {plan.repeats}; in each process {plan.steps} steps after "
-        f"{plan.warm_up} warm-up steps; {setting.precision}"
-        + (f"; with --loss-kernel {setting.kernel}" if setting.kernel != "auto" else ""),
-        **machine.facts(),
-        "Environment": ", ".join(variables) or "no variables for threads and memory are set",
-        "Notes": list(notes),
+        "Measured": f"repeats: {setting.repeats}; in each process {setting.steps} steps after "
+        f"{setting.warm_up} warm-up steps; {setting.precision}",
+        **machine.facts(threads),
+        "Environment": ", ".join(kept) or "no variables for threads and memory are set",
     }
+    return "".join(f"- {line}\n" for line in [*(f"{k}: {v}" for k, v in facts.items()), *notes])
 
 
-def cells(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Return the summary's rows as text."""
-    return [{key: _cell(key, row.get(key)) for key in _COLUMNS} for row in rows]
-
-
-def _cell(key: str, value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, str):
-        return _NAMES.get(value, value)
-    return f"{value:.{_DIGITS.get(key, 1)}f}"
-
-
-def markdown(
-    setting: Setting,
-    summary: list[dict[str, Any]],
-    bounds: list[Bound],
-    about: Mapping[str, str | list[str]],
-    profiles: Iterable[Profile] = (),
-) -> str:
-    """Return the tables and the notes that explain them."""
-    memory = "torch's allocator" if setting.device == "cuda" else "resident in the process"
-    judged = [
-        {
-            "what": bound.what,
-            "bound": f"≤ {bound.limit:g} {bound.unit}".strip(),
-            "measured": f"{bound.measured:.{0 if bound.unit else 3}f} {bound.unit}".strip(),
-            "": bound.verdict,
-        }
-        for bound in bounds
-    ]
-    cases = cells(summary)
-    lines = [
+def markdown(setting: Setting, rows: pd.DataFrame, notes: Iterable[str] = ()) -> str:
+    """Return the table of cases and the table of bounds, with the notes that explain them."""
+    measured = Measured(rows)
+    cases = measured.summary().rename(index=NAMES)
+    for column in cases:
+        digits = _DIGITS.get(column, 0 if column == "tokens/s" or "MB" in column else 1)
+        cases[column] = [f"{value:.{digits}f}" for value in cases[column]]
+    text = [
         f"# Speed: {setting.pair} on {setting.device}, {setting.precision}",
-        "",
-        tabulate(
-            [list(row.values()) for row in cases],
-            headers=list(_COLUMNS.values()),
-            tablefmt="pipe",
-            disable_numparse=True,
-            colalign=("left", "left", *["right"] * (len(_COLUMNS) - 2)),
-        ),
-        "",
-        _EXPLANATION.format(memory=memory),
-        "",
-        tabulate(judged, headers="keys", tablefmt="pipe", disable_numparse=True),
-        "",
-        *missed.markdown(profiles),
-        *described(about),
-        "",
+        cases.replace("nan", "–").to_markdown(disable_numparse=True),
+        _EXPLANATION,
+        bounds(measured, setting).to_markdown(index=False, disable_numparse=True),
+        described(setting, rows, notes),
     ]
-    return "\n".join(lines)
+    return "\n\n".join(text)
 
 
-def described(about: Mapping[str, str | list[str]]) -> list[str]:
-    """Return :func:`facts` as a list in Markdown."""
-    notes = about["Notes"]
-    return [
-        *(f"- {key}: {value}" for key, value in about.items() if key != "Notes"),
-        *(f"- {note}" for note in notes),
-    ]
-
-
-def write(
-    folder: Path,
-    setting: Setting,
-    rows: pd.DataFrame,
-    summary: list[dict[str, Any]],
-    bounds: list[Bound],
-    about: Mapping[str, str | list[str]],
-    problems: Iterable[Problem] = (),
-    profiles: Sequence[Profile] = (),
-) -> str:
-    """Write NAME.md, NAME.json, and NAME.csv with every single measurement.
-
-    Returns:
-        The Markdown.
-    """
-    text = markdown(setting, summary, bounds, about, profiles)
-    path = folder / name_of(setting)
-    files.write_text(path.with_name(path.name + ".md"), text)
-    content = {
-        "setting": asdict(setting),
-        "about": dict(about),
-        "cases": summary,
-        "bounds": [
-            {**asdict(bound), "case": str(bound.case), "verdict": bound.verdict} for bound in bounds
-        ],
-        "profiles": [{**asdict(profile), "case": str(profile.case)} for profile in profiles],
-        "problems": [{**asdict(problem), "case": str(problem.case)} for problem in problems],
-    }
-    files.write_json(path.with_name(path.name + ".json"), content)
-    files.write_text(path.with_name(path.name + ".csv"), rows.to_csv(index=False))
-    return text
+def write(folder: Path, name: str, text: str, rows: pd.DataFrame) -> None:
+    """Write NAME.md, and NAME.csv with every single measurement."""
+    files.write_text(folder / f"{name}.md", text)
+    files.write_text(folder / f"{name}.csv", rows.to_csv(index=False))

@@ -37,13 +37,8 @@ WITHOUT_TEACHER = "chunked_cross_entropy"
 PASSES = {"tie_kd": 3}
 ALL_CRITERIONS = (*CRITERIONS, *MORE, WITHOUT_TEACHER)
 VARIANTS = ("plain", "chunked", "cached")
-# The chunked loss with a named kernel; "chunked" takes the best kernel that works.
-NAMED_KERNELS = ("eager", "compiled", "triton")
-# The divergences of triton's kernel.
-FUSED = ("forward_kl", "backward_kl", "jsd_mixture", "js")
-ALL_VARIANTS = (*VARIANTS, *NAMED_KERNELS, "liger", "trl")
-PRECISIONS = ("fp32", "fp16", "bf16")
-DEVICES = ("cpu", "cuda")
+# Variants that are measured only if named: chunked with this --loss-kernel.
+KERNELS = ("eager", "compiled", "triton")
 QUICK_MODEL = {"layers": 1, "embed_dim": 32, "ffn_embed_dim": 64, "attention_heads": 2}
 
 
@@ -101,14 +96,17 @@ PAIRS = {
 CUDA_TOKENS, CUDA_STEPS = 8192, 40
 
 
-def learner_options(pair: str, quick: bool) -> list[str]:
-    """Return fairseq's options for the student of the paper's Table 1."""
-    return _model_options(pair, "learner", quick)
-
-
-def teacher_options(pair: str, quick: bool) -> list[str]:
-    """Return fairseq's options for the teacher of the paper's Table 1."""
-    return _model_options(pair, "teacher", quick)
+def model_options(pair: str, role: str, quick: bool) -> list[str]:
+    """Return fairseq's options for the paper's Table 1; the role is learner or teacher."""
+    path = CONFIGS / pair / "model" / f"{role}.yaml"
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if quick:
+        settings |= {
+            f"{side}_{size}": value
+            for side in ("encoder", "decoder")
+            for size, value in QUICK_MODEL.items()
+        }
+    return ["--arch", settings["_name"], *_options(settings)]
 
 
 def criterion_options(pair: str, criterion: str) -> list[str]:
@@ -118,25 +116,18 @@ def criterion_options(pair: str, criterion: str) -> list[str]:
     the label smoothing of the other criterions.
 
     Raises:
-        UserError: no model of the pair has the criterion.
+        UserError: no model of the pair has the criterion, or none has backward_kl.
     """
-    if criterion in MORE:
-        settings = criterions_of(pair)["backward_kl"] | MORE[criterion]
-        return ["--criterion", settings["_name"], *_options(settings)]
     found = criterions_of(pair)
-    without_teacher = {
-        "cross_entropy": "label_smoothed_cross_entropy",
-        WITHOUT_TEACHER: WITHOUT_TEACHER,
-    }
-    settings = found.get(CRITERIONS[0] if criterion in without_teacher else criterion)
-    if settings is None:
+    if "backward_kl" not in found:
+        raise UserError(f"no model of {pair} has backward_kl: choose from {', '.join(found)}")
+    known = found | {name: found["backward_kl"] | change for name, change in MORE.items()}
+    smoothing = {"label_smoothing": found["backward_kl"]["label_smoothing"]}
+    known["cross_entropy"] = {"_name": "label_smoothed_cross_entropy"} | smoothing
+    known[WITHOUT_TEACHER] = {"_name": WITHOUT_TEACHER} | smoothing
+    if criterion not in known:
         raise UserError(f"no model of {pair} has {criterion}: choose from {', '.join(found)}")
-    if criterion in without_teacher:
-        settings = {
-            "_name": without_teacher[criterion],
-            "label_smoothing": settings["label_smoothing"],
-        }
-    return ["--criterion", settings["_name"], *_options(settings)]
+    return ["--criterion", known[criterion]["_name"], *_options(known[criterion])]
 
 
 @functools.cache
@@ -166,17 +157,6 @@ def task_options(pair: str) -> list[str]:
     ]
 
 
-def _model_options(pair: str, role: str, quick: bool) -> list[str]:
-    settings = _read(pair, f"model/{role}")
-    if quick:
-        settings |= {
-            f"{side}_{size}": value
-            for side in ("encoder", "decoder")
-            for size, value in QUICK_MODEL.items()
-        }
-    return ["--arch", settings["_name"], *_options(settings)]
-
-
 def _options(settings: Mapping[str, Any]) -> list[str]:
     options = []
     for key, value in settings.items():
@@ -186,7 +166,3 @@ def _options(settings: Mapping[str, Any]) -> list[str]:
         if value is not True:
             options.append(str(value))
     return options
-
-
-def _read(pair: str, name: str) -> dict[str, Any]:
-    return yaml.safe_load((CONFIGS / pair / f"{name}.yaml").read_text(encoding="utf-8"))

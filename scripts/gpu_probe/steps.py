@@ -63,9 +63,11 @@ def _build(
     chosen = corpus.choose_batches(lengths, tokens, 1)
     (batch,) = corpus.write(folder / "data", pair.languages, types, chosen, generator)
     task, learner = _model(
-        record, folder / "data", sizes.learner_options(PAIR, record.quick), dtype
+        record, folder / "data", sizes.model_options(PAIR, "learner", record.quick), dtype
     )
-    _, teacher = _model(record, folder / "data", sizes.teacher_options(PAIR, record.quick), dtype)
+    _, teacher = _model(
+        record, folder / "data", sizes.model_options(PAIR, "teacher", record.quick), dtype
+    )
     task.teacher = FrozenTeacher([teacher])
     task.teacher.dtype = dtype
     task.load_dataset("train")
@@ -102,7 +104,11 @@ def _step(
 ) -> dict[str, float]:
     task = bench.task
     task.teacher_cache = task.kept if kind == "cached" else None
-    words = [task.cfg.data, *sizes.task_options(PAIR), *sizes.learner_options(PAIR, record.quick)]
+    words = [
+        task.cfg.data,
+        *sizes.task_options(PAIR),
+        *sizes.model_options(PAIR, "learner", record.quick),
+    ]
     words += sizes.criterion_options(PAIR, criterion)
     cfg = convert_namespace_to_omegaconf(
         options.parse_args_and_arch(options.get_training_parser(), words)

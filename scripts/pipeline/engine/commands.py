@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,8 @@ def run(
     append: bool = False,
     folder: Path | None = None,
     slot: Slot = _ANY,
+    environment: Mapping[str, str] | None = None,
+    seconds: float | None = None,
 ) -> None:
     """Run a command to its end.
 
@@ -108,9 +110,12 @@ def run(
         folder: the folder to run the command in.
         append: whether to keep the log of an interrupted run, and to append to it.
         slot: the threads or GPUs of the command.
+        environment: the environment variables; None: those of `threads_and_memory`.
+        seconds: the time limit; None: no limit.
 
     Raises:
-        PipelineError: the command failed; the message is its last error line.
+        PipelineError: the command failed; the message is its last error line. Or the time limit
+            ended the command.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a" if append else "w", encoding="utf-8") as file:
@@ -126,18 +131,21 @@ def run(
             errors="replace",
             cwd=folder,
             close_fds=False,  # the command inherits the run folder's lock, and no other file
-            env={**_environment(slot), **slot.environment},
+            env={**_environment(slot, environment), **slot.environment},
         ) as process:
             try:
-                for line in process.stdout or ():
-                    file.write(line)
-                    file.flush()
-                    on_line(line.rstrip("\n"))
+                with _ended_after(seconds, process) as ended:
+                    for line in process.stdout or ():
+                        file.write(line)
+                        file.flush()
+                        on_line(line.rstrip("\n"))
             except BaseException:
                 _kill(process)
                 raise
             finally:
                 _children.ended(process)
+    if ended.is_set():
+        raise PipelineError("ended: the time limit was reached")
     if process.returncode != 0:
         raise PipelineError(reason(process.returncode, log))
 
@@ -161,6 +169,26 @@ def threads_and_memory(threads: int | None = None) -> dict[str, str]:
     }
 
 
+@contextlib.contextmanager
+def _ended_after(
+    seconds: float | None, process: subprocess.Popen[str]
+) -> Iterator[threading.Event]:
+    """Kill a command that runs longer than this; yield the event that says so."""
+    ended = threading.Event()
+
+    def end() -> None:
+        ended.set()
+        _kill(process)
+
+    timer = threading.Timer(seconds or 0, end)
+    if seconds is not None:
+        timer.start()
+    try:
+        yield ended
+    finally:
+        timer.cancel()
+
+
 def _kill(process: subprocess.Popen[str]) -> None:
     """Kill a command and its child processes. A training has one child process per GPU."""
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -170,11 +198,11 @@ def _kill(process: subprocess.Popen[str]) -> None:
     process.kill()
 
 
-def _environment(slot: Slot) -> dict[str, str]:
+def _environment(slot: Slot, given: Mapping[str, str] | None) -> dict[str, str]:
     return {
         # Hydra's short form of an error ends with advice instead of the error.
         "HYDRA_FULL_ERROR": "1",
-        **threads_and_memory(slot.threads),
+        **(threads_and_memory(slot.threads) if given is None else given),
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",
     }

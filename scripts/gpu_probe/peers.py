@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from importlib import metadata
 from pathlib import Path
 
 from torch import Tensor
@@ -16,7 +15,7 @@ from ka_fairseq.loss.projection import Projection
 # which is 1 for β = ½.
 BETA = {"forward_kl": 0.0, "backward_kl": 1.0, "js": 0.5}
 
-# Each variant's package, and the package's file with the loss: older releases of TRL lack it.
+# Each peer's package, and the package's file with the loss: older releases of TRL lack it.
 PACKAGES = {
     "liger": ("liger-kernel", "liger_kernel", "chunked_loss/jsd_loss.py"),
     "trl": ("trl", "trl", "kernels/chunked_divergence.py"),
@@ -34,12 +33,6 @@ def installed(name: str) -> bool:
     return spec is not None and any(
         (Path(folder) / file).is_file() for folder in spec.submodule_search_locations or ()
     )
-
-
-def version(name: str) -> str:
-    """Return a peer's package and its version."""
-    package = PACKAGES[name][0]
-    return f"{package} {metadata.version(package)}"
 
 
 def liger_loss(
