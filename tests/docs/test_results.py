@@ -37,6 +37,7 @@ MODELS = {
     "`seq_inter_mixture`": "seq_inter_mixture",
     "seq-Inter, fine-tuned": "seq_tune",
     "KD on seq-Inter": "seq_inter_kd",
+    "KA on seq-Inter": "seq_inter_ka",
     "seq-KD (best)": "seq_kd",
     "seq-KD (MBR)": "seq_mbr",
 }
@@ -217,6 +218,35 @@ def test_what_to_do():
         assert_close(bleu, [point["bleu"]])
         assert_close(speed, [point["one_thread.sentences_per_second"]])
         assert_close(times, [point["one_thread.sentences_per_second"] / slowest])
+
+
+PARTS = {
+    "the references": ("control", "kd", "ka"),
+    "the teacher's text": ("seq_inter", "seq_inter_kd", "seq_inter_ka"),
+}
+
+
+@pytest.mark.parametrize("page", ["docs/results/demo-full.md", "README.md"])
+def test_each_text_with_each_loss(page):
+    """BLEU, and the difference to the control with its interval."""
+    (table,) = [t for t in tables(ROOT / page) if t[0][0] == "trained on"]
+    for text, *cells in table[1:]:
+        for model, cell in zip(PARTS[text], cells, strict=True):
+            bleu, *difference = cell.split(": ")
+            scores = Scores("demo-full", model)
+            assert scores.check("test", "BLEU", bleu)
+            assert model == "control" or scores.check("test", "vs control", *difference)
+
+
+def test_each_text_with_each_loss_at_two_beams():
+    """The exported models' BLEU."""
+    points = pd.read_csv(FOLDER / "demo-full-points.csv")
+    means = points[points.metric == "bleu"].groupby(["model", "beam"]).value.mean()
+    (table,) = [t for t in tables(FOLDER / "demo-full.md") if t[0][0].startswith("trained on,")]
+    for text, *cells in table[1:]:
+        for model, cell in zip(PARTS[text], cells, strict=True):
+            for beam, bleu in zip((6, 1), cell.split(", "), strict=True):
+                assert_close(bleu, [means[model, beam]])
 
 
 @pytest.mark.parametrize("page", ["docs/results.md", "README.md"])
