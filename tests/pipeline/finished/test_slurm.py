@@ -50,7 +50,8 @@ def test_a_job_before_its_time_limit_is_requeued_and_ends_with_the_same_bits(fin
         time.sleep(0.05)
     cluster.run("scancel", "--batch", "--signal=USR1", job)
     while cluster.state(job)["Restarts"] == "0":
-        assert cluster.state(job)["JobState"] in ("RUNNING", "PENDING"), said(project)
+        state = cluster.state(job)["JobState"]
+        assert state in ("RUNNING", "COMPLETING", "PENDING"), said(project)
         time.sleep(0.2)
     cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # SLURM waits two minutes
     assert cluster.ended(job) == "COMPLETED", said(project)
