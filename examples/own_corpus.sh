@@ -13,6 +13,11 @@
 # The variable CONFIGS names a folder with configs. The default, the demo's, is for some ten thousand
 # sentences and a laptop.
 set -euo pipefail
+
+if (($# < 3)) || [[ $1 == -* ]]; then
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
 data=$1 src=$2 tgt=$3
 shift 3
 

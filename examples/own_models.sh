@@ -35,7 +35,11 @@ case ${segmentation[0]-} in
     --sentencepiece) needs=(sentencepiece google.protobuf) words=(--sentencepiece) ;;
     --bpe-codes) needs=(subword_nmt) words=(--remove-bpe) ;;
     --no-segmentation) needs=() words=() ;;
-    *) usage ;;
+    *)
+        echo "error: ${segmentation[0]-no option}: choose --sentencepiece MODEL, --bpe-codes CODES or" \
+            "--no-segmentation" >&2
+        exit 2
+        ;;
 esac
 
 # Check all needs first, and report everything that is missing at once.

@@ -10,9 +10,15 @@
 #   scripts/demo.sh --jobs 1     runs one training at a time, with one thread
 #   PYTHON=python3.12 scripts/demo.sh
 #
-# The options of scripts/pipeline.sh may follow.
+# The options of scripts/pipeline.sh may follow (scripts/pipeline.sh --help).
 set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+for word in "$@"; do
+    if [[ $word == -h || $word == --help ]]; then
+        sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        exit
+    fi
+done
 "$scripts/setup.sh"
 exec "$scripts/pipeline.sh" demo "$@"

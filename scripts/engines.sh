@@ -3,6 +3,5 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=$("$root/scripts/venv.sh")/bin/python
-[[ -x $python ]] || python=${PYTHON:-python3}
+python=$("$root/scripts/python.sh")
 PYTHONPATH=$root/scripts:$root${PYTHONPATH:+:$PYTHONPATH} exec "$python" -m pipeline.models.engine_speed "$@"

@@ -3,8 +3,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=$("$root/scripts/venv.sh")/bin/python
-[[ -x $python ]] || python=${PYTHON:-python3}
+python=$("$root/scripts/python.sh")
 # The same settings as for trainings (pipeline/engine/commands.py). They halve the time of the report's
 # analysis.
 export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-1073741824}

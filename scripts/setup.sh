@@ -14,6 +14,14 @@ fail() {
 }
 
 extra=${1:-pipeline}
+case $extra in
+    pipeline | dev) ;;
+    -h | --help)
+        sed -n '2,/^set/s/^# \{0,1\}//p' scripts/setup.sh
+        exit
+        ;;
+    *) fail "scripts/setup.sh $extra: choose dev, or no word" ;;
+esac
 # .ci/run makes .venv a link to an environment that several checkouts use in turn.
 venv=$(readlink -f "$(./scripts/venv.sh)")
 stamp=$venv/installed

@@ -3,7 +3,7 @@
 #
 #   ./scripts/test.sh                 runs the tests that every change needs
 #   ./scripts/test.sh --all           runs all tests
-#   ./scripts/test.sh tests/docs -k links   passes pytest's options and files on
+#   ./scripts/test.sh tests/docs -k links   runs some tests: passes pytest's options and files on
 #   ./scripts/test.sh -m slow         replaces the default, -m 'not extended'
 #   ./scripts/test.sh --no-lint       skips the linters
 #   PYTHON=python3.12 ./scripts/test.sh   uses this Python, in .venv-3.12
@@ -15,6 +15,10 @@ lint=1
 options=()
 for word in "$@"; do
     case $word in
+        -h | --help)
+            sed -n '2,/^set/s/^# \{0,1\}//p' scripts/test.sh
+            exit
+            ;;
         --all) level=(--hypothesis-profile=all) ;;
         --no-lint) lint= ;;
         *) options+=("$word") ;;

@@ -182,7 +182,11 @@ def _task(cfg: Any) -> Any:
     cfg.source_lang, cfg.target_lang = found
     for path in dictionaries.paths(folder, found):
         if not path.is_file():
-            raise UserError(f"no {path.name} in {folder}: give a data-bin's folder")
+            there = ", ".join(sorted(file.name for file in folder.glob("dict.*.txt")))
+            raise UserError(
+                f"no {path.name} in {folder} (dictionaries there: {there or 'none'}): give another "
+                "data-bin, or correct --source-lang and --target-lang"
+            )
     try:
         return TranslationTask.setup_task(cfg)
     except (ValueError, AssertionError, UnicodeError) as error:

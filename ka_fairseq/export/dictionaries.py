@@ -21,7 +21,7 @@ def find_languages(data: Path, source: str | None, target: str | None) -> tuple[
         UserError: the folder is missing, or its file names do not tell the languages.
     """
     if not data.is_dir():
-        raise UserError(f"--data {data} is no folder: give the folder with dict.LANG.txt")
+        raise UserError(f"{data} is no folder: give the data-bin, the folder with dict.LANG.txt")
     found = (source, target)
     if None in found:
         inferred = infer_language_pair(str(data))  # from names like train.de-en.de.bin

@@ -51,6 +51,18 @@ def test_own_models(segmented, tmp_path):
     assert (out / "distilled" / "distill.json").exists()
 
 
+def test_own_models_names_the_word_that_it_does_not_know():
+    words = ["bin", "teacher.pt", "out", "--sentencepeice", "pieces.model"]
+    result = subprocess.run(
+        ["bash", ROOT / "examples" / "own_models.sh", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: --sentencepeice: choose --sentencepiece MODEL, ")
+
+
 def test_own_models_says_all_that_is_missing_at_once(tmp_path):
     words = [tmp_path / "data", tmp_path / "teacher.pt", tmp_path / "out"]
     result = subprocess.run(

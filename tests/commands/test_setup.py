@@ -19,6 +19,7 @@ case "$1 $2" in
 "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
 "-m pip") shift 2; echo "$*" >>"$ASKED" ;;
 *version_info*) echo {version} ;;
+*find_spec*) exit 1 ;;
 *) echo "$0" ;;
 esac
 """
@@ -93,6 +94,37 @@ def test_what_is_installed_is_not_installed_again(machine):
     pins = checkout / "constraints.txt"
     pins.write_text(pins.read_text("utf-8") + "another==1\n", encoding="utf-8")
     assert machine.run(set_up, "dev")[1] == EVERYTHING
+
+
+@pytest.mark.parametrize("name", ["pipeline", "compare", "sweep", "engines", "pool"])
+def test_a_script_in_a_fresh_clone_makes_its_environment(machine, name):
+    checkout = machine.checkout("here")
+    script = checkout / "scripts" / f"{name}.sh"
+    printed, asked = machine.run(script, "--help")
+    assert asked == ["pip", "torch", ".", "ka-fairseq[pipeline]"]
+    assert printed == f"{checkout / '.venv' / 'bin' / 'python'}\n"  # what the script runs
+    assert machine.run(script, "--help") == (printed, [])
+
+
+def test_a_python_that_has_the_packages_needs_no_environment(machine):
+    checkout = machine.checkout("here")
+    machine.command("python3", PYTHON.format(version="3.11").replace("exit 1", "exit 0"))
+    assert machine.run(checkout / "scripts" / "pipeline.sh")[1] == []
+    assert not (checkout / ".venv").exists()
+
+
+def test_help_installs_nothing(machine):
+    checkout = machine.checkout("here")
+    shutil.copy(ROOT / "scripts" / "test.sh", checkout / "scripts")
+    for name in ("demo.sh", "setup.sh", "test.sh"):
+        printed, asked = machine.run(checkout / "scripts" / name, "--help")
+        assert f"scripts/{name} " in printed and "set -euo" not in printed and asked == []
+    assert not (checkout / ".venv").exists()
+
+
+def test_setup_refuses_an_unknown_word(machine):
+    with pytest.raises(AssertionError, match=r"error: scripts/setup\.sh pipelines: choose dev"):
+        machine.run(machine.checkout("here") / "scripts" / "setup.sh", "pipelines")
 
 
 def test_ci_installs_once_and_then_the_package_alone(machine):

@@ -208,7 +208,9 @@ def load(
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PipelineError(f"{config_dir} has no {SETTINGS_FILE}") from None
+        raise PipelineError(
+            f"{config_dir} has no {SETTINGS_FILE}: give a folder with configs, such as configs/demo"
+        ) from None
     except yaml.YAMLError as error:
         raise PipelineError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
     missing = [section for section in (*_SECTIONS, "decoding") if section not in (content or {})]

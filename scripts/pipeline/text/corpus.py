@@ -56,7 +56,11 @@ def find(folder: Path, split: str, language: str) -> Path:
     for path in (plain, plain.with_name(plain.name + ".gz")):
         if path.is_file():
             return path
-    raise PipelineError(f"{plain} (or {plain.name}.gz) is missing")
+    there = ", ".join(sorted(file.name for file in folder.glob(f"{split}.*"))) or f"no {split}.*"
+    raise PipelineError(
+        f"{plain} (or {plain.name}.gz) is missing; the folder has {there}: rename the file, or "
+        "give another folder or language"
+    )
 
 
 def read_pairs(folder: Path, languages: tuple[str, str], name: str) -> list[Pair]:

@@ -76,7 +76,8 @@ def test_the_demo_sets_itself_up(made):
     result = run([*words, "report"], PYTHON=str(python))
     assert error_of(result) == "error: report needs evaluate, which is not done: name evaluate too"
     assert "setup: installing into .venv" in result.stdout
-    again = run([*words, "--help"], PYTHON=str(python))
+    pipeline = made.checkout / "scripts" / "pipeline.sh"
+    again = run([pipeline, "--help"], PYTHON=str(python))
     assert again.returncode == 0
     assert again.stdout.startswith("usage: scripts/pipeline.sh")
 

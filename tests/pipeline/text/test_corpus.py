@@ -38,7 +38,7 @@ def test_reads_plain_and_gzipped_files(tmp_path):
         ({"valid_en": b"one\n"}, "valid.de has 2 lines but valid.en has 1"),
         ({"test_de": b""}, "test.de is empty"),
         ({"test_de": b"\n \n"}, "test.de is empty"),
-        ({"valid_de": None}, "valid.de (or valid.de.gz) is missing"),
+        ({"valid_de": None}, "valid.de (or valid.de.gz) is missing; the folder has valid.en: "),
         ({"train_en": b"good\nbad \xff\n"}, "train.en, line 2: not valid UTF-8"),
         ({"test_de": "eins\nzwei\n".encode("utf-16")}, "test.de, line 1: not valid UTF-8"),
         ({"test_de": "eins\nzwei\n".encode("utf-16-be")}, "test.de, line 1: not valid UTF-8 (NUL"),

@@ -70,7 +70,7 @@ def test_parts_follow_each_other(folder, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda f: (f / "dict.en.txt").unlink(), r"no dict\.en\.txt in"),
+        (lambda f: (f / "dict.en.txt").unlink(), r"no dict\.en\.txt in .*there: dict\.de\.txt\)"),
         (lambda f: (f / "train.de-en.de.idx").unlink(), "has no split train of de-en"),
         (lambda f: (f / "train.de-en.de.bin").write_bytes(b"\0"), "split train in .* cannot be"),
         (lambda f: (f / "train.de-en.de.idx").write_bytes(b"none"), "cannot be read"),
