@@ -22,8 +22,8 @@ QUICK_TOKENS, QUICK_TYPES = (64, 128), (200, 400)
 # How many float32 tensors of tokens × types exist at once, for the forecast of memory.
 TENSORS = {"cross_entropy": 4, "plain": 10}
 NOTE = """\
-A case without a number had too little memory. MB: the most memory held during a step, minus the
-memory held before the first step."""
+A case without a number had too little memory, or the time limit came first. MB: the most
+memory held during a step, minus the memory held before the first step."""
 AXES = {"tokens": "tokens a batch", "types": "types"}
 WHAT = {"step_ms": "milliseconds a step", "step_mb": "MB a step at its peak"}
 
