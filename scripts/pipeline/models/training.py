@@ -1,4 +1,4 @@
-"""The training stages: each runs ``fairseq-hydra-train`` with the config of its name."""
+"""The training stages: each runs ``fairseq-hydra-train`` with the config of its model."""
 
 from __future__ import annotations
 
