@@ -7,16 +7,16 @@ from tests.support import records, train
 
 
 @pytest.mark.slow
-def test_divergences_of_ones_own_train(binarized, teacher_file, tmp_path):
-    """Both that are shown, in one module; the one that has an option of its own, with it."""
+def test_what_a_user_registers_trains(binarized, teacher_file, tmp_path):
+    """All in one module: two divergences, one with an option, and a task with views."""
     folder = tmp_path / "mine"
     folder.mkdir()
-    shown = [block_with("docs/extending.md", f'("{name}")', "python") for name in NAMES]
+    shown = [block_with("docs/extending.md", f'("{name}"', "python") for name in (*NAMES, TASK)]
     (folder / "__init__.py").write_text("\n\n".join(shown), encoding="utf-8")
     result = train(
         binarized,
         tmp_path / "out",
-        *("--user-dir", folder, "--task", "translation_with_teacher"),
+        *("--user-dir", folder, "--task", TASK),
         *("--teacher-path", teacher_file, "--transfer-weight", 1),
         *("--criterion", "transfer", "--divergence", "renyi", "--renyi-alpha", 0.3),
         *("--max-update", 20),
@@ -26,3 +26,4 @@ def test_divergences_of_ones_own_train(binarized, teacher_file, tmp_path):
 
 
 NAMES = ("hellinger", "renyi")
+TASK = "translation_with_shuffled_prefixes"
