@@ -60,7 +60,7 @@ def test_a_stage_runs_once(pair, capsys):
     spy.stage.execute(pair, False)
     assert spy.runs == 1
     assert capsys.readouterr().out == "spy: done already\n"
-    record = state.read(pair.run_dir, "spy")
+    record = state.read(pair.files.run_dir, "spy")
     assert record.done
     assert record.facts == {"found": 1}
 
@@ -74,11 +74,11 @@ def test_force_redoes_a_stage(pair):
 
 def test_a_failure_says_which_stage_and_why_and_is_tried_again(pair):
     spy = Spy(fails=True)
-    pair.log("spy").parent.mkdir(parents=True)
-    pair.log("spy").touch()
+    pair.files.log("spy").parent.mkdir(parents=True)
+    pair.files.log("spy").touch()
     with pytest.raises(PipelineError) as error:
         spy.stage.execute(pair, False)
-    assert str(error.value) == f"stage spy failed: the disk is full (log: {pair.log('spy')})"
+    assert str(error.value) == f"stage spy failed: the disk is full (log: {pair.files.log('spy')})"
     spy.fails = False
     spy.stage.execute(pair, False)
     assert (spy.runs, spy.clears) == (2, 0)
@@ -105,7 +105,7 @@ def test_a_failure_that_left_nothing_allows_other_settings(pair):
         spy.stage.execute(pair, False)
     spy.fails, spy.settings = False, {"size": 2}
     spy.stage.execute(pair, False)
-    assert state.read(pair.run_dir, "spy").inputs == {"size": 2}
+    assert state.read(pair.files.run_dir, "spy").inputs == {"size": 2}
 
 
 def test_what_is_cheap_is_made_anew_with_other_settings(pair):
@@ -115,7 +115,7 @@ def test_what_is_cheap_is_made_anew_with_other_settings(pair):
     spy.stage.execute(pair)
     spy.stage.execute(pair)
     assert (spy.runs, spy.clears) == (2, 1)
-    assert state.read(pair.run_dir, "spy").inputs == {"size": 2}
+    assert state.read(pair.files.run_dir, "spy").inputs == {"size": 2}
 
 
 def test_what_has_no_inputs_is_made_whenever_it_is_asked_for(pair):
@@ -124,12 +124,12 @@ def test_what_has_no_inputs_is_made_whenever_it_is_asked_for(pair):
     stage.execute(pair)
     stage.execute(pair)
     assert spy.runs == 2
-    assert state.read(pair.run_dir, "spy") is None
+    assert state.read(pair.files.run_dir, "spy") is None
 
 
 def done(pair, *names):
     for name in names:
-        state.write(pair.run_dir, name, state.Record({}, done=True))
+        state.write(pair.files.run_dir, name, state.Record({}, done=True))
 
 
 def chosen(pair, *words):
@@ -162,7 +162,7 @@ def test_what_a_named_stage_needs_and_is_not_done_runs_first(pair):
     assert chosen(pair, "ka", "evaluate") == [*before, "ka", *results]
     assert stages.named(pair, ["ka", "evaluate"]) == {"ka", "evaluate.teacher", "evaluate.ka"}
     done(pair, "prepare", "binarize")
-    state.write(pair.run_dir, "teacher", state.Record({}))  # begun
+    state.write(pair.files.run_dir, "teacher", state.Record({}))  # begun
     assert chosen(pair, "evaluate.ka") == [*before[2:], "ka", "lenpen.ka", "evaluate.ka"]
 
 
@@ -250,13 +250,13 @@ def test_a_pair_without_a_cache_has_no_stage_for_it(tmp_path):
 
 def test_another_teacher_makes_a_done_fine_tuning_stale(pair):
     for name in ("binarize", "learner", "teacher"):
-        state.write(pair.run_dir, name, state.Record({"lr": 1}, done=True))
+        state.write(pair.files.run_dir, name, state.Record({"lr": 1}, done=True))
     training = next(training for training in stages.trainings(pair) if training.name == "kd")
     inputs = state.canonical(training.inputs(pair))
-    state.write(pair.run_dir, "kd", state.Record(inputs, done=True))
+    state.write(pair.files.run_dir, "kd", state.Record(inputs, done=True))
     done(pair, "cache.teacher")
     stages.table(pair)["kd"].execute(pair)
-    state.write(pair.run_dir, "teacher", state.Record({"lr": 2}, done=True))
+    state.write(pair.files.run_dir, "teacher", state.Record({"lr": 2}, done=True))
     with pytest.raises(PipelineError, match="from teacher"):
         stages.table(pair)["kd"].execute(pair)
 
@@ -265,7 +265,7 @@ def test_another_teacher_empties_its_cache(pair):
     done(pair, "binarize")
     inputs = []
     for weights in ("those of one", "those of another"):
-        files.write_text(pair.best_checkpoint("teacher"), weights)
+        files.write_text(pair.files.best_checkpoint("teacher"), weights)
         inputs.append(stages.table(pair)["cache.teacher"].inputs(pair))
     assert {key for key in inputs[0] if inputs[0][key] != inputs[1][key]} == {"teacher"}
     reader = next(training for training in stages.trainings(pair) if training.teacher)
@@ -352,8 +352,8 @@ def test_progress_reads_fairseqs_records(capsys):
 
 
 def test_a_translation_left_out_is_an_error(pair, monkeypatch):
-    files.write_lines(pair.model("kd"), ["weights"])
-    files.write_lines(pair.text_dir / "test.en", ["one", "two", "three"])
+    files.write_lines(pair.files.model("kd"), ["weights"])
+    files.write_lines(pair.files.text_dir / "test.en", ["one", "two", "three"])
     monkeypatch.setattr(
         commands,
         "run",

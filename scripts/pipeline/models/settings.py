@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
-from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
 from pipeline.models import model_list, students
 from pipeline.models.decoding import Decoding
 from pipeline.models.model_list import Model
 from pipeline.models.pretrained_teacher import GivenTeacher
+from pipeline.models.run_files import RunFiles
 from pipeline.models.translate_settings import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -36,18 +36,13 @@ _SECTIONS = ("source_lang", "target_lang", "text", "segmentation")
 
 @dataclass(frozen=True)
 class Pair:
-    """A language pair: its settings and the paths of its files.
+    """A language pair: the text, the models, and how they are trained and decoded.
 
     Attributes:
         name: the name of the run and of its folder.
-        config_dir: the folder with `SETTINGS_FILE`.
-        hydra_dir: the folder with the Hydra configs: `config_dir`, or the folder that `configs`
-            names.
-        run_dir: the folder for all output.
+        files: where the run's files are.
         source_lang: the language code of the source, also the ending of its files.
         target_lang: the language code of the target, also the ending of its files.
-        data_dir: the user's own corpus, or None for the text that `text` names.
-        archives_dir: the user's folder with a release's archives, or None to download them.
         text: which sentence pairs to use; see `pipeline.text.prepare`. Key `test` has the
             name of the test set, or a list of names. Names are of `parts`, or of files in a user's
             own corpus.
@@ -58,16 +53,13 @@ class Pair:
         models: the models to train and evaluate, in the order of the table.
         everything: whether all models are trained by default.
         translate: how a teacher translates; see `pipeline.models.translate_settings`.
-        slot: the part of this machine that the stages may use.
         teacher: a teacher that is already trained, or None to train one.
         quantization: the precision of exported models, one of `QUANTIZATIONS`.
         students: the default of ``scripts/compare.sh --students``: presets, or `students.OWN`.
     """
 
     name: str
-    config_dir: Path
-    hydra_dir: Path
-    run_dir: Path
+    files: RunFiles
     source_lang: str
     target_lang: str
     text: Mapping[str, Any]
@@ -76,9 +68,6 @@ class Pair:
     training: Mapping[str, Any]
     finetuning: Mapping[str, Any]
     models: tuple[Model, ...]
-    data_dir: Path | None = None
-    archives_dir: Path | None = None
-    slot: Slot = field(default_factory=Slot)
     teacher: GivenTeacher | None = None
     everything: bool = False
     translate: Mapping[str, Any] = field(default_factory=dict)
@@ -112,11 +101,6 @@ class Pair:
         return (names,) if isinstance(names, str) else tuple(names)
 
     @property
-    def text_dir(self) -> Path:
-        """Plain text, made by `prepare`."""
-        return self.run_dir / "text"
-
-    @property
     def reference(self) -> Path:
         """The test set's target side before tokenization."""
         return self._raw_test(self.target_lang)
@@ -126,53 +110,9 @@ class Pair:
         """The test set's source side before tokenization."""
         return self._raw_test(self.source_lang)
 
-    @property
-    def bin_dir(self) -> Path:
-        """The data-bin, made by `binarize`."""
-        return self.run_dir / "bin"
-
-    @property
-    def evaluate_dir(self) -> Path:
-        """Translations of the test set and their scores."""
-        return self.run_dir / "evaluate"
-
-    @property
-    def export_dir(self) -> Path:
-        """The parent of the export folders: one for each model, with all that translating needs."""
-        return self.run_dir / "export"
-
-    def model_dir(self, training: str) -> Path:
-        """Return the folder of a training's checkpoints."""
-        return self.run_dir / training
-
-    def best_checkpoint(self, training: str) -> Path:
-        """Return the checkpoint with the best validation score."""
-        return self.model_dir(training) / "checkpoint_best.pt"
-
-    def last_checkpoint(self, training: str) -> Path:
-        """Return the checkpoint that an interrupted training continues from."""
-        return self.model_dir(training) / "checkpoint_last.pt"
-
-    def model(self, training: str) -> Path:
-        """Return the best checkpoint, reduced to what translating needs."""
-        return self.model_dir(training) / "model.pt"
-
-    def teacher_cache(self, training: str, text: str = "") -> Path:
-        """Return the folder of a teacher's cached answers; a redone teacher loses them.
-
-        Args:
-            training: the teacher's training.
-            text: the name of the answered text; empty: the references.
-        """
-        return self.model_dir(training) / (f"cache-{text}" if text else "cache")
-
-    def log(self, stage: str) -> Path:
-        """Return the log with all output of a stage's commands."""
-        return self.run_dir / "logs" / f"{stage}.log"
-
     def _raw_test(self, language: str) -> Path:
         kind = "raw." if "cleaning" in self.text else ""
-        return self.text_dir / f"test.{kind}{language}"
+        return self.files.text_dir / f"test.{kind}{language}"
 
 
 def names() -> list[str]:
@@ -223,9 +163,7 @@ def load(
         raise PipelineError(f"{run_dir}: fairseq splits paths at colons; choose another folder")
     pair = Pair(
         name=name,
-        config_dir=config_dir.resolve(),
-        hydra_dir=_hydra_dir(content.get("configs"), path),
-        run_dir=run_dir,
+        files=RunFiles(run_dir, config_dir.resolve(), _hydra_dir(content.get("configs"), path)),
         training=_overrides(content, "training", path),
         finetuning=_overrides(content, "finetuning", path),
         models=tuple(model_list.merged(common_models(), content.get("models"), path)),
@@ -242,7 +180,8 @@ def load(
     check_tests(pair.tests, f"{path}: text.test")
     if own is not None:
         data_dir, source, target = own
-        pair = replace(pair, data_dir=data_dir, source_lang=source, target_lang=target)
+        own_files = replace(pair.files, data_dir=data_dir)
+        pair = replace(pair, files=own_files, source_lang=source, target_lang=target)
     if "teacher" in content and not train_teacher:
         pair = replace(pair, teacher=_given_teacher(pair, content["teacher"]))
     for model in pair.models:
@@ -340,9 +279,9 @@ def _overrides(content: Mapping[str, Any], section: str, path: Path) -> Mapping[
 
 
 def _given_teacher(pair: Pair, section: Any) -> GivenTeacher | None:
-    given = GivenTeacher.load(section, pair.config_dir, pair.languages)
+    given = GivenTeacher.load(section, pair.files.config_dir, pair.languages)
     # A teacher marked `only_for` is ignored with `--data`.
-    return None if pair.data_dir and given.only_for else given.check()
+    return None if pair.files.data_dir and given.only_for else given.check()
 
 
 def common_models() -> dict[str, Any]:

@@ -117,10 +117,10 @@ def test_the_launcher_starts_the_training(pair, tmp_path, monkeypatch):
     monkeypatch.setenv("LAUNCHER", f"{shlex.quote(sys.executable)} {launcher} --nodes=2")
     monkeypatch.setenv("GPUS", "16")
     monkeypatch.setenv("UPDATE_FREQ", "1")
-    state.write(pair.run_dir, "binarize", state.Record({}, done=True))
+    state.write(pair.files.run_dir, "binarize", state.Record({}, done=True))
     with pytest.raises(PipelineError, match="stage teacher failed"):
         stages.table(pair)["teacher"].execute(pair)
-    log = pair.log("teacher").read_text(encoding="utf-8")
+    log = pair.files.log("teacher").read_text(encoding="utf-8")
     assert "started --nodes=2" in log
     assert "ka_fairseq.hydra_train" in log
     assert "distributed_training.distributed_world_size=16" in log

@@ -36,7 +36,7 @@ child = (
 def stage(name):
     def run(pair):
         command = [sys.executable, "-c", child]
-        commands.run(command, pair.log(name), lambda line: print(line, flush=True))
+        commands.run(command, pair.files.log(name), lambda line: print(line, flush=True))
     return Stage(name, run, lambda pair: {})
 def run():
     schedule.run(pair, [stage(name) for name in ("one", "two", "three")], [Slot(), Slot()])
@@ -83,7 +83,7 @@ def test_what_does_not_need_each_other_runs_at_the_same_time(pair, work):
     stages = [work.stage(name, action=lambda pair: meet.wait()) for name in ("teacher", "learner")]
     schedule.run(pair, [*stages, work.stage("kd", ["teacher", "learner"])], TWO)
     assert work.begun[2] == "kd"
-    assert all(state.is_done(pair.run_dir, name) for name in ("teacher", "learner", "kd"))
+    assert all(state.is_done(pair.files.run_dir, name) for name in ("teacher", "learner", "kd"))
 
 
 def test_no_more_at_a_time_than_there_are_slots(pair, work):
@@ -129,8 +129,10 @@ def test_a_failure_stops_what_needs_it_and_nothing_else(pair, work, capsys):
         schedule.run(pair, stages, TWO)
     assert str(error.value) == "stage teacher failed: out of memory"
     assert set(work.begun) == {"teacher", "learner", "control", "evaluate.control"}
-    assert not state.is_done(pair.run_dir, "teacher")
-    assert all(state.is_done(pair.run_dir, n) for n in ("learner", "control", "evaluate.control"))
+    assert not state.is_done(pair.files.run_dir, "teacher")
+    assert all(
+        state.is_done(pair.files.run_dir, n) for n in ("learner", "control", "evaluate.control")
+    )
     assert "not started: kd, evaluate.kd, report" in capsys.readouterr().err.splitlines()
 
 
@@ -163,7 +165,7 @@ def test_each_is_kept_to_its_gpu_or_its_threads(pair, work):
 
     def look(pair):
         command = [sys.executable, "-c", code]
-        commands.run(command, pair.log("seen"), seen.append, append=True, slot=pair.slot)
+        commands.run(command, pair.files.log("seen"), seen.append, append=True, slot=pair.slot)
 
     for slots, expected in {
         (Slot(("3",), 4), Slot(("GPU-5",), 4)): ["['3', '4']", "['GPU-5', '4']"],

@@ -49,7 +49,7 @@ def timed(prepared, clock, monkeypatch):
         files.write_lines(Path(after["--translations"]) / "train" / "00000.tsv", rows)
 
     monkeypatch.setattr(commands, "run", run)
-    files.write_lines(prepared.model("teacher"), ["weights"])
+    files.write_lines(prepared.files.model("teacher"), ["weights"])
     return prepared
 
 

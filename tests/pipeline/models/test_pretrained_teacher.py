@@ -39,7 +39,7 @@ def load(configs, tmp_path):
 
 
 def done(pair, stage, inputs=None, **facts):
-    state.write(pair.run_dir, stage, state.Record(inputs or {}, done=True, facts=facts))
+    state.write(pair.files.run_dir, stage, state.Record(inputs or {}, done=True, facts=facts))
 
 
 def dictionary(path, types):
@@ -71,7 +71,7 @@ def test_a_mistake_is_one_line_before_anything_runs(load, change, says):
 def test_without_it_a_teacher_is_trained_in_a_run_of_its_own(load):
     pair = load({"checkpoint": "gone.pt"}, train_teacher=True)
     assert pair.teacher is None
-    assert (pair.name, pair.run_dir.name) == ("configs-train-teacher",) * 2
+    assert (pair.name, pair.files.run_dir.name) == ("configs-train-teacher",) * 2
     assert "criterion._name" in stages.trainings(pair)[0].inputs(pair)
     assert "segmentation.vocab_size" in binarize.inputs(pair)
 
@@ -117,7 +117,7 @@ def test_two_dictionaries_are_not_joined(load, configs):
 def test_another_dictionary_than_the_teachers_is_refused(load, tmp_path):
     pair = load()
     for language in pair.languages:
-        dictionary(pair.bin_dir / f"dict.{language}.txt", 7)
+        dictionary(pair.files.bin_dir / f"dict.{language}.txt", 7)
     with pytest.raises(PipelineError, match=r"has 3072 target types, but .* 11: give the dict"):
         pretrained_teacher.install(pair, pair.teacher)
 
@@ -126,7 +126,7 @@ def test_what_is_no_checkpoint_is_refused(load, configs):
     (configs / "teacher" / "model.pt").write_text("weights", encoding="utf-8")
     pair = load()
     for language in pair.languages:
-        dictionary(pair.bin_dir / f"dict.{language}.txt", 7)
+        dictionary(pair.files.bin_dir / f"dict.{language}.txt", 7)
     with pytest.raises(PipelineError, match=r"teacher\.checkpoint in pair\.yaml: .*model\.pt"):
         pretrained_teacher.install(pair, pair.teacher)
 
@@ -163,12 +163,12 @@ def test_the_demos_teacher_fits_the_demos_text_and_translates(load):
     pair = load({"only_for": None}, own=OWN)
     for stage in ("prepare", "binarize", "teacher", "lenpen.teacher", "evaluate.teacher"):
         stages.table(pair)[stage].execute(pair)
-    facts = {name: state.read(pair.run_dir, name).facts for name in ("binarize", "teacher")}
+    facts = {name: state.read(pair.files.run_dir, name).facts for name in ("binarize", "teacher")}
     assert facts["binarize"]["unknown_percent"] < 0.1
     assert facts["teacher"]["parameters"] == 2_669_952
     assert facts["teacher"]["train_seconds"] > 1000
     types = (SHIPPED / "dict.txt").read_text(encoding="utf-8").count("\n") + 4
-    model = torch.load(pair.best_checkpoint("teacher"), weights_only=True)["model"]
+    model = torch.load(pair.files.best_checkpoint("teacher"), weights_only=True)["model"]
     assert len(model["decoder.embed_tokens.weight"]) == types
     assert evaluate.scores(pair, "teacher")["bleu"] > 25
 

@@ -113,5 +113,5 @@ def test_a_mistake_is_one_line(load, changes, says):
 def test_the_texts_that_methods_are_compared_on(folder):
     """They have no text of their own, so they are no pairs to be run by name."""
     pair = settings.load(folder, Path("runs"), own=(Path("text"), "de", "en"))
-    assert pair.hydra_dir == DEMO and folder.name not in settings.names()
+    assert pair.files.hydra_dir == DEMO and folder.name not in settings.names()
     assert {"control", "kd", "ka", "mixture", "topk", "seq_inter"} <= resolved(pair).keys()

@@ -30,10 +30,10 @@ FOUND = {
 def translated(prepared):
     """Three of four sentences are translated, in two shards."""
     pair = replace(prepared, translate={"shard": 3})
-    data = databin.load(databin.config(pair.bin_dir, *pair.languages), "train")
+    data = databin.load(databin.config(pair.files.bin_dir, *pair.languages), "train")
     folder = Translation("teacher").folder(pair)
     found = Translations.begin(folder, data.texts, made_of(data, [], {}, 3))
-    pieces = sentencepiece.SentencePieceProcessor(str(pair.bin_dir / "sentencepiece.model"))
+    pieces = sentencepiece.SentencePieceProcessor(str(pair.files.bin_dir / "sentencepiece.model"))
     candidates = {
         n: [Candidate(-1.0, " ".join(pieces.encode(text, out_type=str))) for text in texts]
         for n, texts in FOUND.items()
@@ -41,7 +41,7 @@ def translated(prepared):
     candidates[2] = [Candidate(-1.0, "▁The <unk> ▁is ▁not ▁changed .")]
     for shard in found.shards(data.texts[0]):
         shards.write(shard, {n: candidates[n] for n in shard.lines if n in candidates})
-    state.write(pair.run_dir, "translate.teacher", state.Record({}, done=True))
+    state.write(pair.files.run_dir, "translate.teacher", state.Record({}, done=True))
     return pair
 
 
@@ -65,17 +65,17 @@ def test_the_translations_that_are_fit_are_trained_on(translated, kind, chosen, 
     assert lines(translated, text, "de") == ["Wählen Sie einen Bereich aus."]
     told = f"text.{kind}: {kind}: 1 translations kept, 1 copies of the source, 1 with unknown types"
     assert told in capsys.readouterr().out
-    assert told in translated.log(f"text.{kind}").read_text(encoding="utf-8")
+    assert told in translated.files.log(f"text.{kind}").read_text(encoding="utf-8")
     valid = "valid.de-en.de.bin"
     folder = teacher_texts.folder(translated, text)
-    assert (folder / valid).read_bytes() == (translated.bin_dir / valid).read_bytes()
+    assert (folder / valid).read_bytes() == (translated.files.bin_dir / valid).read_bytes()
 
 
 def test_a_mixture_counts_each_part_as_often_as_it_says(translated):
     text = Text((("references", 1), ("best", 2)))
     TrainingText(text).stage.execute(translated)
     assert lines(translated, text, "en") == [*ENGLISH, "Choose area.", "Choose area."]
-    record = state.read(translated.run_dir, "text.references-best2")
+    record = state.read(translated.files.run_dir, "text.references-best2")
     assert record.facts["pairs"] == 6
 
 

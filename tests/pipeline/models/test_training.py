@@ -35,7 +35,7 @@ def test_without_a_start_nothing_is_loaded(pair):
 
 
 def test_with_a_start_its_best_checkpoint_is_loaded(learners):
-    best = learners.best_checkpoint("learner")
+    best = learners.files.best_checkpoint("learner")
     assert f"{START}='{best}'" in training(learners, "kd").arguments(learners)
 
 
@@ -55,11 +55,11 @@ def test_from_nothing_beside_the_teacher(learners, name):
         k: v for k, v in learner.items() if k.startswith("optimization.")
     }
     words = training(pair, name).arguments(pair)
-    assert f"++task.teacher_path='{pair.best_checkpoint('teacher')}'" in words
+    assert f"++task.teacher_path='{pair.files.best_checkpoint('teacher')}'" in words
     assert f"{START}=null" in [word.lstrip("+") for word in words]
     # The cache is where the pipeline fills it, whatever the entry that switches it on says.
     [cache] = [word for word in words if "task.teacher_cache=" in word]
-    assert cache.startswith(f"++task.teacher_cache='{pair.model_dir('teacher')}")
+    assert cache.startswith(f"++task.teacher_cache='{pair.files.model_dir('teacher')}")
 
 
 def test_layers_of_the_start(pair):

@@ -59,7 +59,7 @@ def found(pair, comet_score):
 
 def test_scores_intervals_and_tables(found):
     comparison_report.build(found)
-    pair, folder = found.pair, found.pair.run_dir / "compare"
+    pair, folder = found.pair, found.pair.files.run_dir / "compare"
     content = files.read_json(folder / "compare.json")
     for which, test in zip(found.tests, content["tests"], strict=True):
         rows = {row["model"]: row for row in test["rows"]}
@@ -86,7 +86,7 @@ def test_scores_intervals_and_tables(found):
     assert table(text, "COMET vs control")["KD (forward KL)"]["COMET vs control"] == shown
     assert f"COMET: by comet-score with {MODEL}, × 100." in text
     report.build(pair)
-    assert "COMET on test (40 sentences)" in (pair.run_dir / "report.html").read_text("utf-8")
+    assert "COMET on test (40 sentences)" in (pair.files.run_dir / "report.html").read_text("utf-8")
     scores = pd.read_csv(folder / "scores.csv")
     kd = scores[(scores.model == "kd") & (scores.test == "test")]
     assert list(kd.comet) == pytest.approx(mean["by_seed"])
@@ -116,7 +116,7 @@ def translated(pair, comet_score):
     files.write_lines(MAIN.source(pair), GOOD)
     files.write_lines(MAIN.reference(pair), ROWS)
     files.write_lines(MAIN.hypotheses(pair, "learner"), GOOD)
-    state.write(pair.run_dir, evaluate.name("learner"), state.Record({}, done=True))
+    state.write(pair.files.run_dir, evaluate.name("learner"), state.Record({}, done=True))
     return pair
 
 
