@@ -13,6 +13,7 @@ from pipeline import compare, stages
 from pipeline.__main__ import main as pipeline_main
 from pipeline.comparison import Grid
 from pipeline.engine import schedule, state
+from pipeline.engine.devices import WHOLE
 from pipeline.models import settings
 from pipeline.models.grid import Point
 from pipeline.models.model_list import Model
@@ -76,7 +77,7 @@ def test_a_seed_covers_the_learner_and_what_starts_from_it(pair):
         assert own.start == (None if name in FROM_NOTHING else "learner")
         assert other.start == (None if name in FROM_NOTHING else "compare/2/learner")
         assert other.teacher == own.teacher
-        ours, theirs = (training.inputs(pair) for training in (own, other))
+        ours, theirs = (training.inputs(pair, WHOLE) for training in (own, other))
         assert (ours["common.seed"], theirs["common.seed"]) == (1, 2)
         seeded = ("common.seed", "checkpoint.no_epoch_checkpoints", "checkpoint.finetune", "from ")
         assert {k: v for k, v in ours.items() if not k.startswith(seeded)} == {

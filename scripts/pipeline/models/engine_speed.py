@@ -72,7 +72,7 @@ def _compare(
 ) -> pd.DataFrame:
     rows, said = [], []
     for engine, quantization in bar(ENGINES, "engines", unit=" engines"):
-        recipe = replace(Recipe.load(pair.translate), engine=engine, quantization=quantization)
+        recipe = replace(pair.translate, engine=engine, quantization=quantization)
         start, whole = (
             _measured(pair, slot, translator, lines[:count], recipe, folder)
             for count in (1, len(lines))

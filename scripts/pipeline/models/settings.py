@@ -52,7 +52,7 @@ class Pair:
         finetuning: further overrides for models that start from another model.
         models: the models to train and evaluate, in the order of the table.
         everything: whether all models are trained by default.
-        translate: how a teacher translates; see `pipeline.models.translate_settings`.
+        translate: how a teacher translates.
         teacher: a teacher that is already trained, or None to train one.
         quantization: the precision of exported models, one of `QUANTIZATIONS`.
         students: the default of ``scripts/compare.sh --students``: presets, or `students.OWN`.
@@ -70,7 +70,7 @@ class Pair:
     models: tuple[Model, ...]
     teacher: GivenTeacher | None = None
     everything: bool = False
-    translate: Mapping[str, Any] = field(default_factory=dict)
+    translate: Recipe = field(default_factory=Recipe)
     quantization: str = QUANTIZATIONS[0]
     students: tuple[str, ...] = (students.OWN,)
 
@@ -168,7 +168,7 @@ def load(
         finetuning=_overrides(content, "finetuning", path),
         models=tuple(model_list.merged(common_models(), content.get("models"), path)),
         everything=everything,
-        translate=_translate(content.get("translate"), {}),
+        translate=Recipe.load(content.get("translate")),
         quantization=_quantization(content.get("export"), path),
         students=students.check_names(
             content.get("students", [students.OWN]), path.parent, f"{path}: students"
@@ -217,7 +217,7 @@ def _variant(pair: Pair, content: Mapping[str, Any], name: str, path: Path) -> P
         models=tuple(
             replace(model, settings=_replaced(model.settings, settings)) for model in pair.models
         ),
-        translate=_translate(content.get("translate"), changes.get("translate")),
+        translate=Recipe.load(content.get("translate"), changes.get("translate")),
     )
 
 
@@ -237,15 +237,6 @@ def check_tests(names: Iterable[Any], where: str) -> None:
             raise PipelineError(
                 f"{where}: {name} is no name for a test set: use letters, digits, -._"
             )
-
-
-def _translate(section: Any, changes: Any) -> Mapping[str, Any]:
-    """Return the section `translate` with the changes of a variant, after a check."""
-    for part in (section, changes):
-        Recipe.load(part)
-    merged = {**(section or {}), **(changes or {})}
-    Recipe.load(merged)
-    return merged
 
 
 def _quantization(section: Any, path: Path) -> str:

@@ -67,7 +67,7 @@ class TrainingText:
             f"from {need}": state.fingerprint(pair.files.run_dir, need) for need in self.needs
         }
         if self.text.translated:
-            recipe = Recipe.load(pair.translate)
+            recipe = pair.translate
             filters = dataclasses.asdict(recipe.filters)
             found |= {f"filters.{key}": value for key, value in filters.items()}
             # The default adds no input: older texts stay valid.
@@ -83,7 +83,7 @@ class TrainingText:
         """
         data = distilling.data_bin(pair, None)
         parts = [self._part(pair, kind, times) for kind, times in self.text.parts]
-        recipe = Recipe.load(pair.translate)
+        recipe = pair.translate
         with (
             files.written_whole(folder(pair, self.text)) as target,
             distilling.user_errors(),

@@ -18,7 +18,6 @@ from pipeline.models import distilling, external_translations
 from pipeline.models import training_text as spec
 from pipeline.models.external_translations import MONO, TRAIN
 from pipeline.models.settings import Pair
-from pipeline.models.translate_settings import Recipe
 from pipeline.text import clean, corpus, segmentation
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class Translation:
 
     def inputs(self, pair: Pair) -> dict[str, Any]:
         """Return what the translations depend on."""
-        recipe = Recipe.load(pair.translate)
+        recipe = pair.translate
         found = {"from binarize": state.fingerprint(pair.files.run_dir, "binarize")}
         if mono := external_translations.monolingual(pair):
             found[mono.name] = files.sha256(mono)
@@ -152,7 +151,7 @@ class Translation:
         with distilling.user_errors():
             from ka_fairseq.distill import shards, translations
 
-            made_of = translations.made_of(data, [], {}, Recipe.load(pair.translate).shard)
+            made_of = translations.made_of(data, [], {}, pair.translate.shard)
             there = translations.Translations.begin(self.folder(pair), data.texts, made_of)
             for text in data.texts:
                 of_text = given[text.name]
@@ -248,7 +247,7 @@ class Translation:
         title = self.name if share == (1, 1) else "{} {}-of-{}".format(self.name, *share)
         more = [] if mono is None else ["--mono", str(mono)]
         command = distilling.command(
-            *(pair, slot, pair.files.bin_dir, self._models(pair), Recipe.load(pair.translate)),
+            *(pair, slot, pair.files.bin_dir, self._models(pair), pair.translate),
             *(self.folder(pair), share, *more),
             sampled=self.sampled,
         )

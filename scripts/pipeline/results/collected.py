@@ -194,7 +194,7 @@ def _differences(
 def _scores(shown: Shown, training: str, which: EvaluationSet) -> dict[str, Any]:
     stages = [evaluate.name(training, which)]
     if shown.comet is not None:
-        stages.append(comet.stage(training, which, shown.comet).name)
+        stages.append(comet.name(training, which))
     return {k: v for name in stages for k, v in state.facts(shown.pair.files.run_dir, name).items()}
 
 

@@ -58,6 +58,11 @@ def check(model: str) -> None:
         )
 
 
+def name(training: str, which: EvaluationSet) -> str:
+    """Return the name of a model's stage."""
+    return f"{METRIC}.{evaluate.name(training, which).removeprefix('evaluate.')}"
+
+
 def stage(pair: Pair, training: str, which: EvaluationSet, model: str) -> Stage:
     """Return the stage that scores a trained model's translations.
 
@@ -68,7 +73,7 @@ def stage(pair: Pair, training: str, which: EvaluationSet, model: str) -> Stage:
         model: COMET's model, as in `check`.
     """
     return Stage(
-        _name(training, which),
+        name(training, which),
         lambda slot: score(pair, slot, training, which, model),
         lambda slot: _inputs(pair, training, which, model),
         needs=(evaluate.name(training, which),),
@@ -94,7 +99,7 @@ def score(
         command = [_command(), "--model", model, "--gpus", str(min(slot.visible, 1))]
         command += ["--sources", source, "--translations", translations, "--references", reference]
         command += ["--only_system", "--to_json", str(output.resolve())]
-        _run(command, pair, slot, _name(training, which))
+        _run(command, pair, slot, name(training, which))
         (rows,) = files.read_json(output).values()
         segments = [row["COMET"] for row in rows]
         count = len(evaluate.references(pair, which))
@@ -122,10 +127,6 @@ def of_sums(sums: np.ndarray) -> np.ndarray:
 def signature(model: str) -> str:
     """Return the signature that tables show for COMET."""
     return f"{model}, × {_PERCENT}"
-
-
-def _name(training: str, which: EvaluationSet) -> str:
-    return f"{METRIC}.{evaluate.name(training, which).removeprefix('evaluate.')}"
 
 
 def _run(command: list[str], pair: Pair, slot: Slot, name: str) -> None:

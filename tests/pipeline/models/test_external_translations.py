@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from pipeline import stages
 from pipeline.engine import files
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.models import external_translations
 from pipeline.models.translating import Translation
@@ -95,7 +96,7 @@ def test_they_take_the_place_of_a_teacher(own, capsys):
     files.write_lines(own.files.data_dir / "translated.en", LINES)
     files.write_lines(own.files.data_dir / "mono.de", ["Nur Deutsch.", "", "Noch mehr."])
     nobody = replace(own, models=tuple(m for m in own.models if m.name == "seq_kd"))
-    stages.table(nobody)["translate.teacher"].execute(nobody)
+    stages.table(nobody)["translate.teacher"].execute(nobody.files)
     found = translation.translations(own)
     assert [text.name for text in found.texts] == ["train"]
     assert len(found.shards(found.texts[0])) == 1
@@ -107,7 +108,7 @@ def test_they_take_the_place_of_a_teacher(own, capsys):
     changed = translation.inputs(own)
     assert {key for key in before if before[key] != changed[key]} == {"translated.en"}
     with pytest.raises(PipelineError, match="nothing is translated: leave --shard out"):
-        translation.run_share(own, (1, 2))
+        translation.run_share(own, WHOLE, (1, 2))
     with pytest.raises(PipelineError, match="no samples are drawn: train on mbr instead"):
         replace(translation, sampled=True).stage(own)
 
@@ -126,7 +127,7 @@ def test_monolingual_text_is_trained_on_with_its_translations(own):
     )
     table = stages.table(own)
     for name in ("translate.teacher", "text.closest"):
-        table[name].execute(own)
+        table[name].execute(own.files)
     folder = own.files.run_dir / "texts" / "closest"
     source, target = (words(read_split(folder, "train", language)) for language in ("de", "en"))
     assert source == [GERMAN[0], GERMAN[1], GERMAN[3], "Nur Deutsch ist hier.", "Noch mehr."]

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from pipeline import stages
 from pipeline.engine import files, state
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.models import exporting, lenpen, n_best_job, settings
 from pipeline.results import evaluate
@@ -51,7 +52,7 @@ def choose(pair, reference):
     text = reference.replace("▁", "")
     files.write_lines(pair.files.text_dir / "valid.en", [text] * 4)
     (stage,) = lenpen.stages(pair, ["ka"])
-    stage.execute(pair)
+    stage.execute(pair.files)
     return lenpen.of(pair, "ka")
 
 
@@ -88,7 +89,7 @@ def test_what_is_scored_has_the_choice_and_a_number_needs_none(pair):
     chosen = evaluate.stage(pair, "ka")
     assert "lenpen.ka" in chosen.needs and "lenpen.ka" in stages.table(pair)["export.ka"].needs
     choose(pair, LONG)
-    assert chosen.inputs(pair)["lenpen"] == 1.4
+    assert chosen.inputs(WHOLE)["lenpen"] == 1.4
     fixed = replace(pair, decoding=replace(pair.decoding, lenpen=0.7))
     assert lenpen.stages(fixed, fixed.titles) == [] and lenpen.of(fixed, "ka") == 0.7
     assert "lenpen.ka" not in stages.table(fixed)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pipeline import cli, stages
 from pipeline.engine import files, state
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.models import model_list, settings
 from pipeline.results import evaluate, plots, report
@@ -110,7 +111,7 @@ def test_one_entry_and_one_file_are_a_training(load):
     after = ["lenpen", "evaluate", "export", "speed", "report"]
     assert [*stages.names(pair.models)][-6:] == ["tail", *after]
     assert "export.tail" in table["speed"].after
-    inputs = table["tail"].inputs(pair)
+    inputs = table["tail"].inputs(pair, WHOLE)
     assert (inputs["criterion._name"], inputs["criterion.top_k_form"]) == ("backward_kl", "tail")
     assert inputs["criterion.transfer_weight"] == 0.7 and inputs["task.teacher_cache"]
     assert {"from learner", "from teacher"} <= inputs.keys()
@@ -124,7 +125,9 @@ def test_an_ensemble_teaches_where_it_is_named(load):
     needs = ("binarize", "text.best-of-teacher+kd", "learner", "teacher", "kd")
     assert table["both"].needs == (*needs, "cache.teacher+kd.best-of-teacher+kd")
     (training,) = [training for training in stages.trainings(pair) if training.name == "both"]
-    (path,) = [word for word in training.arguments(pair) if word.startswith("task.teacher_path=")]
+    (path,) = [
+        word for word in training.arguments(pair, WHOLE) if word.startswith("task.teacher_path=")
+    ]
     checkpoints = [str(pair.files.best_checkpoint(name)) for name in ("teacher", "kd")]
     assert ":".join(checkpoints) in path
 
@@ -132,8 +135,8 @@ def test_an_ensemble_teaches_where_it_is_named(load):
 def test_settings_in_the_list_vary_a_config(load):
     pair = load({"warm": {**ADDED["tail"], "config": "kd", "settings": {"criterion.top_k": 4}}})
     (training,) = [training for training in stages.trainings(pair) if training.name == "warm"]
-    assert training.inputs(pair)["criterion.top_k"] == 4
-    words = training.arguments(pair)
+    assert training.inputs(pair, WHOLE)["criterion.top_k"] == 4
+    words = training.arguments(pair, WHOLE)
     assert words[words.index("--config-name") + 1] == "kd"
     assert any(word.lstrip("+") == "criterion.top_k=4" for word in words)
     (folder,) = [word for word in words if word.startswith("checkpoint.save_dir=")]

@@ -53,7 +53,7 @@ def found(pair, comet_score):
     for name in comparison.shown:
         for training in comparison.trainings(name):
             for which in comparison.tests:
-                comet.stage(training.name, which, MODEL).execute(pair)
+                comet.stage(pair, training.name, which, MODEL).execute(pair.files)
     return comparison
 
 
@@ -122,11 +122,11 @@ def translated(pair, comet_score):
 
 def test_scores_are_kept_until_the_text_or_the_model_is_another(translated, capsys):
     for model in (MODEL, MODEL, "Unbabel/other"):
-        comet.stage("learner", MAIN, model).execute(translated)
+        comet.stage(translated, "learner", MAIN, model).execute(translated.files)
     assert capsys.readouterr().out.count("comet.learner: done already") == 1
     assert comet.counts(translated, "learner", MAIN)[:, 0].max() > 0
     files.write_lines(MAIN.hypotheses(translated, "learner"), ["x"] * len(ROWS))
-    comet.stage("learner", MAIN, "Unbabel/other").execute(translated)
+    comet.stage(translated, "learner", MAIN, "Unbabel/other").execute(translated.files)
     assert comet.counts(translated, "learner", MAIN)[:, 0].max() == 0
 
 
@@ -140,7 +140,7 @@ def test_scores_are_kept_until_the_text_or_the_model_is_another(translated, caps
 def test_what_comet_score_cannot_do_is_one_line(translated, model, says):
     text = re.escape(f"stage comet.learner failed: {says} (log: ")
     with pytest.raises(PipelineError, match=text):
-        comet.stage("learner", MAIN, model).execute(translated)
+        comet.stage(translated, "learner", MAIN, model).execute(translated.files)
 
 
 def test_a_comparison_has_its_stages(pair, comet_score):

@@ -53,7 +53,7 @@ def built(tmp_path_factory):
             for training in one.trainings(model):
                 add_training(pair, training.name, word, SECONDS[size])
     (points,) = (stage for stage in found.stages(lambda _: {}) if stage.name == POINTS)
-    points.execute(pair)
+    points.execute(pair.files)
     comparison_report.build(found)
     report.build(pair)
     return pair, json.loads((pair.files.run_dir / "compare" / "compare.json").read_text("utf-8"))

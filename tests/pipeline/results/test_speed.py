@@ -39,7 +39,7 @@ def pair(pair, monkeypatch):
 @pytest.fixture
 def measured(pair):
     """The pair after the stage."""
-    speed.stage(after=()).execute(pair)
+    speed.stage(pair, after=()).execute(pair.files)
     return pair
 
 
@@ -71,7 +71,7 @@ def test_models_are_scored_and_timed(measured):
 
 
 def test_all_are_scored_and_those_that_are_named_are_timed(pair):
-    speed.stage(after=(), timed=lambda pair: ["kd"]).execute(pair)
+    speed.stage(pair, after=(), timed=lambda: ["kd"]).execute(pair.files)
     points = speed.facts(pair)["points"]
     assert len(points) == 6 and all(point["scores"]["test"]["bleu"] > 0 for point in points)
     assert {point["model"] for point in points if speed.ONE in point or speed.ALL in point} == {
@@ -83,22 +83,22 @@ def test_a_second_run_measures_nothing_until_a_folder_is_another(measured, capsy
     def models():
         return {point["model"] for point in speed.facts(measured)["points"]}
 
-    stage = speed.stage(after=())
-    stage.execute(measured)
+    stage = speed.stage(measured, after=())
+    stage.execute(measured.files)
     assert "speed: done already" in capsys.readouterr().out
     exported.add_state(measured, "kd", quantization="int8", megabytes=1.26)
-    stage.execute(measured)
+    stage.execute(measured.files)
     assert "speed: done already" in capsys.readouterr().out
     record = state.Record({"model": "another"}, done=True, facts={"megabytes": 2})
     state.write(measured.files.run_dir, "export.kd", record)
     assert models() == {"teacher", "ka"}  # kd's are of another model
-    stage.execute(measured)
+    stage.execute(measured.files)
     assert models() == {"teacher", "kd", "ka"}
 
 
 def test_a_gpu_without_its_libraries_is_said_and_no_failure(pair, capsys, monkeypatch):
     monkeypatch.setattr(Slot, "visible", 1)
-    speed.stage(after=()).execute(pair)
+    speed.stage(pair, after=()).execute(pair.files)
     assert "speed: not measured on gpu: no GPU here" in capsys.readouterr().out
     assert speed.facts(pair)["points"][0][speed.GPU] == {"error": "no GPU here"}
 
@@ -106,7 +106,7 @@ def test_a_gpu_without_its_libraries_is_said_and_no_failure(pair, capsys, monkey
 def test_a_translator_that_fails_is_one_line(pair):
     files.write_text(translators.folder(pair, "ka") / "translate.py", "import no_such_package\n")
     with pytest.raises(PipelineError, match=r"stage speed failed: .*no_such_package") as error:
-        speed.stage(after=()).execute(pair)
+        speed.stage(pair, after=()).execute(pair.files)
     assert "\n" not in str(error.value)
 
 

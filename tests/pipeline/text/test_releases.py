@@ -34,7 +34,7 @@ def small(tmp_path):
         change(archives)
         pair = releases.pair_of(name, archives, tmp_path, **QUICK[name])
         pair.files.run_dir.mkdir(parents=True)
-        return replace(pair, archives_dir=archives)
+        return replace(pair, files=replace(pair.files, archives_dir=archives))
 
     return make
 
@@ -241,7 +241,8 @@ def test_ones_own_text_is_cleaned_as_the_pair_says(small, tmp_path):
     for split in ("train", "valid", "test"):
         (data / f"{split}.de").write_text("Guten Tag.\nGuten Tag.\n", encoding="utf-8")
         (data / f"{split}.en").write_text("Good day.\nGood day.\n", encoding="utf-8")
-    pair = replace(small(WMT), data_dir=data)
+    pair = small(WMT)
+    pair = replace(pair, files=replace(pair.files, data_dir=data))
     assert prepare.run(pair)["pairs"] == {"train": 1, "valid": 2, "test": 2}
     assert read(pair.files.text_dir / "train.de") == ["Guten Tag ."]
     assert read(pair.reference) == ["Good day."] * 2
