@@ -31,7 +31,7 @@ FULL = "full"
 QUANTIZATIONS = ("int8", "int8_float32", "float16", "float32")
 """The precisions of an exported model's weights; the first is the default."""
 
-_SECTIONS = ("source_lang", "target_lang", "text", "segmentation")
+_NEEDED = ("source_lang", "target_lang", "text", "segmentation", "decoding")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,6 @@ def load(
     variant: str = "",
     own: tuple[Path, str, str] | None = None,
     train_teacher: bool = False,
-    everything: bool = False,
 ) -> Pair:
     """Read a pair's settings.
 
@@ -138,50 +137,39 @@ def load(
         name: the name of the run; by default the name of `config_dir`.
         variant: the section to apply, `QUICK` or `FULL`; added to the name of the run.
         own: the user's corpus instead of the pair's text: folder, source and target language.
-        everything: also train the models that are not trained by default.
         train_teacher: ignore the section `teacher`; added to the name of the run.
 
     Raises:
         PipelineError: the file, a section, or a file that it names is missing; a value is invalid.
     """
     path = config_dir / SETTINGS_FILE
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PipelineError(
-            f"{config_dir} has no {SETTINGS_FILE}: give a folder with configs, such as configs/demo"
-        ) from None
-    except yaml.YAMLError as error:
-        raise PipelineError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
-    missing = [section for section in (*_SECTIONS, "decoding") if section not in (content or {})]
-    if missing:
-        raise PipelineError(f"{path} lacks {', '.join(missing)}")
+    content = _content(path)
     name = (name or config_dir.resolve().name) + ("-train-teacher" if train_teacher else "")
     name += f"-{variant}" if variant else ""
     run_dir = runs.resolve() / name
     if ":" in str(run_dir):
         raise PipelineError(f"{run_dir}: fairseq splits paths at colons; choose another folder")
+    hydra_dir = _hydra_dir(content.get("configs"), path)
+    data_dir, source, target = own or (None, content["source_lang"], content["target_lang"])
     pair = Pair(
         name=name,
-        files=RunFiles(run_dir, config_dir.resolve(), _hydra_dir(content.get("configs"), path)),
+        files=RunFiles(run_dir, config_dir.resolve(), hydra_dir, data_dir),
+        source_lang=source,
+        target_lang=target,
+        text=content["text"],
+        segmentation=content["segmentation"],
+        decoding=Decoding.load(content["decoding"], path),
         training=_overrides(content, "training", path),
         finetuning=_overrides(content, "finetuning", path),
         models=tuple(model_list.merged(common_models(), content.get("models"), path)),
-        everything=everything,
         translate=Recipe.load(content.get("translate")),
         quantization=_quantization(content.get("export"), path),
         students=students.check_names(
             content.get("students", [students.OWN]), path.parent, f"{path}: students"
         )
         or (students.OWN,),
-        **{section: content[section] for section in _SECTIONS},
-        decoding=Decoding.load(content["decoding"], path),
     )
     check_tests(pair.tests, f"{path}: text.test")
-    if own is not None:
-        data_dir, source, target = own
-        own_files = replace(pair.files, data_dir=data_dir)
-        pair = replace(pair, files=own_files, source_lang=source, target_lang=target)
     if "teacher" in content and not train_teacher:
         pair = replace(pair, teacher=_given_teacher(pair, content["teacher"]))
     for model in pair.models:
@@ -189,6 +177,26 @@ def load(
             where = f"{path}: models.{model.name}.student {model.student}"
             students.check_dictionaries(model.settings, pair.joint_dictionary, where)
     return _variant(pair, content, variant, path) if variant else pair
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    """Return the sections of `SETTINGS_FILE`.
+
+    Raises:
+        PipelineError: there is no such file, the file is no YAML, or a section is missing.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        folder, name = path.parent, path.name
+        raise PipelineError(
+            f"{folder} has no {name}: give a folder with configs, such as configs/demo"
+        ) from None
+    except yaml.YAMLError as error:
+        raise PipelineError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+    if missing := [section for section in _NEEDED if section not in content]:
+        raise PipelineError(f"{path} lacks {', '.join(missing)}")
+    return content
 
 
 def _variant(pair: Pair, content: Mapping[str, Any], name: str, path: Path) -> Pair:
