@@ -7,10 +7,11 @@
 # TEACHER  a checkpoint of fairseq-train, trained on DATA's dictionaries
 # OUT      the folder for all results; the script makes it
 #
-# Say how raw text becomes the subwords of DATA by one of these options (see docs/deploy.md):
+# Say how raw text becomes the subwords of DATA by one of these options:
 #   --sentencepiece MODEL    a sentencepiece model
 #   --bpe-codes CODES        codes of subword-nmt
 #   --no-segmentation        the model reads words
+# The other options of docs/deploy.md, such as --moses, may stand before or after it.
 #
 # The student is trained from scratch on the teacher's translations, with word-level distillation.
 # Set its size and the length of the training by options of fairseq-train, after --:
@@ -31,7 +32,14 @@ while (($#)) && [[ $1 != -- ]]; do
     shift
 done
 (($#)) && shift
-case ${segmentation[0]-} in
+method='' moses=()
+for word in ${segmentation[@]+"${segmentation[@]}"}; do
+    case $word in
+        --sentencepiece | --bpe-codes | --no-segmentation) method=$word ;;
+        --moses) moses=(sacremoses) ;;
+    esac
+done
+case $method in
     --sentencepiece) needs=(sentencepiece google.protobuf) words=(--sentencepiece) ;;
     --bpe-codes) needs=(subword_nmt) words=(--remove-bpe) ;;
     --no-segmentation) needs=() words=() ;;
@@ -41,6 +49,7 @@ case ${segmentation[0]-} in
         exit 2
         ;;
 esac
+needs+=(${moses[@]+"${moses[@]}"})
 
 # Check all needs first, and report everything that is missing at once.
 missing=()

@@ -74,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> None:
         _run_share(pair, words, arguments)
         return
     targets = stages.named(pair, words)
-    chosen = stages.chosen(pair, targets)
+    chosen = stages.chosen(pair, targets, targets if arguments.force else ())
     if arguments.seeds:
         if words:
             raise PipelineError("--seeds runs all stages: leave the stage names out")

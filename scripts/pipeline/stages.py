@@ -15,7 +15,7 @@ from pipeline.models.model_list import Model
 from pipeline.models.settings import Pair
 from pipeline.models.teacher_cache import TeacherCache
 from pipeline.models.teacher_texts import TrainingText
-from pipeline.models.training import Training
+from pipeline.models.training import CACHE, Training
 from pipeline.results import evaluate, speed
 from pipeline.text import binarize, prepare
 
@@ -138,14 +138,25 @@ def _check(pair: Pair, words: Collection[str], kinds: Collection[str]) -> None:
         raise PipelineError("speed needs export, which is not done: name export too")
 
 
-def chosen(pair: Pair, targets: Iterable[str]) -> list[Stage]:
-    """Return the named stages, and the stages that they need and that are not done."""
+def chosen(pair: Pair, targets: Iterable[str], forced: Collection[str] = ()) -> list[Stage]:
+    """Return the named stages, and the stages that they need and that are not done.
+
+    Args:
+        pair: the language pair.
+        targets: names of stages.
+        forced: names of the stages that are made again even if they are done.
+    """
+    stages = table(pair)
 
     def done(name: str) -> bool:
         # A finished choice of a length penalty is looked at again: the model may be retrained.
-        return group(name) != lenpen.GROUP and state.is_done(pair.files.run_dir, name)
+        # So is a cache if its teacher is made again: the cache goes with the teacher's folder.
+        again = group(name) == lenpen.GROUP or (
+            group(name) == CACHE and not set(forced).isdisjoint(stages[name].needs)
+        )
+        return not again and state.is_done(pair.files.run_dir, name)
 
-    return plan(table(pair), targets, done)
+    return plan(stages, targets, done)
 
 
 def shared(pair: Pair, words: Collection[str]) -> list[Stage]:

@@ -63,6 +63,21 @@ def test_own_models_names_the_word_that_it_does_not_know():
     assert result.stderr.startswith("error: --sentencepeice: choose --sentencepiece MODEL, ")
 
 
+@pytest.mark.parametrize("words", ["--moses --bpe-codes CODES", "--bpe-codes CODES --moses"])
+def test_own_models_takes_the_options_of_segmentation_in_any_order(words, tmp_path):
+    """The script understands the options, and misses the file."""
+    result = subprocess.run(
+        ["bash", ROOT / "examples" / "own_models.sh", "DATA", "teacher.pt", "OUT", *words.split()],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": quick_path()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "error: missing: the segmentation's file, CODES" in result.stderr.splitlines()
+
+
 def test_own_models_says_all_that_is_missing_at_once(tmp_path):
     words = [tmp_path / "data", tmp_path / "teacher.pt", tmp_path / "out"]
     result = subprocess.run(

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from pipeline import stages
-from pipeline.engine import commands, files, state
+from pipeline.engine import commands, files, schedule, state
 from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.stage import Stage
@@ -228,6 +228,34 @@ def test_the_cache_is_filled_before_the_training_that_reads_it(pair):
     assert chosen(pair, "control", "kd") == ["control", "cache.teacher", "kd"]
     done(pair, "cache.teacher")
     assert chosen(pair, "kd") == ["kd"]
+
+
+def test_the_cache_of_a_teacher_that_is_made_again_is_filled_again(pair):
+    done(pair, "prepare", "binarize", "learner")
+    assert made(pair, "kd") == ["teacher", "cache.teacher", "kd"]
+    assert made(pair, "kd") == []
+    assert made(pair, "teacher", "kd", force=True) == ["teacher", "cache.teacher", "kd"]
+    assert made(pair, "teacher", force=True) == ["teacher"]
+    assert made(pair, "ka") == ["cache.teacher", "ka"]
+
+
+def made(pair, *words, force=False):
+    """Run stages that write no more than a teacher; return those that ran, in their order."""
+    ran = []
+
+    def tiny(stage):
+        def run(slot):
+            ran.append(stage.name)
+            files.write_text(pair.files.best_checkpoint(stage.name), "the same weights")
+            return {}
+
+        return replace(stage, run=run)
+
+    targets = stages.named(pair, words)
+    forced = targets if force else ()
+    found = [tiny(stage) for stage in stages.chosen(pair, targets, forced)]
+    schedule.run(pair.files, found, [WHOLE], force=forced)
+    return ran
 
 
 def test_a_model_brings_the_stages_that_serve_it_alone(pair):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -64,6 +65,14 @@ def write(run_dir: Path, stage: str, record: Record) -> None:
 def forget(run_dir: Path, stage: str) -> None:
     """Remove the state of `stage`, as if the stage had never started."""
     files.remove(path(run_dir, stage))
+
+
+def forget_group(run_dir: Path, name: str) -> None:
+    """Remove the states of the stage `name` and of the stages ``NAME.…``."""
+    forget(run_dir, name)
+    own = path(run_dir, name)
+    for found in own.parent.glob(f"{glob.escape(own.stem)}.*.json"):
+        files.remove(found)
 
 
 def is_done(run_dir: Path, stage: str) -> bool:

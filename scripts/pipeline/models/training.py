@@ -23,6 +23,9 @@ from pipeline.models import (
 from pipeline.models.model_list import Model
 from pipeline.models.settings import USER_DIR, Pair
 
+CACHE = "cache"
+"""The kind of the stages that fill a teacher's cache."""
+
 # Settings that the pipeline sets itself, or that do not change the trained model.
 _NO_INPUTS = (
     "hydra.",
@@ -144,7 +147,9 @@ class Training(Model):
         return any(pair.files.model_dir(self.name).glob("checkpoint*.pt"))
 
     def clear(self, pair: Pair) -> None:
-        """Remove all that the training wrote."""
+        """Remove all that the training wrote. A teacher's cache is in the same folder."""
+        # The state goes first: after a kill between the two, the cache is looked at again.
+        state.forget_group(pair.files.run_dir, f"{CACHE}.{self.name}")
         files.remove(pair.files.model_dir(self.name))
         files.remove(pair.files.log(self.name))
 
@@ -191,7 +196,7 @@ class Training(Model):
     def cache_stage(self) -> str:
         """The name of the stage that fills the cache."""
         text = self.training_text
-        return f"cache.{self.teacher}" + ("" if text.plain else f".{text.name}")
+        return f"{CACHE}.{self.teacher}" + ("" if text.plain else f".{text.name}")
 
     def cache_folder(self, pair: Pair) -> Path:
         """Return the folder of the teacher's answers for the training text."""

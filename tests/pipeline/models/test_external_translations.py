@@ -27,7 +27,7 @@ def own(prepared, tmp_path):
     """A user's own corpus."""
     data = tmp_path / "corpus"
     files.write_lines(data / "train.de", RAW)
-    return replace(prepared, data_dir=data)
+    return replace(prepared, files=replace(prepared.files, data_dir=data))
 
 
 def candidates(pair):
@@ -62,7 +62,7 @@ def test_text_that_is_tokenized_has_its_translations_tokenized(own):
 
 
 def test_a_pair_without_files_of_its_own_has_them_beside_its_settings(prepared, tmp_path):
-    pair = replace(prepared, config_dir=tmp_path)
+    pair = replace(prepared, files=replace(prepared.files, config_dir=tmp_path))
     files.write_lines(tmp_path / "translated.en", ENGLISH)
     assert texts(pair) == [[sentence] for sentence in ENGLISH]
 

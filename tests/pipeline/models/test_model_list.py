@@ -111,7 +111,7 @@ def test_one_entry_and_one_file_are_a_training(load):
     after = ["lenpen", "evaluate", "export", "speed", "report"]
     assert [*stages.names(pair.models)][-6:] == ["tail", *after]
     assert "export.tail" in table["speed"].after
-    inputs = table["tail"].inputs(pair, WHOLE)
+    inputs = table["tail"].inputs(WHOLE)
     assert (inputs["criterion._name"], inputs["criterion.top_k_form"]) == ("backward_kl", "tail")
     assert inputs["criterion.transfer_weight"] == 0.7 and inputs["task.teacher_cache"]
     assert {"from learner", "from teacher"} <= inputs.keys()
