@@ -247,6 +247,7 @@ def test_a_teacher_of_another_dictionary_is_one_line(small, teacher_file, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.extended  # tests/docs/test_commands.py runs README's own lines
 def test_readmes_lines_run_as_they_are_typed(binarized, teacher_file, tmp_path):
     """From a data-bin of plain fairseq-preprocess and a teacher to a folder that translates."""
     for name, target in (("data-bin", binarized), ("teacher.pt", teacher_file)):

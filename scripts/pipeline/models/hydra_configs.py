@@ -16,6 +16,9 @@ from omegaconf import OmegaConf
 
 from pipeline.engine.errors import PipelineError
 
+# The name of another setting. Every path that the pipeline sets has a slash.
+_INTERPOLATION = re.compile(r"\$\{\w+(\.\w+)+\}")
+
 ONE_AT_A_TIME = threading.Lock()
 """A lock for code that reads or changes the state that Hydra shares between threads.
 
@@ -96,7 +99,8 @@ def forced(overrides: Mapping[str, Any], known: Iterable[str]) -> list[str]:
 def literal(value: Any) -> str:
     """Return a value in Hydra's grammar for overrides.
 
-    Strings are always quoted, because a path may hold spaces, commas, brackets or quotes.
+    Strings are quoted, because a path may hold spaces, commas, brackets or quotes. Only an
+    interpolation, such as ``${optimization.max_update}``, is not quoted: Hydra replaces it.
     """
     if value is None:
         return "null"
@@ -106,6 +110,8 @@ def literal(value: Any) -> str:
         return repr(value)
     if isinstance(value, list | tuple):
         return "[" + ",".join(literal(item) for item in value) + "]"
+    if _INTERPOLATION.fullmatch(str(value)):
+        return str(value)
     return f"'{_quoted(str(value))}'"
 
 

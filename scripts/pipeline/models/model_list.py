@@ -50,7 +50,7 @@ class Model:
         layers: how many of the start's first layers the model takes over, by ``encoder`` and
             ``decoder``; empty: all layers.
         teacher: the model that teaches, an ensemble (``first+second``), or None.
-        config: the name of its Hydra config.
+        config: the name of its Hydra config, or of its method; see `pipeline.models.methods`.
         settings: settings that differ from the config, by dotted keys.
         student: a preset of the size, or None. Models that start from this model, or are trained
             with its config, have the same preset.

@@ -48,7 +48,7 @@ class Pair:
             own corpus.
         segmentation: how words become subwords; see `pipeline.text.segmentation`.
         decoding: beams and length penalty.
-        training: overrides for every Hydra config.
+        training: overrides for every Hydra config and method.
         finetuning: further overrides for models that start from another model.
         models: the models to train and evaluate, in the order of the table.
         everything: whether all models are trained by default.

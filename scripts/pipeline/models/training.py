@@ -1,4 +1,4 @@
-"""The training stages: each runs ``fairseq-hydra-train`` with the config of its name."""
+"""The training stages: each runs ``fairseq-hydra-train`` with the config of its model."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipeline.engine.stage import Stage
 from pipeline.models import (
     exporting,
     hydra_configs,
+    methods,
     pretrained_teacher,
     students,
     teacher_texts,
@@ -138,8 +139,9 @@ class Training(Model):
         """
         # The pipeline's own paths come last: settings may switch a cache on, not move it.
         overrides = {**(more or {}), **self._varied(pair), **self._overrides(pair, slot)}
-        written = hydra_configs.resolve(pair.files.hydra_dir, self.config, {})
-        words = ["--config-dir", str(pair.files.hydra_dir), "--config-name", self.config]
+        config = self._method(pair).config
+        written = hydra_configs.resolve(pair.files.hydra_dir, config, {})
+        words = ["--config-dir", str(pair.files.hydra_dir), "--config-name", config]
         return words + hydra_configs.forced(overrides, written)
 
     def begun(self, pair: Pair) -> bool:
@@ -205,12 +207,17 @@ class Training(Model):
 
     def resolved(self, pair: Pair) -> dict[str, Any]:
         """Return all settings of the config, the list of models and the pair, by dotted keys."""
-        return hydra_configs.resolve(pair.files.hydra_dir, self.config, self._varied(pair))
+        config = self._method(pair).config
+        return hydra_configs.resolve(pair.files.hydra_dir, config, self._varied(pair))
+
+    def _method(self, pair: Pair) -> methods.Method:
+        return methods.find(self.config, pair.files.hydra_dir)
 
     def _varied(self, pair: Pair) -> dict[str, Any]:
-        """Return the changes of the pair and the list to the config; the model's own come last."""
+        """Return the changes to the config: of the method, the pair, and last the model's own."""
+        method = self._method(pair).settings
         finetuning = pair.finetuning if self.start else {}
-        return {**pair.training, **finetuning, **self._shape(pair), **self.settings}
+        return {**method, **pair.training, **finetuning, **self._shape(pair), **self.settings}
 
     def _shape(self, pair: Pair) -> dict[str, Any]:
         """Return the shape of a model that takes over some layers, or starts from such a model.

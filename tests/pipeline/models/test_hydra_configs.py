@@ -9,10 +9,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pipeline.engine.errors import PipelineError
-from pipeline.models import hydra_configs, settings
+from pipeline.models import hydra_configs, methods, settings
 
 MODELS = {name: settings.load(settings.CONFIGS / name, Path()).models for name in settings.names()}
-CONFIGS = sorted({(pair, model.config) for pair, models in MODELS.items() for model in models})
+CONFIGS = sorted(
+    {
+        (pair, methods.find(model.config, settings.CONFIGS / pair).config)
+        for pair, models in MODELS.items()
+        for model in models
+    }
+)
 
 
 def parsed(value):
@@ -35,7 +41,16 @@ def test_other_values_survive(value):
     assert parsed(value) == value
 
 
+def test_an_interpolation_stays_one():
+    [argument] = hydra_configs.arguments({"a.b": "${c.max_update}"})
+    [override] = OverridesParser.create().parse_overrides([argument])
+    config = OmegaConf.create({"a": override.value(), "c": {"max_update": 7}})
+    assert config.a == 7
+
+
 def test_every_config_begins_with_its_command():
+    names = {"teacher", "learner", "control", "ka"}
+    assert {(pair, name) for pair in settings.names() for name in names} == set(CONFIGS)
     for pair, name in CONFIGS:
         lines = (settings.CONFIGS / pair / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
         command = f"# fairseq-hydra-train --config-dir configs/{pair} --config-name {name}"
@@ -64,14 +79,14 @@ def test_every_config_stands_alone(pair, name):
 
 @pytest.mark.parametrize("pair", settings.names())
 def test_fine_tunings_differ_in_task_and_criterion_alone(pair):
+    own = ("criterion.", "task.", "checkpoint.save_dir")
+
     def shared(name):
-        own = ("criterion.", "task.", "checkpoint.save_dir")
         return {key: v for key, v in resolved(pair, name).items() if not key.startswith(own)}
 
-    fine_tunings = {model.config for model in MODELS[pair] if model.start}
-    assert fine_tunings >= {"control", "kd", "ka", "mixture", "topk"}
-    control = shared("control")
-    assert all(shared(name) == control for name in fine_tunings)
+    assert shared("control") == shared("ka")
+    for method in methods.known().values():
+        assert all(key.startswith(own[:2]) for key in method)
 
 
 def test_missing_config_is_one_line(tmp_path):

@@ -27,8 +27,10 @@ defaults:
   - _self_
   - base
   - finetune
-  - distil
   - model: learner
+task:
+  _name: translation_with_teacher
+  teacher_cache: cache
 criterion:
   _name: backward_kl
   transfer_weight: 0.7
@@ -137,7 +139,8 @@ def test_settings_in_the_list_vary_a_config(load):
     (training,) = [training for training in stages.trainings(pair) if training.name == "warm"]
     assert training.inputs(pair, WHOLE)["criterion.top_k"] == 4
     words = training.arguments(pair, WHOLE)
-    assert words[words.index("--config-name") + 1] == "kd"
+    assert words[words.index("--config-name") + 1] == "ka"
+    assert "criterion._name='forward_kl'" in words
     assert any(word.lstrip("+") == "criterion.top_k=4" for word in words)
     (folder,) = [word for word in words if word.startswith("checkpoint.save_dir=")]
     assert folder.endswith("/warm'")

@@ -15,7 +15,7 @@ from fairseq.trainer import Trainer
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf, open_dict
 from pipeline.engine import devices
-from pipeline.models import hydra_configs
+from pipeline.models import hydra_configs, methods
 
 import ka_fairseq  # noqa: F401  registers the tasks and criterions
 from tests.support import ROOT
@@ -40,12 +40,15 @@ TABLE_1 = {
 
 @functools.cache
 def load(pair: str, name: str, *overrides: str):
-    """A config as fairseq-hydra-train has it; what is returned is not to be changed."""
+    """A config or method as fairseq-hydra-train has it; what is returned is not to be changed."""
+    folder = ROOT / "configs" / pair
+    config, changes = methods.find(name, folder)
+    words = hydra_configs.forced(changes, hydra_configs.resolve(folder, config, {}))
     store = ConfigStore.instance()
     before = dict(store.repo)
     try:
-        hydra_init(name)
-        cfg = hydra_configs.compose(ROOT / "configs" / pair, name, overrides)
+        hydra_init(config)
+        cfg = hydra_configs.compose(folder, config, [*words, *overrides])
     finally:
         store.repo = before  # else every config of this name would have fairseq's defaults
     add_defaults(cfg)
@@ -126,7 +129,8 @@ def test_configs_have_the_papers_settings(pair, name):
     assert cfg.optimizer.adam_eps == 1e-8
     assert cfg.model.dropout == 0.3
     assert cfg.criterion.label_smoothing == 0.1
-    assert cfg.checkpoint.save_dir == f"runs/{pair}/{name}"
+    config = methods.find(name, ROOT / "configs" / pair).config
+    assert cfg.checkpoint.save_dir == f"runs/{pair}/{config}"
     assert cfg.common.fp16
     assert cfg.dataset.update_epoch_batch_itr
     assert json.loads(cfg.task.eval_bleu_args)["beam"] == 6
