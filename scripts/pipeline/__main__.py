@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from pipeline import cli, compare, stages, submit
 from pipeline.engine import schedule, state
-from pipeline.engine.devices import Slot
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.stage import Stage
 from pipeline.models import model_list, settings
@@ -86,12 +86,12 @@ def _run(arguments: argparse.Namespace) -> None:
         _submit(pair, chosen, arguments)
         return
     names = {stage.name for stage in chosen}
-    slots = [Slot()]
+    slots = [WHOLE]
     if not names <= {"prepare", "binarize"}:  # other stages import torch: a second
         trainings = [training for training in stages.trainings(pair) if training.name in names]
         slots = cli.slots(arguments, pair, trainings)
-    with state.locked(pair.run_dir, shared=arguments.beside):
-        schedule.run(pair, chosen, slots, force=targets if arguments.force else ())
+    with state.locked(pair.files.run_dir, shared=arguments.beside):
+        schedule.run(pair.files, chosen, slots, force=targets if arguments.force else ())
 
 
 def _submit(pair: settings.Pair, chosen: Sequence[Stage], arguments: argparse.Namespace) -> None:
@@ -106,7 +106,7 @@ def _submit(pair: settings.Pair, chosen: Sequence[Stage], arguments: argparse.Na
     given = [] if arguments.data else [arguments.words[0]]
     command = submit.command_line(given, {f"--{v}": getattr(arguments, v) for v in values}, flags)
     submission = submit.Submission(
-        pair.run_dir,
+        pair.files.run_dir,
         pair.name,
         command,
         shares=arguments.shares,
@@ -120,10 +120,10 @@ def _run_share(pair: settings.Pair, words: list[str], arguments: argparse.Namesp
     """Run one share of a teacher's translations or answers; other jobs may run other shares."""
     found = stages.shared(pair, words)
     slot = cli.slots(arguments, pair, [])[0]
-    with state.locked(pair.run_dir, shared=True):
+    with state.locked(pair.files.run_dir, shared=True):
         for stage in found:
             assert stage.share is not None
-            stage.share(replace(pair, slot=slot), arguments.shard)
+            stage.share(slot, arguments.shard)
 
 
 def _share(text: str) -> tuple[int, int]:

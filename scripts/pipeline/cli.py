@@ -119,7 +119,7 @@ def _with_archives(pair: settings.Pair, folder: Path | None) -> settings.Pair:
         raise PipelineError(f"{pair.name} is made from no archives: leave --archives out")
     if not folder.is_dir():
         raise PipelineError(f"--archives {folder} is no folder")
-    return replace(pair, archives_dir=folder.resolve())
+    return replace(pair, files=replace(pair.files, archives_dir=folder.resolve()))
 
 
 def _own_pair(arguments: argparse.Namespace) -> settings.Pair:

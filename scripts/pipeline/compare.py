@@ -134,8 +134,8 @@ def _compare(arguments: argparse.Namespace) -> None:
         stages = [replace(stage, cheap=True) for stage in stages]
     trained = [Training.of(model) for model in pair.models if model.name in found.shown]
     slots = cli.slots(arguments, pair, trained)
-    with state.locked(pair.run_dir):
-        schedule.run(pair, stages, slots, title=NAME)
+    with state.locked(pair.files.run_dir):
+        schedule.run(pair.files, stages, slots, title=NAME)
 
 
 def _tests(pair: Pair, names: Iterable[str]) -> tuple[EvaluationSet, ...]:
@@ -150,18 +150,18 @@ def _tests(pair: Pair, names: Iterable[str]) -> tuple[EvaluationSet, ...]:
 
 def _students(found: Comparison, names: Sequence[str]) -> tuple[str, ...]:
     pair = found.pair
-    sizes = students.check_names(names or pair.students, pair.config_dir, "--students")
+    sizes = students.check_names(names or pair.students, pair.files.config_dir, "--students")
     models = {model.name: model for model in pair.models}
     for name in sizes:
         if name == students.OWN:
             continue
-        students.check_kind(models, found.methods, name, pair.config_dir)
-        kept = students.layers(name, pair.config_dir) is not None
+        students.check_kind(models, found.methods, name, pair.files.config_dir)
+        kept = students.layers(name, pair.files.config_dir) is not None
         students.check_starts(models, found.methods, found.teachers, kept=kept)
         if kept:
             _check_layers_are_there(pair, [models[method] for method in found.methods], name)
         else:
-            preset = students.settings(name, pair.config_dir)
+            preset = students.settings(name, pair.files.config_dir)
             students.check_dictionaries(preset, pair.joint_dictionary, f"--students {name}")
     return sizes
 
@@ -169,7 +169,7 @@ def _students(found: Comparison, names: Sequence[str]) -> tuple[str, ...]:
 def _check_layers_are_there(pair: Pair, methods: Iterable[Model], preset: str) -> None:
     for model in methods:
         try:
-            Training.of(students.resized(model, preset, pair.config_dir)).resolved(pair)
+            Training.of(students.resized(model, preset, pair.files.config_dir)).resolved(pair)
         except PipelineError as error:
             raise PipelineError(f"--students {preset}: {error}") from None
 

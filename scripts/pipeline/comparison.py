@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline import stages
 from pipeline.engine import files, state
+from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.plan import plan
 from pipeline.engine.stage import Stage
@@ -100,7 +101,7 @@ class Comparison:
         """
         if not self.size or name in self.teachers:
             return ""
-        kept = students.layers(self.size, self.pair.config_dir) is not None
+        kept = students.layers(self.size, self.pair.files.config_dir) is not None
         return "" if kept and not students.takes_over(self._own, name) else self.size
 
     @functools.cached_property
@@ -195,20 +196,16 @@ class Comparison:
         made = {t.name: t for one in self.sizes for t in one.made}
         scores = {stage.name: stage for one in self.sizes for stage in one.scores()}
         points = speed.stage(
+            self.pair,
             tuple(scores),
             name=POINTS,
-            models=lambda pair: dataclasses.replace(self, pair=pair).exported,
-            timed=lambda pair: dataclasses.replace(self, pair=pair).timed,
+            models=lambda: self.exported,
+            timed=lambda: self.timed,
             tests=self.tests,
         )
-        last = Stage(
-            NAME,
-            lambda pair: report(dataclasses.replace(self, pair=pair)),
-            inputs=None,
-            after=(*scores, POINTS),
-        )
+        last = Stage(NAME, lambda slot: report(self), inputs=None, after=(*scores, POINTS))
         trainings = (training.stage(self.pair) for training in made.values())
-        further = (which.stage for which in self.tests if which != MAIN)
+        further = (which.stage(self.pair) for which in self.tests if which != MAIN)
         table = stages.table(self.pair)
         page = table.pop("report")
         for stage in (*trainings, *further, *scores.values(), points, last):
@@ -263,7 +260,7 @@ class Comparison:
     @functools.cached_property
     def _models(self) -> dict[str, Model]:
         """The models at the first size."""
-        folder = self.pair.config_dir
+        folder = self.pair.files.config_dir
         return {
             name: students.resized(model, self.size_of(name) or students.OWN, folder)
             for name, model in self._own.items()
@@ -292,10 +289,9 @@ class Comparison:
         if name not in self.methods or len(self.points[name]) == 1:
             return self._scores_on_all(tried[index].name)
 
-        def score_chosen(pair: Pair) -> dict[str, Any]:
-            chosen = dataclasses.replace(self, pair=pair).trainings(name)[index]
-            for stage in self._scores_on_all(chosen.name):
-                stage.execute(pair)
+        def score_chosen(slot: Slot) -> dict[str, Any]:
+            for stage in self._scores_on_all(self.trainings(name)[index].name):
+                stage.execute(self.pair.files, slot)
             return {}
 
         needs = [training.name for training in tried]
@@ -308,7 +304,7 @@ class Comparison:
         for which in self.tests:
             found.append(evaluate.stage(self.pair, training, which))
             if self.comet is not None:
-                found.append(comet.stage(training, which, self.comet))
+                found.append(comet.stage(self.pair, training, which, self.comet))
         return [*found, translators.stage(self.pair, training)]
 
 
@@ -319,9 +315,9 @@ def read(pair: Pair) -> dict[str, Any] | None:
         The content. None if there is no file, or if one of its models was retrained or removed
         since.
     """
-    content = files.read_json(pair.run_dir / NAME / FILE)
+    content = files.read_json(pair.files.run_dir / NAME / FILE)
     made = content["made"].items() if content else ()
-    same = all(state.fingerprint(pair.run_dir, stage) == known for stage, known in made)
+    same = all(state.fingerprint(pair.files.run_dir, stage) == known for stage, known in made)
     return content if same else None
 
 

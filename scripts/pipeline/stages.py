@@ -58,13 +58,13 @@ def table(pair: Pair) -> dict[str, Stage]:
     scored = tuple(stage.name for stage in results)
     found: dict[str, Stage] = {}
     for stage in (
-        prepare.stage(),
-        binarize.stage(),
+        prepare.stage(pair),
+        binarize.stage(pair),
         *(stage for training in trainings(pair) for stage in _of_training(pair, training)),
         *lenpen.stages(pair, pair.titles),
         *results,
-        speed.stage(after=scored),
-        Stage("report", _report, inputs=None, after=(*scored, speed.NAME)),
+        speed.stage(pair, after=scored),
+        Stage("report", lambda slot: _report(pair), inputs=None, after=(*scored, speed.NAME)),
     ):
         found.setdefault(stage.name, stage)
     return found
@@ -75,9 +75,9 @@ def _of_training(pair: Pair, training: Training) -> Iterator[Stage]:
     text = TrainingText(training.training_text)
     yield from (translation.stage(pair) for translation in text.translations)
     if not text.text.plain:
-        yield text.stage
+        yield text.stage(pair)
     if training.cached(pair):
-        yield TeacherCache(str(training.teacher), training).stage
+        yield TeacherCache(str(training.teacher), training).stage(pair)
     yield training.stage(pair)
 
 
@@ -104,7 +104,9 @@ def named(pair: Pair, words: Collection[str]) -> set[str]:
         of_kind = {name for name in stages if group(name) == kind}
         found |= of_kind & usual or of_kind
     made = {stage.name for stage in chosen(pair, found)}
-    trained = [name for name in pair.titles if name in made or state.is_done(pair.run_dir, name)]
+    trained = [
+        name for name in pair.titles if name in made or state.is_done(pair.files.run_dir, name)
+    ]
     results = {f"{kind}.{model}" for kind in asked.intersection(_RESULTS) for model in trained}
     found |= results & stages.keys()
     _check(pair, words, {group(name) for name in found})
@@ -152,7 +154,7 @@ def chosen(pair: Pair, targets: Iterable[str], forced: Collection[str] = ()) -> 
         again = group(name) == lenpen.GROUP or (
             group(name) == CACHE and not set(forced).isdisjoint(stages[name].needs)
         )
-        return not again and state.is_done(pair.run_dir, name)
+        return not again and state.is_done(pair.files.run_dir, name)
 
     return plan(stages, targets, done)
 
@@ -182,7 +184,7 @@ def _report(pair: Pair) -> dict[str, Any]:
     from pipeline.results import report
 
     say(f"\n{report.build(pair)}")
-    say(f"report: {pair.run_dir / 'report.html'} (and report.md, report.json)")
+    say(f"report: {pair.files.run_dir / 'report.html'} (and report.md, report.json)")
     if line := speed.command_line(pair):
         say(f"\nto translate with the best exported student:\n  {line}")
     return {}

@@ -52,7 +52,7 @@ def planned(pair: Pair, points: Sequence[Point], *, force: bool = False) -> list
     """
     own = (point.training(FOLDER).stage(pair) for point in points)
     tried = {stage.name: replace(stage, cheap=force) for stage in own}
-    done = functools.partial(state.is_done, pair.run_dir)
+    done = functools.partial(state.is_done, pair.files.run_dir)
     return plan(stages.table(pair) | tried, tried, done)
 
 
@@ -68,7 +68,7 @@ def _write_results(pair: Pair, points: Sequence[Point]) -> None:
             "bleu": grid.best_bleu(pair, training),
         }
         for point in points
-        if state.is_done(pair.run_dir, (training := point.training(FOLDER)).name)
+        if state.is_done(pair.files.run_dir, (training := point.training(FOLDER)).name)
     ]
     if rows:
         files.write_text(results_file(pair), pd.DataFrame(rows).to_csv(index=False))
@@ -76,7 +76,7 @@ def _write_results(pair: Pair, points: Sequence[Point]) -> None:
 
 def results_file(pair: Pair) -> Path:
     """Return the path of the table of all points."""
-    return pair.run_dir / FOLDER / "results.csv"
+    return pair.files.run_dir / FOLDER / "results.csv"
 
 
 def draw(pair: Pair) -> pd.DataFrame:
@@ -115,8 +115,8 @@ def _sweep(arguments: argparse.Namespace) -> None:
     trainings = [*stages.trainings(pair), *(point.training(FOLDER) for point in points)]
     slots = cli.slots(arguments, pair, [t for t in trainings if t.name in names])
     on_done = functools.partial(_write_results, pair, points)
-    with state.locked(pair.run_dir):
-        schedule.run(pair, chosen, slots, title=FOLDER, on_done=on_done)
+    with state.locked(pair.files.run_dir):
+        schedule.run(pair.files, chosen, slots, title=FOLDER, on_done=on_done)
         best = draw(pair)
     print(f"\n{best.to_markdown(index=False)}\n\nsweep: {results_file(pair)}")
 

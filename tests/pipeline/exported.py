@@ -33,7 +33,7 @@ def add_folder(pair, model, word="sentence", seconds=0.0):
 def add_state(pair, model, **facts):
     """Mark a model as exported, or as refused."""
     record = state.Record({"model": model}, done=True, facts=facts)
-    state.write(pair.run_dir, translators.name(model), record)
+    state.write(pair.files.run_dir, translators.name(model), record)
 
 
 def add_speed(pair, **rates):
@@ -42,10 +42,10 @@ def add_speed(pair, **rates):
     for model, rate in rates.items():
         add_state(pair, model, quantization="int8", megabytes=rate / 10)
         stage = translators.name(model)
-        inputs[f"from {stage}"] = state.fingerprint(pair.run_dir, stage)
+        inputs[f"from {stage}"] = state.fingerprint(pair.files.run_dir, stage)
         found = {"sentences_per_second": rate, "words_per_second": 10.0 * rate}
         found |= {"p50_ms": 1000 / rate, "p95_ms": 2000 / rate}
         models[model] = {"bleu": rate / 2, "chrf": rate / 2, speed.ONE: found, speed.ALL: found}
     settings = {speed.ALL: {"threads": 8}, speed.ONE: {"threads": 1}}
     facts = {"models": models, "sentences": 200, "repeats": 3, "settings": settings}
-    state.write(pair.run_dir, speed.NAME, state.Record(inputs, done=True, facts=facts))
+    state.write(pair.files.run_dir, speed.NAME, state.Record(inputs, done=True, facts=facts))

@@ -39,7 +39,7 @@ def from_a_learner(pair: Pair) -> Pair:
     The demo's own begin with the teacher's first layers. Those of its models that are not of every
     pair, and take over no layers, are there too. seq-Inter is trained by default.
     """
-    path = pair.config_dir / SETTINGS_FILE
+    path = pair.files.config_dir / SETTINGS_FILE
     own = yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
     kept = {name: entry for name, entry in own.items() if "layers" not in (entry or {})}
     changed = {**kept, "learner": {}, "seq_inter": {"default": True}}

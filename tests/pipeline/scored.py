@@ -34,7 +34,7 @@ def prepare(pair, sources, references):
     files.write_lines(pair.reference, references)
     pairs = {"train": 9, "valid": 8, "test": len(references)}
     facts = {"text": "hand-made", "pairs": pairs}
-    state.write(pair.run_dir, "prepare", state.Record({}, done=True, facts=facts))
+    state.write(pair.files.run_dir, "prepare", state.Record({}, done=True, facts=facts))
 
 
 def log_text(bleus):
@@ -51,19 +51,21 @@ def log_text(bleus):
 
 def train(pair, training, bleus, **facts):
     """Have trained a model, whose log has these scores on validation."""
-    log = pair.log(training)
+    log = pair.files.log(training)
     files.write_text(log, log_text(bleus))
     walls = training_log.by_epoch(training_log.read(log), "train_train_wall")
     facts |= {"parameters": training_log.parameters(log), "train_seconds": sum(walls.values())}
     record = state.Record({"model": training}, done=True, facts=facts)
-    state.write(pair.run_dir, training, record)
+    state.write(pair.files.run_dir, training, record)
 
 
 def add(pair, model, translations, which=MAIN):
     """Have a model translate a test set like this."""
     files.write_lines(which.hypotheses(pair, model), translations)
     facts = evaluate.score(translations, evaluate.references(pair, which))
-    state.write(pair.run_dir, evaluate.name(model, which), state.Record({}, done=True, facts=facts))
+    state.write(
+        pair.files.run_dir, evaluate.name(model, which), state.Record({}, done=True, facts=facts)
+    )
 
 
 def fill(pair):
@@ -117,7 +119,7 @@ def compared(pair, references=ROWS, translations=GOOD):
 def built(comparison):
     """Write the files of a comparison on both test sets; return what ``compare.json`` holds."""
     comparison_report.build(comparison)
-    return files.read_json(comparison.pair.run_dir / "compare" / "compare.json")
+    return files.read_json(comparison.pair.files.run_dir / "compare" / "compare.json")
 
 
 def widest(content, names):
@@ -144,7 +146,7 @@ def widest(content, names):
 
 def analysis(pair):
     """What `analyse.analyse` would return for KD and KA."""
-    folder = pair.run_dir / "analysis"
+    folder = pair.files.run_dir / "analysis"
     folder.mkdir(parents=True)
     runs = [pair.titles["kd"], pair.titles["ka"]]
     places = [(run, epoch) for run in runs for epoch in range(3)]

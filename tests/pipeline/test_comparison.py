@@ -13,6 +13,7 @@ from pipeline import compare, stages
 from pipeline.__main__ import main as pipeline_main
 from pipeline.comparison import Grid
 from pipeline.engine import schedule, state
+from pipeline.engine.devices import WHOLE
 from pipeline.models import settings
 from pipeline.models.grid import Point
 from pipeline.models.model_list import Model
@@ -76,7 +77,7 @@ def test_a_seed_covers_the_learner_and_what_starts_from_it(pair):
         assert own.start == (None if name in FROM_NOTHING else "learner")
         assert other.start == (None if name in FROM_NOTHING else "compare/2/learner")
         assert other.teacher == own.teacher
-        ours, theirs = (training.inputs(pair) for training in (own, other))
+        ours, theirs = (training.inputs(pair, WHOLE) for training in (own, other))
         assert (ours["common.seed"], theirs["common.seed"]) == (1, 2)
         seeded = ("common.seed", "checkpoint.no_epoch_checkpoints", "checkpoint.finetune", "from ")
         assert {k: v for k, v in ours.items() if not k.startswith(seeded)} == {
@@ -148,7 +149,7 @@ def test_a_method_that_starts_from_another_is_trained_after_it(pair):
 def test_the_pipelines_seeds_are_a_comparison_of_all_methods(demo, monkeypatch):
     ran = []
     monkeypatch.setattr(schedule, "run", lambda pair, stages, *_, **__: ran.extend(stages))
-    assert pipeline_main(["demo", "--seeds", "2", "--runs", str(demo.run_dir.parent)]) == 0
+    assert pipeline_main(["demo", "--seeds", "2", "--runs", str(demo.files.run_dir.parent)]) == 0
     names = [stage.name for stage in ran]
     own = stages.named(demo, [])
     assert own <= set(names) and len(set(names)) == len(names)
@@ -262,7 +263,7 @@ def test_a_row_has_the_numbers_of_its_seeds(built):
 
 def test_the_markdown_says_what_was_chosen_and_what_the_numbers_mean(built):
     found, content = built
-    text = (found.pair.run_dir / "compare" / "compare.md").read_text(encoding="utf-8")
+    text = (found.pair.files.run_dir / "compare" / "compare.md").read_text(encoding="utf-8")
     scores = table(text, "gap recovered")
     row = content["tests"][0]["rows"][-1]
     kd = scores["KD (forward KL)"]
@@ -302,7 +303,7 @@ def test_warnings_stand_in_these_tables_too(compared):
 
 def test_every_number_is_in_a_csv(built):
     found, content = built
-    folder = found.pair.run_dir / "compare"
+    folder = found.pair.files.run_dir / "compare"
     scores = pd.read_csv(folder / "scores.csv")
     assert len(scores) == 2 * (1 + 3 * 2)
     kd = scores[(scores.model == "kd") & (scores.test == "news")]
@@ -320,7 +321,7 @@ def test_every_number_is_in_a_csv(built):
 def test_the_report_page_has_a_section(built):
     found, content = built
     report.build(found.pair)
-    text = (found.pair.run_dir / "report.html").read_text(encoding="utf-8")
+    text = (found.pair.files.run_dir / "report.html").read_text(encoding="utf-8")
     document = html.fromstring(text)
     heads = [head.text_content() for head in document.findall(".//h2")]
     assert "Methods compared, over 2 seeds" in heads
@@ -337,7 +338,7 @@ def test_the_widest_tables_of_a_comparison_fit(built):
     """Of five seeds, with everything tuned."""
     found, content = built
     report.build(found.pair)
-    document = html.parse(found.pair.run_dir / "report.html").getroot()
+    document = html.parse(found.pair.files.run_dir / "report.html").getroot()
     names = found.pair.titles
     content = scored.widest(content, names)
     test = content["tests"][0]
@@ -353,26 +354,26 @@ def test_what_was_made_anew_since_is_not_shown(built):
     pair = found.pair
     assert page.comparison_of(pair) is not None
     name = "compare/1/kd-rate0.002"
-    record = state.read(pair.run_dir, name)
-    state.write(pair.run_dir, name, state.Record({"t": "other"}, done=True))
+    record = state.read(pair.files.run_dir, name)
+    state.write(pair.files.run_dir, name, state.Record({"t": "other"}, done=True))
     assert page.comparison_of(pair) is None
-    state.write(pair.run_dir, name, record)
+    state.write(pair.files.run_dir, name, record)
     assert page.comparison_of(pair) is not None
 
 
 def markdown(pair):
-    return (pair.run_dir / "compare" / "compare.md").read_text(encoding="utf-8")
+    return (pair.files.run_dir / "compare" / "compare.md").read_text(encoding="utf-8")
 
 
 def test_without_a_baseline_there_is_no_plot(compared):
     found, pair = compared
     comparison_report.build(found)
-    assert (pair.run_dir / "compare" / "differences.png").exists()
+    assert (pair.files.run_dir / "compare" / "differences.png").exists()
     found = compare.planned(pair, methods=["ka"], seeds=1)
     scored.add_compared(pair, "ka", [30] * 4, GOOD)
     comparison_report.build(found)
     assert "vs control" not in markdown(pair) and "differences.png" not in markdown(pair)
-    assert not (pair.run_dir / "compare" / "differences.png").exists()
+    assert not (pair.files.run_dir / "compare" / "differences.png").exists()
     assert page.comparison_of(pair)["figure"] is None
 
 
@@ -387,7 +388,7 @@ def test_differences_are_taken_to_the_models_that_are_named(compared):
     ]
     assert rows["learner"]["vs learner"] == rows["teacher"]["vs teacher"] == "–"
     assert "vs learner: difference in BLEU to learner, paired by seed." in markdown(pair)
-    content = json.loads((pair.run_dir / "compare" / "compare.json").read_text("utf-8"))
+    content = json.loads((pair.files.run_dir / "compare" / "compare.json").read_text("utf-8"))
     by_model = {row["model"]: row for row in content["tests"][0]["rows"]}
     for model, other in (("kd", "learner"), ("control", "teacher"), ("teacher", "learner")):
         ours, theirs = (by_model[name]["bleu"] for name in (model, other))

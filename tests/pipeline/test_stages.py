@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from pipeline import stages
 from pipeline.engine import commands, files, schedule, state
-from pipeline.engine.devices import Slot
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.stage import Stage
 from pipeline.models import settings, training
@@ -39,49 +39,49 @@ class Spy:
         self.stage = Stage(
             "spy",
             self.run,
-            lambda pair: self.settings,
+            lambda slot: self.settings,
             clear=self.clear,
-            begun=lambda pair: begun,
+            begun=lambda: begun,
             cheap=cheap,
         )
 
-    def run(self, pair):
+    def run(self, slot):
         self.runs += 1
         if self.fails:
             raise PipelineError("the disk is full")
         return {"found": self.runs}
 
-    def clear(self, pair):
+    def clear(self):
         self.clears += 1
 
 
 def test_a_stage_runs_once(pair, capsys):
     spy = Spy()
-    spy.stage.execute(pair, False)
-    spy.stage.execute(pair, False)
+    spy.stage.execute(pair.files)
+    spy.stage.execute(pair.files)
     assert spy.runs == 1
     assert capsys.readouterr().out == "spy: done already\n"
-    record = state.read(pair.run_dir, "spy")
+    record = state.read(pair.files.run_dir, "spy")
     assert record.done
     assert record.facts == {"found": 1}
 
 
 def test_force_redoes_a_stage(pair):
     spy = Spy()
-    spy.stage.execute(pair, False)
-    spy.stage.execute(pair, True)
+    spy.stage.execute(pair.files)
+    spy.stage.execute(pair.files, force=True)
     assert (spy.runs, spy.clears) == (2, 1)
 
 
 def test_a_failure_says_which_stage_and_why_and_is_tried_again(pair):
     spy = Spy(fails=True)
-    pair.log("spy").parent.mkdir(parents=True)
-    pair.log("spy").touch()
+    pair.files.log("spy").parent.mkdir(parents=True)
+    pair.files.log("spy").touch()
     with pytest.raises(PipelineError) as error:
-        spy.stage.execute(pair, False)
-    assert str(error.value) == f"stage spy failed: the disk is full (log: {pair.log('spy')})"
+        spy.stage.execute(pair.files)
+    assert str(error.value) == f"stage spy failed: the disk is full (log: {pair.files.log('spy')})"
     spy.fails = False
-    spy.stage.execute(pair, False)
+    spy.stage.execute(pair.files)
     assert (spy.runs, spy.clears) == (2, 0)
 
 
@@ -90,12 +90,12 @@ def test_other_settings_are_neither_mixed_in_nor_a_reason_to_throw_work_away(pai
     spy = Spy(fails)
     if fails:
         with pytest.raises(PipelineError):
-            spy.stage.execute(pair, False)
+            spy.stage.execute(pair.files)
     else:
-        spy.stage.execute(pair, False)
+        spy.stage.execute(pair.files)
     spy.settings = {"size": 2}
     with pytest.raises(PipelineError, match=r"size: 1 -> 2.*--force spy") as error:
-        spy.stage.execute(pair, False)
+        spy.stage.execute(pair.files)
     assert ("begun" if fails else "made") in str(error.value)
     assert spy.runs == 1
 
@@ -103,34 +103,34 @@ def test_other_settings_are_neither_mixed_in_nor_a_reason_to_throw_work_away(pai
 def test_a_failure_that_left_nothing_allows_other_settings(pair):
     spy = Spy(fails=True, begun=False)
     with pytest.raises(PipelineError):
-        spy.stage.execute(pair, False)
+        spy.stage.execute(pair.files)
     spy.fails, spy.settings = False, {"size": 2}
-    spy.stage.execute(pair, False)
-    assert state.read(pair.run_dir, "spy").inputs == {"size": 2}
+    spy.stage.execute(pair.files)
+    assert state.read(pair.files.run_dir, "spy").inputs == {"size": 2}
 
 
 def test_what_is_cheap_is_made_anew_with_other_settings(pair):
     spy = Spy(cheap=True)
-    spy.stage.execute(pair)
+    spy.stage.execute(pair.files)
     spy.settings = {"size": 2}
-    spy.stage.execute(pair)
-    spy.stage.execute(pair)
+    spy.stage.execute(pair.files)
+    spy.stage.execute(pair.files)
     assert (spy.runs, spy.clears) == (2, 1)
-    assert state.read(pair.run_dir, "spy").inputs == {"size": 2}
+    assert state.read(pair.files.run_dir, "spy").inputs == {"size": 2}
 
 
 def test_what_has_no_inputs_is_made_whenever_it_is_asked_for(pair):
     spy = Spy()
     stage = replace(spy.stage, inputs=None)
-    stage.execute(pair)
-    stage.execute(pair)
+    stage.execute(pair.files)
+    stage.execute(pair.files)
     assert spy.runs == 2
-    assert state.read(pair.run_dir, "spy") is None
+    assert state.read(pair.files.run_dir, "spy") is None
 
 
 def done(pair, *names):
     for name in names:
-        state.write(pair.run_dir, name, state.Record({}, done=True))
+        state.write(pair.files.run_dir, name, state.Record({}, done=True))
 
 
 def chosen(pair, *words):
@@ -139,7 +139,7 @@ def chosen(pair, *words):
 
 def test_a_stage_needs_the_ones_before(pair):
     with pytest.raises(PipelineError, match=r"^kd needs binarize, which is not done: run"):
-        stages.table(pair)["kd"].execute(pair)
+        stages.table(pair)["kd"].execute(pair.files)
 
 
 def test_a_kind_with_nothing_to_work_on_is_refused(pair):
@@ -163,7 +163,7 @@ def test_what_a_named_stage_needs_and_is_not_done_runs_first(pair):
     assert chosen(pair, "ka", "evaluate") == [*before, "ka", *results]
     assert stages.named(pair, ["ka", "evaluate"]) == {"ka", "evaluate.teacher", "evaluate.ka"}
     done(pair, "prepare", "binarize")
-    state.write(pair.run_dir, "teacher", state.Record({}))  # begun
+    state.write(pair.files.run_dir, "teacher", state.Record({}))  # begun
     assert chosen(pair, "evaluate.ka") == [*before[2:], "ka", "lenpen.ka", "evaluate.ka"]
 
 
@@ -244,9 +244,9 @@ def made(pair, *words, force=False):
     ran = []
 
     def tiny(stage):
-        def run(pair):
+        def run(slot):
             ran.append(stage.name)
-            files.write_text(pair.best_checkpoint(stage.name), "the same weights")
+            files.write_text(pair.files.best_checkpoint(stage.name), "the same weights")
             return {}
 
         return replace(stage, run=run)
@@ -254,7 +254,7 @@ def made(pair, *words, force=False):
     targets = stages.named(pair, words)
     forced = targets if force else ()
     found = [tiny(stage) for stage in stages.chosen(pair, targets, forced)]
-    schedule.run(pair, found, [Slot()], force=forced)
+    schedule.run(pair.files, found, [WHOLE], force=forced)
     return ran
 
 
@@ -279,30 +279,30 @@ def test_a_pair_without_a_cache_has_no_stage_for_it(tmp_path):
 
 def test_another_teacher_makes_a_done_fine_tuning_stale(pair):
     for name in ("binarize", "learner", "teacher"):
-        state.write(pair.run_dir, name, state.Record({"lr": 1}, done=True))
+        state.write(pair.files.run_dir, name, state.Record({"lr": 1}, done=True))
     training = next(training for training in stages.trainings(pair) if training.name == "kd")
-    inputs = state.canonical(training.inputs(pair))
-    state.write(pair.run_dir, "kd", state.Record(inputs, done=True))
+    inputs = state.canonical(training.inputs(pair, WHOLE))
+    state.write(pair.files.run_dir, "kd", state.Record(inputs, done=True))
     done(pair, "cache.teacher")
-    stages.table(pair)["kd"].execute(pair)
-    state.write(pair.run_dir, "teacher", state.Record({"lr": 2}, done=True))
+    stages.table(pair)["kd"].execute(pair.files)
+    state.write(pair.files.run_dir, "teacher", state.Record({"lr": 2}, done=True))
     with pytest.raises(PipelineError, match="from teacher"):
-        stages.table(pair)["kd"].execute(pair)
+        stages.table(pair)["kd"].execute(pair.files)
 
 
 def test_another_teacher_empties_its_cache(pair):
     done(pair, "binarize")
     inputs = []
     for weights in ("those of one", "those of another"):
-        files.write_text(pair.best_checkpoint("teacher"), weights)
-        inputs.append(stages.table(pair)["cache.teacher"].inputs(pair))
+        files.write_text(pair.files.best_checkpoint("teacher"), weights)
+        inputs.append(stages.table(pair)["cache.teacher"].inputs(WHOLE))
     assert {key for key in inputs[0] if inputs[0][key] != inputs[1][key]} == {"teacher"}
     reader = next(training for training in stages.trainings(pair) if training.teacher)
     assert inputs[0]["dataset.max_tokens"] == reader.resolved(pair)["dataset.max_tokens"]
 
 
 def test_paths_and_logging_are_no_inputs(pair):
-    inputs = stages.trainings(pair)[3].inputs(pair)
+    inputs = stages.trainings(pair)[3].inputs(pair, WHOLE)
     assert inputs["criterion._name"] == "forward_kl"
     assert not any(key.startswith(("hydra", "checkpoint.save_dir", "task.data")) for key in inputs)
 
@@ -381,12 +381,12 @@ def test_progress_reads_fairseqs_records(capsys):
 
 
 def test_a_translation_left_out_is_an_error(pair, monkeypatch):
-    files.write_lines(pair.model("kd"), ["weights"])
-    files.write_lines(pair.text_dir / "test.en", ["one", "two", "three"])
+    files.write_lines(pair.files.model("kd"), ["weights"])
+    files.write_lines(pair.files.text_dir / "test.en", ["one", "two", "three"])
     monkeypatch.setattr(
         commands,
         "run",
         lambda command, log, on_line, slot: [on_line(f"D-{n}\t-1\tx") for n in (2, 0)],
     )
     with pytest.raises(PipelineError, match=r"kd translated 2 of 3 sentences.*line 2 of the test"):
-        evaluate.evaluate_model(pair, "kd")
+        evaluate.evaluate_model(pair, WHOLE, "kd")

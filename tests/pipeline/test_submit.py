@@ -109,9 +109,9 @@ def test_what_sbatch_refuses_is_one_line(tmp_path, calls, capsys):
 
 def test_two_processes_do_not_make_the_same_stage(pair):
     with (
-        state.stage_locked(pair.run_dir, "compare/2/kd"),
-        state.stage_locked(pair.run_dir, "ka"),
+        state.stage_locked(pair.files.run_dir, "compare/2/kd"),
+        state.stage_locked(pair.files.run_dir, "ka"),
         pytest.raises(PipelineError, match="another process is at work on ka in"),
-        state.stage_locked(pair.run_dir, "ka"),
+        state.stage_locked(pair.files.run_dir, "ka"),
     ):
         pass

@@ -82,8 +82,8 @@ def test_what_the_points_need_and_is_not_done_runs_first(pair, points):
     names = [stage.name for stage in sweep.planned(pair, found)]
     own = "sweep/ka-weight0.5-k8"
     assert names == ["prepare", "binarize", "teacher", "cache.teacher", own]
-    state.write(pair.run_dir, "binarize", state.Record({}, done=True))
-    state.write(pair.run_dir, "teacher", state.Record({}, done=True))
+    state.write(pair.files.run_dir, "binarize", state.Record({}, done=True))
+    state.write(pair.files.run_dir, "teacher", state.Record({}, done=True))
     again = sweep.planned(pair, found, force=True)
     assert {stage.name: stage.cheap for stage in again} == {"cache.teacher": True, own: True}
     (_, kept) = sweep.planned(pair, found)

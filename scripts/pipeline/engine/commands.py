@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from pipeline.engine import quick_start
-from pipeline.engine.devices import Slot
+from pipeline.engine.devices import WHOLE, Slot
 from pipeline.engine.errors import PipelineError
 
 # The last line of a Python traceback: the exception's class, then its message.
@@ -25,8 +25,6 @@ _EXCEPTION = re.compile(r"^[\w.]*(Error|Exception|Interrupt|Exit)(:|$)")
 
 # Threads spin if the CPU load, in percent, is below this value.
 IDLE = 20
-
-_ANY = Slot()
 
 
 class _Children:
@@ -97,7 +95,7 @@ def run(
     *,
     append: bool = False,
     folder: Path | None = None,
-    slot: Slot = _ANY,
+    slot: Slot = WHOLE,
     environment: Mapping[str, str] | None = None,
     seconds: float | None = None,
 ) -> None:

@@ -47,6 +47,10 @@ class Slot:
         return variables
 
 
+WHOLE = Slot()
+"""The whole machine."""
+
+
 def slots(
     jobs: int | None,
     threads: int | None,

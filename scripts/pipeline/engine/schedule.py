@@ -9,21 +9,17 @@ import concurrent.futures
 import graphlib
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from pipeline.engine import commands, state
 from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError, describe
 from pipeline.engine.progress import bar, say
+from pipeline.engine.run_folder import RunFolder
 from pipeline.engine.stage import Stage
-
-if TYPE_CHECKING:
-    from pipeline.models.settings import Pair
 
 
 def run(
-    pair: Pair,
+    folder: RunFolder,
     stages: Sequence[Stage],
     slots: Sequence[Slot],
     *,
@@ -34,7 +30,7 @@ def run(
     """Run stages. If a stage fails, the stages that need it do not start; the others run.
 
     Args:
-        pair: the language pair.
+        folder: the folder of the run.
         stages: the stages to run. If several can start, the first in this order starts.
         slots: each running stage has one slot.
         force: names of stages to run again, if they are done or begun.
@@ -44,14 +40,14 @@ def run(
     Raises:
         PipelineError: a stage failed. The message names all stages that failed, with the reasons.
     """
-    new = {stage.name for stage in stages if not state.is_done(pair.run_dir, stage.name)}
+    new = {stage.name for stage in stages if not state.is_done(folder.run_dir, stage.name)}
     with bar(title=title, total=len(new), disable=title is None, unit=" stages") as progress:
 
         def done(name: str) -> None:
             on_done()
             progress.update(name in new)
 
-        _Schedule(pair, stages, slots, force, done).run()
+        _Schedule(folder, stages, slots, force, done).run()
 
 
 class _Schedule:
@@ -59,13 +55,13 @@ class _Schedule:
 
     def __init__(
         self,
-        pair: Pair,
+        folder: RunFolder,
         stages: Sequence[Stage],
         slots: Sequence[Slot],
         force: Collection[str],
         on_done: Callable[[str], None],
     ) -> None:
-        self._pair = pair
+        self._folder = folder
         self._stages = {stage.name: stage for stage in stages}
         self._order = list(self._stages)
         self._force = force
@@ -101,8 +97,8 @@ class _Schedule:
         while self._free and (name := self._next()):
             self._ready.remove(name)
             slot = self._free.pop(0)
-            pair = replace(self._pair, slot=slot)
-            future = submit(self._stages[name].execute, pair, name in self._force)
+            execute = self._stages[name].execute
+            future = submit(execute, self._folder, slot, name in self._force)
             self._at_work[future] = name, slot
         return bool(self._at_work)
 

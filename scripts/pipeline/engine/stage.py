@@ -6,23 +6,25 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.engine import state
+from pipeline.engine.devices import WHOLE, Slot
 from pipeline.engine.errors import PipelineError, describe
 from pipeline.engine.progress import say
-
-if TYPE_CHECKING:
-    from pipeline.models.settings import Pair
+from pipeline.engine.run_folder import RunFolder
 
 
-def _nothing(pair: Pair) -> None:
+def _nothing() -> None:
     """Delete nothing: the default, for a stage that overwrites its result."""
 
 
 @dataclass(frozen=True)
 class Stage:
     """A step of the pipeline. Its result is kept, so that later runs can use it.
+
+    The functions know what they work on. A stage gives them the slot of the machine that they may
+    use.
 
     Attributes:
         name: the name of the stage. Its state, its log and its bar have the same name.
@@ -41,42 +43,47 @@ class Stage:
     """
 
     name: str
-    run: Callable[[Pair], dict[str, Any]]
-    inputs: Callable[[Pair], dict[str, Any]] | None
+    run: Callable[[Slot], dict[str, Any]]
+    inputs: Callable[[Slot], dict[str, Any]] | None
     needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    clear: Callable[[Pair], None] = _nothing
-    begun: Callable[[Pair], bool] = lambda pair: False
+    clear: Callable[[], None] = _nothing
+    begun: Callable[[], bool] = lambda: False
     cheap: bool = False
     alone: bool = False
-    share: Callable[[Pair, tuple[int, int]], None] | None = None
+    share: Callable[[Slot, tuple[int, int]], None] | None = None
 
-    def execute(self, pair: Pair, force: bool = False) -> None:
+    def execute(self, folder: RunFolder, slot: Slot = WHOLE, force: bool = False) -> None:
         """Run the stage, unless its result exists.
+
+        Args:
+            folder: the folder of the run.
+            slot: the part of this machine that the stage may use.
+            force: remove an existing result first.
 
         Raises:
             PipelineError: an earlier stage is not done, the result was made with other settings,
                 or the stage failed.
         """
-        self._check_needs(pair)
+        self._check_needs(folder)
         if self.inputs is None:
             with _named(self.name):
-                self.run(pair)
+                self.run(slot)
             return
-        inputs = state.canonical(self.inputs(pair))
-        record = self._usable(pair, inputs, force)
+        inputs = state.canonical(self.inputs(slot))
+        record = self._usable(folder, inputs, force)
         if record is not None and record.done:
             say(f"{self.name}: done already")
             return
         with (
-            state.stage_locked(pair.run_dir, self.name),
-            _named(self.name, pair.log(self.name)),
+            state.stage_locked(folder.run_dir, self.name),
+            _named(self.name, folder.log(self.name)),
         ):
-            state.write(pair.run_dir, self.name, state.Record(inputs))
-            facts = self.run(pair)
-            state.write(pair.run_dir, self.name, state.Record(inputs, done=True, facts=facts))
+            state.write(folder.run_dir, self.name, state.Record(inputs))
+            facts = self.run(slot)
+            state.write(folder.run_dir, self.name, state.Record(inputs, done=True, facts=facts))
 
-    def begin(self, pair: Pair) -> bool:
+    def begin(self, folder: RunFolder, slot: Slot) -> bool:
         """Record the inputs of the result before several processes share the work.
 
         Returns:
@@ -85,29 +92,29 @@ class Stage:
         Raises:
             PipelineError: see `execute`.
         """
-        self._check_needs(pair)
-        inputs = state.canonical(self.inputs(pair) if self.inputs else {})
-        record = self._usable(pair, inputs, force=False)
+        self._check_needs(folder)
+        inputs = state.canonical(self.inputs(slot) if self.inputs else {})
+        record = self._usable(folder, inputs, force=False)
         if record is None:
-            state.write(pair.run_dir, self.name, state.Record(inputs))
+            state.write(folder.run_dir, self.name, state.Record(inputs))
         return record is None or not record.done
 
-    def _check_needs(self, pair: Pair) -> None:
+    def _check_needs(self, folder: RunFolder) -> None:
         for need in self.needs:
-            if not state.is_done(pair.run_dir, need):
+            if not state.is_done(folder.run_dir, need):
                 raise PipelineError(f"{self.name} needs {need}, which is not done: run it first")
 
-    def _usable(self, pair: Pair, inputs: state.Inputs, force: bool) -> state.Record | None:
+    def _usable(self, folder: RunFolder, inputs: state.Inputs, force: bool) -> state.Record | None:
         """Return the state of the result, or None if the stage must start from the beginning.
 
         A result is removed if `force` is set, or if the stage is `cheap` and its inputs changed.
         """
-        record = state.read(pair.run_dir, self.name)
-        if record is None or not (force or record.done or self.begun(pair)):
+        record = state.read(folder.run_dir, self.name)
+        if record is None or not (force or record.done or self.begun()):
             return None
         if force or (self.cheap and record.inputs != inputs):
-            state.forget(pair.run_dir, self.name)
-            self.clear(pair)
+            state.forget(folder.run_dir, self.name)
+            self.clear()
             return None
         if record.inputs != inputs:
             made = "was made" if record.done else "was begun"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.engine import commands
+from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
 from pipeline.models.hydra_configs import ONE_AT_A_TIME
 from pipeline.models.settings import REPOSITORY, USER_DIR, Pair
@@ -52,7 +53,7 @@ def data_bin(pair: Pair, mono: Path | None) -> DataBin:
     with user_errors(), ONE_AT_A_TIME:
         from ka_fairseq.distill import databin
 
-        data = databin.load(databin.config(pair.bin_dir, *pair.languages), databin.TRAIN)
+        data = databin.load(databin.config(pair.files.bin_dir, *pair.languages), databin.TRAIN)
         if mono is None:
             return data
         text = databin.monolingual(data, mono, mono.parent)
@@ -61,6 +62,7 @@ def data_bin(pair: Pair, mono: Path | None) -> DataBin:
 
 def command(
     pair: Pair,
+    slot: Slot,
     data: Path,
     models: Sequence[Path],
     recipe: Recipe,
@@ -72,7 +74,8 @@ def command(
     """Return the command line that translates, without writing a data-bin.
 
     Args:
-        pair: the language pair, with its slot of this machine.
+        pair: the language pair.
+        slot: the part of this machine that the command may use.
         data: the data-bin.
         models: fairseq's checkpoints; several translate as an ensemble.
         recipe: how to translate.
@@ -88,7 +91,7 @@ def command(
         "target-lang": pair.target_lang,
         "translations": translations,
         "shard": "{}/{}".format(*share),
-        "threads": pair.slot.threads or 0,
+        "threads": slot.threads or 0,
         "engine": "fairseq" if recipe.engine == FAIRSEQ else recipe.engine,
         "quantization": recipe.quantization,
         "max-len-a": recipe.max_len_a,
@@ -104,7 +107,7 @@ def command(
 
 
 def run(
-    pair: Pair,
+    slot: Slot,
     words: list[str],
     log: Path,
     on_line: Callable[[str], None] = lambda line: None,
@@ -116,7 +119,7 @@ def run(
     The command runs in the checkout's folder. There Python finds the package that ``--user-dir``
     names.
     """
-    commands.run(words, log, on_line, append=append, folder=REPOSITORY, slot=pair.slot)
+    commands.run(words, log, on_line, append=append, folder=REPOSITORY, slot=slot)
 
 
 def _search(recipe: Recipe) -> dict[str, object]:

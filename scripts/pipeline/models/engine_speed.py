@@ -15,6 +15,7 @@ import pandas as pd
 
 from pipeline import cli
 from pipeline.engine import files
+from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import bar
 from pipeline.models import distilling, settings
@@ -45,11 +46,12 @@ class Measured:
     best: list[str]
 
 
-def compare(pair: Pair, translator: str, sentences: int) -> pd.DataFrame:
+def compare(pair: Pair, slot: Slot, translator: str, sentences: int) -> pd.DataFrame:
     """Run every engine, and return a table.
 
     Args:
         pair: the language pair; its text must be binarized and the translator trained.
+        slot: the part of this machine that the engines may use.
         translator: the model of the pair that translates.
         sentences: the number of sentences to translate, from the training source.
 
@@ -61,15 +63,19 @@ def compare(pair: Pair, translator: str, sentences: int) -> pd.DataFrame:
         PipelineError: a stage is missing, or an engine failed.
     """
     with tempfile.TemporaryDirectory(prefix="ka-engines-") as folder:
-        return _compare(pair, translator, _lines(pair, translator, sentences), Path(folder))
+        lines = _lines(pair, translator, sentences)
+        return _compare(pair, slot, translator, lines, Path(folder))
 
 
-def _compare(pair: Pair, translator: str, lines: list[str], folder: Path) -> pd.DataFrame:
+def _compare(
+    pair: Pair, slot: Slot, translator: str, lines: list[str], folder: Path
+) -> pd.DataFrame:
     rows, said = [], []
     for engine, quantization in bar(ENGINES, "engines", unit=" engines"):
-        recipe = replace(Recipe.load(pair.translate), engine=engine, quantization=quantization)
+        recipe = replace(pair.translate, engine=engine, quantization=quantization)
         start, whole = (
-            _measured(pair, translator, lines[:count], recipe, folder) for count in (1, len(lines))
+            _measured(pair, slot, translator, lines[:count], recipe, folder)
+            for count in (1, len(lines))
         )
         said.append(whole.best)
         count = len(lines) - 1
@@ -94,8 +100,8 @@ def _rate(count: int, seconds: float) -> float | str:
 
 def _lines(pair: Pair, translator: str, sentences: int) -> list[str]:
     """Return sentences in subwords, spread over the text, as its start may be untypical."""
-    path = pair.bin_dir / "segmented" / f"{TRAIN}.{pair.source_lang}"
-    missing = [p for p in (path, pair.model(translator)) if not p.exists()]
+    path = pair.files.bin_dir / "segmented" / f"{TRAIN}.{pair.source_lang}"
+    missing = [p for p in (path, pair.files.model(translator)) if not p.exists()]
     if missing:
         raise PipelineError(
             f"{missing[0]} is missing: run scripts/pipeline.sh {pair.name} binarize {translator} "
@@ -108,7 +114,7 @@ def _lines(pair: Pair, translator: str, sentences: int) -> list[str]:
 
 
 def _measured(
-    pair: Pair, translator: str, lines: list[str], recipe: Recipe, folder: Path
+    pair: Pair, slot: Slot, translator: str, lines: list[str], recipe: Recipe, folder: Path
 ) -> Measured:
     """Translate sentences and measure the run, on raw text (``--dataset-impl raw``)."""
     data, translations = folder / "data", folder / "translations"
@@ -117,13 +123,13 @@ def _measured(
     source, target = pair.languages
     files.write_lines(data / f"{TRAIN}.{source}-{target}.{source}", lines)
     for language in pair.languages:
-        shutil.copy(pair.bin_dir / f"dict.{language}.txt", data)
+        shutil.copy(pair.files.bin_dir / f"dict.{language}.txt", data)
     command = distilling.command(
-        *(pair, data, [pair.model(translator)], replace(recipe, shard=len(lines))),
+        *(pair, slot, data, [pair.files.model(translator)], replace(recipe, shard=len(lines))),
         *(translations, (1, 1), "--dataset-impl", "raw"),
     )
     before = os.times()
-    distilling.run(pair, command, folder / "log")
+    distilling.run(slot, command, folder / "log")
     after = os.times()
     cpu = sum(getattr(after, k) - getattr(before, k) for k in ("children_user", "children_system"))
     rows = [row.split("\t") for row in files.read_lines(translations / TRAIN / "00000.tsv")]
@@ -144,7 +150,7 @@ def _run(arguments: argparse.Namespace) -> None:
         known = ", ".join(pair.titles)
         raise PipelineError(f"no model {arguments.translator}: choose from {known}")
     (slot, *_) = cli.slots(arguments, pair, [])
-    table = compare(replace(pair, slot=slot), arguments.translator, arguments.sentences)
+    table = compare(pair, slot, arguments.translator, arguments.sentences)
     print(table.to_markdown(index=False))
 
 

@@ -42,7 +42,7 @@ class Given:
 
 def folder(pair: Pair) -> Path:
     """Return the folder of a pair's monolingual text and translations: the folder of its corpus."""
-    return pair.data_dir or pair.config_dir
+    return pair.files.data_dir or pair.files.config_dir
 
 
 def monolingual(pair: Pair) -> Path | None:
@@ -62,8 +62,8 @@ def find(pair: Pair, part: str = TRAIN) -> Given | None:
         raise PipelineError(f"both {there[0]} and {there[1].name} are there: keep one of them")
     if not there:
         return None
-    own = part == TRAIN and pair.data_dir is not None
-    source = corpus.find(pair.data_dir, TRAIN, pair.source_lang) if own else None
+    own = part == TRAIN and pair.files.data_dir is not None
+    source = corpus.find(pair.files.data_dir, TRAIN, pair.source_lang) if own else None
     return Given(there[0], source)
 
 

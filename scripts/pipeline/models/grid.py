@@ -82,7 +82,7 @@ class Point:
 
 def best_bleu(pair: Pair, training: Training) -> float:
     """Return the validation BLEU of a training's best checkpoint."""
-    records = training_log.read(pair.log(training.name))
+    records = training_log.read(pair.files.log(training.name))
     return max(float(record["valid_bleu"]) for record in records if "valid_bleu" in record)
 
 

@@ -10,7 +10,6 @@ CTranslate2 drops some of them: the worst at a length penalty of 1.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from typing import Any
 from sacrebleu.metrics import BLEU
 
 from pipeline.engine import commands, files, state
+from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import say
 from pipeline.engine.stage import Stage
@@ -47,17 +47,17 @@ def needs(pair: Pair, model: str) -> tuple[str, ...]:
 
 def stages(pair: Pair, models: Iterable[str]) -> list[Stage]:
     """Return the stages that choose for the models; empty if the pair's settings have a number."""
-    return [
-        Stage(
-            stage,
-            functools.partial(choose, model=model),
-            functools.partial(inputs, model=model),
-            needs=("binarize", model),
-            cheap=True,
-        )
-        for model in models
-        for stage in needs(pair, model)
-    ]
+    return [_stage(pair, model) for model in models if needs(pair, model)]
+
+
+def _stage(pair: Pair, model: str) -> Stage:
+    return Stage(
+        name(model),
+        lambda slot: choose(pair, slot, model),
+        lambda slot: inputs(pair, model),
+        needs=("binarize", model),
+        cheap=True,
+    )
 
 
 def of(pair: Pair, model: str) -> float:
@@ -68,21 +68,21 @@ def of(pair: Pair, model: str) -> float:
 
 def facts(pair: Pair, model: str) -> dict[str, Any]:
     """Return what `choose` returned; an empty dict if the stage is not done."""
-    return state.facts(pair.run_dir, name(model))
+    return state.facts(pair.files.run_dir, name(model))
 
 
 def inputs(pair: Pair, model: str) -> dict[str, Any]:
     """Return what the choice depends on."""
     return {
-        "model": files.sha256(pair.model(model)),
+        "model": files.sha256(pair.files.model(model)),
         "beam": pair.decoding.beam,
         "tried": TRIED,
         "quantization": pair.quantization,
-        "from binarize": state.fingerprint(pair.run_dir, "binarize"),
+        "from binarize": state.fingerprint(pair.files.run_dir, "binarize"),
     }
 
 
-def choose(pair: Pair, model: str) -> dict[str, Any]:
+def choose(pair: Pair, slot: Slot, model: str) -> dict[str, Any]:
     """Translate the validation set, and choose the length penalty with the best BLEU.
 
     Returns:
@@ -95,17 +95,17 @@ def choose(pair: Pair, model: str) -> dict[str, Any]:
     """
     if pair.decoding.beam == 1:
         return {"lenpen": USUAL, "tried": {}}  # a single hypothesis needs no ranking
-    scratch = pair.model_dir(model) / GROUP
+    scratch = pair.files.model_dir(model) / GROUP
     files.remove(scratch)  # of an interrupted run
     scratch.mkdir()
     try:
-        found = _n_best(pair, model, scratch)
+        found = _n_best(pair, slot, model, scratch)
     except exporting.NotExported as error:
         say(f"{name(model)}: {USUAL:g}, as CTranslate2 cannot try others: {error}")
         return {"lenpen": USUAL, "tried": {}, "refused": str(error)}
     finally:
         files.remove(scratch)
-    references = files.read_lines(pair.text_dir / f"valid.{pair.target_lang}")
+    references = files.read_lines(pair.files.text_dir / f"valid.{pair.target_lang}")
     tried = {value: _bleu(pair, best(found, value), references) for value in TRIED}
     chosen = max(tried, key=lambda value: (tried[value], -abs(value - USUAL)))
     say(f"{name(model)}: {chosen:g}, with {tried[chosen]:.1f} BLEU on validation")
@@ -127,21 +127,21 @@ def best(found: Iterable[Hypotheses], lenpen: float) -> list[list[str]]:
     return [max(line, key=score)["subwords"] if line else [] for line in found]
 
 
-def _n_best(pair: Pair, model: str, scratch: Path) -> list[Hypotheses]:
-    dictionaries = tuple(pair.bin_dir / f"dict.{language}.txt" for language in pair.languages)
-    exporting.convert(pair.model(model), scratch / "model", dictionaries, pair.quantization)
+def _n_best(pair: Pair, slot: Slot, model: str, scratch: Path) -> list[Hypotheses]:
+    dictionaries = tuple(pair.files.bin_dir / f"dict.{language}.txt" for language in pair.languages)
+    exporting.convert(pair.files.model(model), scratch / "model", dictionaries, pair.quantization)
     job = n_best_job.Job(
         model=str(scratch / "model"),
-        source=str(pair.bin_dir / "segmented" / f"valid.{pair.source_lang}"),
+        source=str(pair.files.bin_dir / "segmented" / f"valid.{pair.source_lang}"),
         target=str(scratch / "n_best.jsonl"),
         beam=pair.decoding.beam,
-        threads=pair.slot.threads or 0,
+        threads=slot.threads or 0,
     )
     path = scratch / "job.json"
     files.write_json(path, asdict(job))
     command = [*commands.python_module(n_best_job.__name__), str(path)]
     folder = REPOSITORY / "scripts"  # where Python finds the module
-    commands.run(command, pair.log(name(model)), folder=folder, slot=pair.slot)
+    commands.run(command, pair.files.log(name(model)), folder=folder, slot=slot)
     return [json.loads(line) for line in files.read_lines(Path(job.target))]
 
 

@@ -130,7 +130,7 @@ def of(pair: Pair, text: str | None = None) -> GivenTeacher | None:
     if given is None or given.only_for is None:
         return given
     if text is None:
-        record = state.read(pair.run_dir, "prepare")
+        record = state.read(pair.files.run_dir, "prepare")
         text = str(record.facts.get("text", "")) if record is not None else ""
     return given if text.startswith(given.only_for) else None
 
@@ -139,7 +139,7 @@ def inputs(pair: Pair, given: GivenTeacher) -> dict[str, Any]:
     """Return what the stage `teacher` depends on."""
     return {
         "teacher.checkpoint": files.sha256(given.checkpoint),
-        "from binarize": state.fingerprint(pair.run_dir, "binarize"),
+        "from binarize": state.fingerprint(pair.files.run_dir, "binarize"),
     }
 
 
@@ -152,17 +152,19 @@ def install(pair: Pair, given: GivenTeacher) -> dict[str, Any]:
     Raises:
         PipelineError: the file is no checkpoint, or its number of types is not its dictionary's.
     """
-    folder = pair.model_dir(STAGE)
+    folder = pair.files.model_dir(STAGE)
     files.remove(folder)
     folder.mkdir(parents=True)
-    dictionaries = {language: pair.bin_dir / f"dict.{language}.txt" for language in pair.languages}
+    dictionaries = {
+        language: pair.files.bin_dir / f"dict.{language}.txt" for language in pair.languages
+    }
     for path in dictionaries.values():
         shutil.copy(path, folder)  # a frozen teacher's dictionaries are searched here first
     try:
-        exporting.export(given.checkpoint, pair.model(STAGE))
+        exporting.export(given.checkpoint, pair.files.model(STAGE))
     except PipelineError as error:
         raise PipelineError(f"teacher.checkpoint in pair.yaml: {error}") from None
-    weights = _weights(pair.model(STAGE))
+    weights = _weights(pair.files.model(STAGE))
     types = _SPECIAL + len(files.read_lines(dictionaries[pair.target_lang]))
     found = weights.get("decoder.embed_tokens.weight")
     if found is not None and len(found) != types:
@@ -170,11 +172,11 @@ def install(pair: Pair, given: GivenTeacher) -> dict[str, Any]:
             f"{given.checkpoint} has {len(found)} target types, but teacher.dictionary in "
             f"pair.yaml has {types}: give the dictionary that it was trained with"
         )
-    shutil.copy(pair.model(STAGE), pair.best_checkpoint(STAGE))
+    shutil.copy(pair.files.model(STAGE), pair.files.best_checkpoint(STAGE))
     facts = {"parameters": _parameters(weights), "given": given.checkpoint.name}
     if given.log is not None:
-        pair.log(STAGE).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(given.log, pair.log(STAGE))
+        pair.files.log(STAGE).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(given.log, pair.files.log(STAGE))
         seconds = training_log.by_epoch(training_log.read(given.log), "train_train_wall")
         facts["train_seconds"] = sum(seconds.values())
     say(f"teacher: {given.checkpoint}, which is already trained")

@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
-from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
 from pipeline.models import model_list, students
 from pipeline.models.decoding import Decoding
 from pipeline.models.model_list import Model
 from pipeline.models.pretrained_teacher import GivenTeacher
+from pipeline.models.run_files import RunFiles
 from pipeline.models.translate_settings import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -31,23 +31,18 @@ FULL = "full"
 QUANTIZATIONS = ("int8", "int8_float32", "float16", "float32")
 """The precisions of an exported model's weights; the first is the default."""
 
-_SECTIONS = ("source_lang", "target_lang", "text", "segmentation")
+_NEEDED = ("source_lang", "target_lang", "text", "segmentation", "decoding")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A language pair: its settings and the paths of its files.
+    """A language pair: the text, the models, and how they are trained and decoded.
 
     Attributes:
         name: the name of the run and of its folder.
-        config_dir: the folder with `SETTINGS_FILE`.
-        hydra_dir: the folder with the Hydra configs: `config_dir`, or the folder that `configs`
-            names.
-        run_dir: the folder for all output.
+        files: where the run's files are.
         source_lang: the language code of the source, also the ending of its files.
         target_lang: the language code of the target, also the ending of its files.
-        data_dir: the user's own corpus, or None for the text that `text` names.
-        archives_dir: the user's folder with a release's archives, or None to download them.
         text: which sentence pairs to use; see `pipeline.text.prepare`. Key `test` has the
             name of the test set, or a list of names. Names are of `parts`, or of files in a user's
             own corpus.
@@ -57,17 +52,14 @@ class Pair:
         finetuning: further overrides for models that start from another model.
         models: the models to train and evaluate, in the order of the table.
         everything: whether all models are trained by default.
-        translate: how a teacher translates; see `pipeline.models.translate_settings`.
-        slot: the part of this machine that the stages may use.
+        translate: how a teacher translates.
         teacher: a teacher that is already trained, or None to train one.
         quantization: the precision of exported models, one of `QUANTIZATIONS`.
         students: the default of ``scripts/compare.sh --students``: presets, or `students.OWN`.
     """
 
     name: str
-    config_dir: Path
-    hydra_dir: Path
-    run_dir: Path
+    files: RunFiles
     source_lang: str
     target_lang: str
     text: Mapping[str, Any]
@@ -76,12 +68,9 @@ class Pair:
     training: Mapping[str, Any]
     finetuning: Mapping[str, Any]
     models: tuple[Model, ...]
-    data_dir: Path | None = None
-    archives_dir: Path | None = None
-    slot: Slot = field(default_factory=Slot)
     teacher: GivenTeacher | None = None
     everything: bool = False
-    translate: Mapping[str, Any] = field(default_factory=dict)
+    translate: Recipe = field(default_factory=Recipe)
     quantization: str = QUANTIZATIONS[0]
     students: tuple[str, ...] = (students.OWN,)
 
@@ -112,11 +101,6 @@ class Pair:
         return (names,) if isinstance(names, str) else tuple(names)
 
     @property
-    def text_dir(self) -> Path:
-        """Plain text, made by `prepare`."""
-        return self.run_dir / "text"
-
-    @property
     def reference(self) -> Path:
         """The test set's target side before tokenization."""
         return self._raw_test(self.target_lang)
@@ -126,53 +110,9 @@ class Pair:
         """The test set's source side before tokenization."""
         return self._raw_test(self.source_lang)
 
-    @property
-    def bin_dir(self) -> Path:
-        """The data-bin, made by `binarize`."""
-        return self.run_dir / "bin"
-
-    @property
-    def evaluate_dir(self) -> Path:
-        """Translations of the test set and their scores."""
-        return self.run_dir / "evaluate"
-
-    @property
-    def export_dir(self) -> Path:
-        """The parent of the export folders: one for each model, with all that translating needs."""
-        return self.run_dir / "export"
-
-    def model_dir(self, training: str) -> Path:
-        """Return the folder of a training's checkpoints."""
-        return self.run_dir / training
-
-    def best_checkpoint(self, training: str) -> Path:
-        """Return the checkpoint with the best validation score."""
-        return self.model_dir(training) / "checkpoint_best.pt"
-
-    def last_checkpoint(self, training: str) -> Path:
-        """Return the checkpoint that an interrupted training continues from."""
-        return self.model_dir(training) / "checkpoint_last.pt"
-
-    def model(self, training: str) -> Path:
-        """Return the best checkpoint, reduced to what translating needs."""
-        return self.model_dir(training) / "model.pt"
-
-    def teacher_cache(self, training: str, text: str = "") -> Path:
-        """Return the folder of a teacher's cached answers; a redone teacher loses them.
-
-        Args:
-            training: the teacher's training.
-            text: the name of the answered text; empty: the references.
-        """
-        return self.model_dir(training) / (f"cache-{text}" if text else "cache")
-
-    def log(self, stage: str) -> Path:
-        """Return the log with all output of a stage's commands."""
-        return self.run_dir / "logs" / f"{stage}.log"
-
     def _raw_test(self, language: str) -> Path:
         kind = "raw." if "cleaning" in self.text else ""
-        return self.text_dir / f"test.{kind}{language}"
+        return self.files.text_dir / f"test.{kind}{language}"
 
 
 def names() -> list[str]:
@@ -188,7 +128,6 @@ def load(
     variant: str = "",
     own: tuple[Path, str, str] | None = None,
     train_teacher: bool = False,
-    everything: bool = False,
 ) -> Pair:
     """Read a pair's settings.
 
@@ -198,51 +137,39 @@ def load(
         name: the name of the run; by default the name of `config_dir`.
         variant: the section to apply, `QUICK` or `FULL`; added to the name of the run.
         own: the user's corpus instead of the pair's text: folder, source and target language.
-        everything: also train the models that are not trained by default.
         train_teacher: ignore the section `teacher`; added to the name of the run.
 
     Raises:
         PipelineError: the file, a section, or a file that it names is missing; a value is invalid.
     """
     path = config_dir / SETTINGS_FILE
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PipelineError(
-            f"{config_dir} has no {SETTINGS_FILE}: give a folder with configs, such as configs/demo"
-        ) from None
-    except yaml.YAMLError as error:
-        raise PipelineError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
-    missing = [section for section in (*_SECTIONS, "decoding") if section not in (content or {})]
-    if missing:
-        raise PipelineError(f"{path} lacks {', '.join(missing)}")
+    content = _content(path)
     name = (name or config_dir.resolve().name) + ("-train-teacher" if train_teacher else "")
     name += f"-{variant}" if variant else ""
     run_dir = runs.resolve() / name
     if ":" in str(run_dir):
         raise PipelineError(f"{run_dir}: fairseq splits paths at colons; choose another folder")
+    hydra_dir = _hydra_dir(content.get("configs"), path)
+    data_dir, source, target = own or (None, content["source_lang"], content["target_lang"])
     pair = Pair(
         name=name,
-        config_dir=config_dir.resolve(),
-        hydra_dir=_hydra_dir(content.get("configs"), path),
-        run_dir=run_dir,
+        files=RunFiles(run_dir, config_dir.resolve(), hydra_dir, data_dir),
+        source_lang=source,
+        target_lang=target,
+        text=content["text"],
+        segmentation=content["segmentation"],
+        decoding=Decoding.load(content["decoding"], path),
         training=_overrides(content, "training", path),
         finetuning=_overrides(content, "finetuning", path),
         models=tuple(model_list.merged(common_models(), content.get("models"), path)),
-        everything=everything,
-        translate=_translate(content.get("translate"), {}),
+        translate=Recipe.load(content.get("translate")),
         quantization=_quantization(content.get("export"), path),
         students=students.check_names(
             content.get("students", [students.OWN]), path.parent, f"{path}: students"
         )
         or (students.OWN,),
-        **{section: content[section] for section in _SECTIONS},
-        decoding=Decoding.load(content["decoding"], path),
     )
     check_tests(pair.tests, f"{path}: text.test")
-    if own is not None:
-        data_dir, source, target = own
-        pair = replace(pair, data_dir=data_dir, source_lang=source, target_lang=target)
     if "teacher" in content and not train_teacher:
         pair = replace(pair, teacher=_given_teacher(pair, content["teacher"]))
     for model in pair.models:
@@ -250,6 +177,26 @@ def load(
             where = f"{path}: models.{model.name}.student {model.student}"
             students.check_dictionaries(model.settings, pair.joint_dictionary, where)
     return _variant(pair, content, variant, path) if variant else pair
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    """Return the sections of `SETTINGS_FILE`.
+
+    Raises:
+        PipelineError: there is no such file, the file is no YAML, or a section is missing.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        folder, name = path.parent, path.name
+        raise PipelineError(
+            f"{folder} has no {name}: give a folder with configs, such as configs/demo"
+        ) from None
+    except yaml.YAMLError as error:
+        raise PipelineError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+    if missing := [section for section in _NEEDED if section not in content]:
+        raise PipelineError(f"{path} lacks {', '.join(missing)}")
+    return content
 
 
 def _variant(pair: Pair, content: Mapping[str, Any], name: str, path: Path) -> Pair:
@@ -278,7 +225,7 @@ def _variant(pair: Pair, content: Mapping[str, Any], name: str, path: Path) -> P
         models=tuple(
             replace(model, settings=_replaced(model.settings, settings)) for model in pair.models
         ),
-        translate=_translate(content.get("translate"), changes.get("translate")),
+        translate=Recipe.load(content.get("translate"), changes.get("translate")),
     )
 
 
@@ -298,15 +245,6 @@ def check_tests(names: Iterable[Any], where: str) -> None:
             raise PipelineError(
                 f"{where}: {name} is no name for a test set: use letters, digits, -._"
             )
-
-
-def _translate(section: Any, changes: Any) -> Mapping[str, Any]:
-    """Return the section `translate` with the changes of a variant, after a check."""
-    for part in (section, changes):
-        Recipe.load(part)
-    merged = {**(section or {}), **(changes or {})}
-    Recipe.load(merged)
-    return merged
 
 
 def _quantization(section: Any, path: Path) -> str:
@@ -340,9 +278,9 @@ def _overrides(content: Mapping[str, Any], section: str, path: Path) -> Mapping[
 
 
 def _given_teacher(pair: Pair, section: Any) -> GivenTeacher | None:
-    given = GivenTeacher.load(section, pair.config_dir, pair.languages)
+    given = GivenTeacher.load(section, pair.files.config_dir, pair.languages)
     # A teacher marked `only_for` is ignored with `--data`.
-    return None if pair.data_dir and given.only_for else given.check()
+    return None if pair.files.data_dir and given.only_for else given.check()
 
 
 def common_models() -> dict[str, Any]:

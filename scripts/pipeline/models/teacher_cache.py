@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.engine import commands, files, state
+from pipeline.engine.devices import Slot
 from pipeline.engine.progress import bar, say
 from pipeline.engine.stage import Stage, share_is_there
 from pipeline.models import teacher_texts
@@ -43,18 +44,18 @@ class TeacherCache:
         """The name of the stage."""
         return self.reader.cache_stage
 
-    @property
-    def stage(self) -> Stage:
-        """The stage that fills the cache."""
+    def stage(self, pair: Pair) -> Stage:
+        """Return the stage that fills the cache."""
+        folder = self.reader.cache_folder(pair)
         return Stage(
             self.name,
-            self.run,
-            self.inputs,
+            lambda slot: self.run(pair, slot),
+            lambda slot: self.inputs(pair),
             needs=("binarize", *self._texts, *self.reader.teachers),
-            clear=lambda pair: files.remove(self.reader.cache_folder(pair)),
-            begun=lambda pair: self.reader.cache_folder(pair).exists(),
+            clear=lambda: files.remove(folder),
+            begun=folder.exists,
             cheap=True,
-            share=self.run_share,
+            share=lambda slot, share: self.run_share(pair, slot, share),
         )
 
     @property
@@ -73,44 +74,45 @@ class TeacherCache:
         }
         return {
             **kept,
-            "teacher": files.sha256_of(map(pair.best_checkpoint, self.reader.teachers)),
+            "teacher": files.sha256_of(map(pair.files.best_checkpoint, self.reader.teachers)),
             **{
-                f"from {stage}": state.fingerprint(pair.run_dir, stage)
+                f"from {stage}": state.fingerprint(pair.files.run_dir, stage)
                 for stage in ("binarize", *self._texts)
             },
         }
 
-    def run(self, pair: Pair) -> dict[str, Any]:
+    def run(self, pair: Pair, slot: Slot) -> dict[str, Any]:
         """Fill the cache, or continue an interrupted run.
 
         Raises:
             PipelineError: the command failed.
         """
-        self._fill(pair, (1, 1))
+        self._fill(pair, slot, (1, 1))
         return {}
 
-    def run_share(self, pair: Pair, share: tuple[int, int]) -> None:
+    def run_share(self, pair: Pair, slot: Slot, share: tuple[int, int]) -> None:
         """Fill one of several shares; other processes may fill other shares at the same time.
 
         Args:
             pair: the language pair.
+            slot: the part of this machine that the command may use.
             share: the number of the share, from 1, and the number of shares.
 
         Raises:
             PipelineError: see `run` and `Stage.execute`.
         """
-        with state.one_at_a_time(pair.run_dir):
-            if not self.stage.begin(pair):
+        with state.one_at_a_time(pair.files.run_dir):
+            if not self.stage(pair).begin(pair.files, slot):
                 say(f"{self.name}: done already")
                 return
-        self._fill(pair, share)
+        self._fill(pair, slot, share)
         say(f"{self.name}: {share_is_there(share)}")
 
-    def _fill(self, pair: Pair, share: tuple[int, int]) -> None:
+    def _fill(self, pair: Pair, slot: Slot, share: tuple[int, int]) -> None:
         command = [*commands.fairseq_module("ka_fairseq.cache"), "build"]
         command += ["--shard", "{}/{}".format(*share)]
-        folder = {"hydra.run.dir": str(pair.model_dir(self.teacher))}
-        command += self.reader.arguments(pair, folder)
+        folder = {"hydra.run.dir": str(pair.files.model_dir(self.teacher))}
+        command += self.reader.arguments(pair, slot, folder)
         answered: dict[str, int] = {}
         stage = self.name if share == (1, 1) else "{}.{}-of-{}".format(self.name, *share)
         total = (self._pairs(pair) if share == (1, 1) else 0) or None
@@ -121,13 +123,13 @@ class TeacherCache:
                     answered[found[1]] = int(found[2])
                     progress.update(sum(answered.values()) - progress.n)
 
-            commands.run(command, pair.log(stage), on_line, slot=pair.slot)
+            commands.run(command, pair.files.log(stage), on_line, slot=slot)
 
     def _pairs(self, pair: Pair) -> int:
         """Return the number of pairs to answer, as far as is known."""
-        record = state.read(pair.run_dir, "prepare")
+        record = state.read(pair.files.run_dir, "prepare")
         pairs = dict(record.facts.get("pairs", {})) if record is not None else {}
         for stage in self._texts:
-            if (record := state.read(pair.run_dir, stage)) is not None:
+            if (record := state.read(pair.files.run_dir, stage)) is not None:
                 pairs["train"] = record.facts.get("pairs", 0)
         return pairs.get("train", 0) + pairs.get("valid", 0)

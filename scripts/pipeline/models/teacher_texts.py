@@ -45,15 +45,18 @@ class TrainingText:
         return Translation(self.text.translator, sampled=kind == SAMPLED)
 
     @property
-    def stage(self) -> Stage:
-        """The stage that makes the text."""
-        needs = ("binarize", *(translation.name for translation in self.translations))
+    def needs(self) -> tuple[str, ...]:
+        """The stages that the text is made from."""
+        return ("binarize", *(translation.name for translation in self.translations))
+
+    def stage(self, pair: Pair) -> Stage:
+        """Return the stage that makes the text."""
         return Stage(
             self.name,
-            self.run,
-            self.inputs,
-            needs=needs,
-            clear=lambda pair: files.remove(folder(pair, self.text)),
+            lambda slot: self.run(pair),
+            lambda slot: self.inputs(pair),
+            needs=self.needs,
+            clear=lambda: files.remove(folder(pair, self.text)),
             cheap=True,
         )
 
@@ -61,10 +64,10 @@ class TrainingText:
         """Return what the text depends on."""
         found: dict[str, Any] = {"parts": self.text.parts}
         found |= {
-            f"from {need}": state.fingerprint(pair.run_dir, need) for need in self.stage.needs
+            f"from {need}": state.fingerprint(pair.files.run_dir, need) for need in self.needs
         }
         if self.text.translated:
-            recipe = Recipe.load(pair.translate)
+            recipe = pair.translate
             filters = dataclasses.asdict(recipe.filters)
             found |= {f"filters.{key}": value for key, value in filters.items()}
             # The default adds no input: older texts stay valid.
@@ -80,7 +83,7 @@ class TrainingText:
         """
         data = distilling.data_bin(pair, None)
         parts = [self._part(pair, kind, times) for kind, times in self.text.parts]
-        recipe = Recipe.load(pair.translate)
+        recipe = pair.translate
         with (
             files.written_whole(folder(pair, self.text)) as target,
             distilling.user_errors(),
@@ -100,7 +103,7 @@ class TrainingText:
         for line in lines:
             say(line)
         total = f"{self.name}: {told['pairs']} sentence pairs"
-        files.write_lines(pair.log(self.name), [*lines, total])
+        files.write_lines(pair.files.log(self.name), [*lines, total])
         return {"pairs": told["pairs"], "kept": told["kept"]}
 
     def _part(self, pair: Pair, kind: str, times: int) -> Part:
@@ -122,4 +125,4 @@ def stage_name(text: Text) -> str:
 
 def folder(pair: Pair, text: Text) -> Path:
     """Return the data-bin of a text."""
-    return pair.bin_dir if text.plain else pair.run_dir / "texts" / text.name
+    return pair.files.bin_dir if text.plain else pair.files.run_dir / "texts" / text.name

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine import commands, files, state
-from pipeline.engine.devices import Devices
+from pipeline.engine.devices import Devices, Slot
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import bar, say
 from pipeline.engine.stage import Stage
@@ -60,31 +60,33 @@ class Training(Model):
         filled = (self.cache_stage,) if self.cached(pair) else ()
         return Stage(
             self.name,
-            self.run,
-            self.inputs,
+            lambda slot: self.run(pair, slot),
+            lambda slot: self.inputs(pair, slot),
             needs=(*self.needs, *filled),
-            clear=self.clear,
-            begun=self.begun,
+            clear=lambda: self.clear(pair),
+            begun=lambda: self.begun(pair),
         )
 
-    def inputs(self, pair: Pair) -> dict[str, Any]:
+    def inputs(self, pair: Pair, slot: Slot) -> dict[str, Any]:
         """Return what the model depends on."""
         if given := self._given(pair):
             return pretrained_teacher.inputs(pair, given)
         settings = self.resolved(pair)
-        if (batches := Devices.choose(settings, visible=pair.slot.visible).batches) > 1:
+        if (batches := Devices.choose(settings, visible=slot.visible).batches) > 1:
             settings["optimization.update_freq"] = [batches]
         kept = {key: value for key, value in settings.items() if not key.startswith(_NO_INPUTS)}
         # The precision here: a training begun on a CPU does not continue in half precision.
-        kept |= self._without_fp16(pair)
+        kept |= self._without_fp16(pair, slot)
         # The path of the cache does not matter. Whether there is a cache changes the last digits.
         kept["task.teacher_cache"] = self.cached(pair)
         # The start's path is left out above; its name counts.
         kept["checkpoint.finetune_from_model"] = self.start
-        upstream = {f"from {need}": state.fingerprint(pair.run_dir, need) for need in self.needs}
+        upstream = {
+            f"from {need}": state.fingerprint(pair.files.run_dir, need) for need in self.needs
+        }
         return {**kept, **upstream}
 
-    def run(self, pair: Pair) -> dict[str, Any]:
+    def run(self, pair: Pair, slot: Slot) -> dict[str, Any]:
         """Train, or continue an interrupted training.
 
         Raises:
@@ -94,25 +96,25 @@ class Training(Model):
         if given := self._given(pair):
             return pretrained_teacher.install(pair, given)
         settings = self.resolved(pair)
-        devices = Devices.choose(settings, visible=pair.slot.visible)
-        log = pair.log(self.name)
+        devices = Devices.choose(settings, visible=slot.visible)
+        log = pair.files.log(self.name)
         # The checkpoint is complete or absent: ka_fairseq.hardening makes fairseq write it so.
-        begun = pair.last_checkpoint(self.name).exists()
+        begun = pair.files.last_checkpoint(self.name).exists()
         if begun:
             say(f"{self.name}: going on from its last checkpoint")
         command = self._program(devices.launcher)
-        command += self.arguments(pair, devices.overrides())
+        command += self.arguments(pair, slot, devices.overrides())
         with Progress(self.name, settings) as progress:
-            commands.run(command, log, progress.on_line, append=begun, slot=pair.slot)
-        best = pair.best_checkpoint(self.name)
+            commands.run(command, log, progress.on_line, append=begun, slot=slot)
+        best = pair.files.best_checkpoint(self.name)
         if not best.exists():
             raise PipelineError("no checkpoint was written: is max_epoch or max_update too small?")
-        exporting.export(best, pair.model(self.name))
+        exporting.export(best, pair.files.model(self.name))
         seconds = training_log.by_epoch(training_log.read(log), "train_train_wall")
         return {
             "parameters": training_log.parameters(log),
             "train_seconds": sum(seconds.values()),
-            "threads": pair.slot.threads,
+            "threads": slot.threads,
         }
 
     @staticmethod
@@ -127,37 +129,38 @@ class Training(Model):
         module = commands.fairseq_module("ka_fairseq.hydra_train")
         return [*launcher, "env", "PYTHONSAFEPATH=1", *module]
 
-    def arguments(self, pair: Pair, more: Mapping[str, Any] | None = None) -> list[str]:
+    def arguments(self, pair: Pair, slot: Slot, more: Mapping[str, Any] | None = None) -> list[str]:
         """Return the arguments of fairseq-hydra-train.
 
         Args:
             pair: the language pair; its paths and languages replace the config's.
+            slot: the part of this machine that the command may use.
             more: further settings.
         """
         # The pipeline's own paths come last: settings may switch a cache on, not move it.
-        overrides = {**(more or {}), **self._varied(pair), **self._overrides(pair)}
+        overrides = {**(more or {}), **self._varied(pair), **self._overrides(pair, slot)}
         config = self._method(pair).config
-        written = hydra_configs.resolve(pair.hydra_dir, config, {})
-        words = ["--config-dir", str(pair.hydra_dir), "--config-name", config]
+        written = hydra_configs.resolve(pair.files.hydra_dir, config, {})
+        words = ["--config-dir", str(pair.files.hydra_dir), "--config-name", config]
         return words + hydra_configs.forced(overrides, written)
 
     def begun(self, pair: Pair) -> bool:
         """Return whether there is a checkpoint to continue from."""
-        return any(pair.model_dir(self.name).glob("checkpoint*.pt"))
+        return any(pair.files.model_dir(self.name).glob("checkpoint*.pt"))
 
     def clear(self, pair: Pair) -> None:
         """Remove all that the training wrote. A teacher's cache is in the same folder."""
         # The state goes first: after a kill between the two, the cache is looked at again.
-        state.forget_group(pair.run_dir, f"{CACHE}.{self.name}")
-        files.remove(pair.model_dir(self.name))
-        files.remove(pair.log(self.name))
+        state.forget_group(pair.files.run_dir, f"{CACHE}.{self.name}")
+        files.remove(pair.files.model_dir(self.name))
+        files.remove(pair.files.log(self.name))
 
     def _given(self, pair: Pair) -> pretrained_teacher.GivenTeacher | None:
         """Return the trained teacher that `pair.yaml` gives instead of this training, or None."""
         return pretrained_teacher.of(pair) if self.name == pretrained_teacher.STAGE else None
 
-    def _overrides(self, pair: Pair) -> dict[str, Any]:
-        folder = str(pair.model_dir(self.name))
+    def _overrides(self, pair: Pair, slot: Slot) -> dict[str, Any]:
+        folder = str(pair.files.model_dir(self.name))
         overrides: dict[str, Any] = {
             "hydra.run.dir": folder,
             "common.user_dir": str(USER_DIR),
@@ -168,18 +171,18 @@ class Training(Model):
         }
         # fairseq reads this file only if save_dir has no checkpoint_last.pt. A model without a
         # start is trained from scratch, even if its config names a file.
-        start = str(pair.best_checkpoint(self.start)) if self.start else None
+        start = str(pair.files.best_checkpoint(self.start)) if self.start else None
         overrides["checkpoint.finetune_from_model"] = start
         if self.teacher:
-            paths = [str(pair.best_checkpoint(name)) for name in self.teachers]
+            paths = [str(pair.files.best_checkpoint(name)) for name in self.teachers]
             overrides["task.teacher_path"] = os.pathsep.join(paths)
             if self.cached(pair):
                 overrides["task.teacher_cache"] = str(self.cache_folder(pair))
-        return {**overrides, **self._without_fp16(pair)}
+        return {**overrides, **self._without_fp16(pair, slot)}
 
-    def _without_fp16(self, pair: Pair) -> dict[str, Any]:
+    def _without_fp16(self, pair: Pair, slot: Slot) -> dict[str, Any]:
         """Return the settings that switch float16 off; empty if there is a GPU."""
-        if pair.slot.visible:
+        if slot.visible:
             return {}
         settings = self.resolved(pair)
         return {name: False for name in _FP16 if settings.get(name)}
@@ -200,15 +203,15 @@ class Training(Model):
     def cache_folder(self, pair: Pair) -> Path:
         """Return the folder of the teacher's answers for the training text."""
         text = self.training_text
-        return pair.teacher_cache(str(self.teacher), "" if text.plain else text.name)
+        return pair.files.teacher_cache(str(self.teacher), "" if text.plain else text.name)
 
     def resolved(self, pair: Pair) -> dict[str, Any]:
         """Return all settings of the config, the list of models and the pair, by dotted keys."""
         config = self._method(pair).config
-        return hydra_configs.resolve(pair.hydra_dir, config, self._varied(pair))
+        return hydra_configs.resolve(pair.files.hydra_dir, config, self._varied(pair))
 
     def _method(self, pair: Pair) -> methods.Method:
-        return methods.find(self.config, pair.hydra_dir)
+        return methods.find(self.config, pair.files.hydra_dir)
 
     def _varied(self, pair: Pair) -> dict[str, Any]:
         """Return the changes to the config: of the method, the pair, and last the model's own."""
@@ -233,7 +236,7 @@ class Training(Model):
         name = self.start.rpartition("/")[2]  # in a comparison the seed comes before the name
         [start] = [model for model in pair.models if model.name == name]
         if self.student not in (None, start.student):  # in a comparison of several sizes
-            start = students.resized(start, self.student, pair.config_dir)
+            start = students.resized(start, self.student, pair.files.config_dir)
         if not self.layers:
             return Training.of(start)._shape(pair)
         given = Training.of(start).resolved(pair)

@@ -109,13 +109,17 @@ class Recipe:
     sampling: Sampling = field(default_factory=Sampling)
 
     @classmethod
-    def load(cls, section: Mapping[str, Any] | None) -> Recipe:
+    def load(cls, section: Any, changes: Any = None) -> Recipe:
         """Read the section.
+
+        Args:
+            section: the content in YAML.
+            changes: settings that replace those of `section`.
 
         Raises:
             PipelineError: a key is unknown, or a value is invalid.
         """
-        section = dict(_mapping(section, "translate"))
+        section = {**_mapping(section, "translate"), **_mapping(changes, "translate")}
         parts = {
             key: _read(kind, _mapping(section.pop(key, None), f"translate.{key}"))
             for key, kind in (("filters", Filters), ("sampling", Sampling))

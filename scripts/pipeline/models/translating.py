@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.engine import files, state
+from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import bar, say
 from pipeline.engine.stage import Stage, share_is_there
@@ -17,7 +18,6 @@ from pipeline.models import distilling, external_translations
 from pipeline.models import training_text as spec
 from pipeline.models.external_translations import MONO, TRAIN
 from pipeline.models.settings import Pair
-from pipeline.models.translate_settings import Recipe
 from pipeline.text import clean, corpus, segmentation
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Translation:
 
     def folder(self, pair: Pair) -> Path:
         """Return the folder of the translations; each text has a folder in it."""
-        return pair.run_dir / "translated" / self._of
+        return pair.files.run_dir / "translated" / self._of
 
     def stage(self, pair: Pair) -> Stage:
         """Return the stage that translates, or that takes over given translations.
@@ -80,18 +80,18 @@ class Translation:
             )
         return Stage(
             self.name,
-            self.take_over if given else self.run,
-            self.inputs,
+            lambda slot: self.take_over(pair) if given else self.run(pair, slot),
+            lambda slot: self.inputs(pair),
             needs=("binarize",) if given else ("binarize", *self.members),
-            clear=lambda pair: files.remove(self.folder(pair)),
-            begun=lambda pair: any(self.folder(pair).glob("*/*.tsv")),
-            share=self.run_share,
+            clear=lambda: files.remove(self.folder(pair)),
+            begun=lambda: any(self.folder(pair).glob("*/*.tsv")),
+            share=lambda slot, share: self.run_share(pair, slot, share),
         )
 
     def inputs(self, pair: Pair) -> dict[str, Any]:
         """Return what the translations depend on."""
-        recipe = Recipe.load(pair.translate)
-        found = {"from binarize": state.fingerprint(pair.run_dir, "binarize")}
+        recipe = pair.translate
+        found = {"from binarize": state.fingerprint(pair.files.run_dir, "binarize")}
         if mono := external_translations.monolingual(pair):
             found[mono.name] = files.sha256(mono)
         if external_translations.find(pair) is None:
@@ -102,19 +102,20 @@ class Translation:
                 found |= external_translations.inputs(given)
         return {**found, "translate.shard": recipe.shard}
 
-    def run(self, pair: Pair) -> dict[str, Any]:
+    def run(self, pair: Pair, slot: Slot) -> dict[str, Any]:
         """Translate the missing sentences.
 
         Raises:
             PipelineError: the command failed.
         """
-        return self._translate(pair, self._prepared(pair), (1, 1))
+        return self._translate(pair, slot, self._prepared(pair), (1, 1))
 
-    def run_share(self, pair: Pair, share: tuple[int, int]) -> None:
+    def run_share(self, pair: Pair, slot: Slot, share: tuple[int, int]) -> None:
         """Translate one of several shares; other processes may translate other shares.
 
         Args:
             pair: the language pair.
+            slot: the part of this machine that the command may use.
             share: the number of the share, from 1, and the number of shares.
 
         Raises:
@@ -124,12 +125,12 @@ class Translation:
             raise PipelineError(
                 f"{given.path} is there, so nothing is translated: leave --shard out"
             )
-        with state.one_at_a_time(pair.run_dir):
-            if not self.stage(pair).begin(pair):
+        with state.one_at_a_time(pair.files.run_dir):
+            if not self.stage(pair).begin(pair.files, slot):
                 say(f"{self.name}: done already")
                 return
             mono = self._prepared(pair)
-        self._translate(pair, mono, share)
+        self._translate(pair, slot, mono, share)
         say(f"{self.name}: {share_is_there(share)}")
 
     def take_over(self, pair: Pair) -> dict[str, Any]:
@@ -139,7 +140,7 @@ class Translation:
             PipelineError: the translations are damaged, or do not match the text.
         """
         mono = self._prepared(pair)
-        sources = {TRAIN: pair.text_dir / f"{TRAIN}.{pair.source_lang}"}
+        sources = {TRAIN: pair.files.text_dir / f"{TRAIN}.{pair.source_lang}"}
         if mono is not None:
             sources[MONO] = self._mono(pair)
         given = {name: external_translations.find(pair, name) for name in sources}
@@ -150,7 +151,7 @@ class Translation:
         with distilling.user_errors():
             from ka_fairseq.distill import shards, translations
 
-            made_of = translations.made_of(data, [], {}, Recipe.load(pair.translate).shard)
+            made_of = translations.made_of(data, [], {}, pair.translate.shard)
             there = translations.Translations.begin(self.folder(pair), data.texts, made_of)
             for text in data.texts:
                 of_text = given[text.name]
@@ -196,7 +197,7 @@ class Translation:
         return found
 
     def _models(self, pair: Pair) -> list[Path]:
-        return [pair.model(name) for name in self.members]
+        return [pair.files.model(name) for name in self.members]
 
     def _mono(self, pair: Pair) -> Path:
         """Return the path of the cleaned monolingual text."""
@@ -217,7 +218,7 @@ class Translation:
                 files.write_lines(temporary, lines)
                 with files.written_whole(segmented) as subwords:
                     segmentation.encode(
-                        pair.bin_dir, pair.source_lang, pair.segmentation, temporary, subwords
+                        pair.files.bin_dir, pair.source_lang, pair.segmentation, temporary, subwords
                     )
         return segmented
 
@@ -230,7 +231,7 @@ class Translation:
         text, subwords = (self.folder(pair) / f"given.{end}" for end in ("text", "subwords"))
         found = list(external_translations.translations(pair, given, source))
         files.write_lines(text, [candidate.text for of_line in found for candidate in of_line])
-        segmentation.encode(pair.bin_dir, pair.target_lang, pair.segmentation, text, subwords)
+        segmentation.encode(pair.files.bin_dir, pair.target_lang, pair.segmentation, text, subwords)
         with subwords.open(encoding="utf-8", newline="\n") as file:
             lines = map(str.rstrip, file)
             for of_line in found:
@@ -239,12 +240,14 @@ class Translation:
         for path in (text, subwords):
             files.remove(path)
 
-    def _translate(self, pair: Pair, mono: Path | None, share: tuple[int, int]) -> dict[str, Any]:
+    def _translate(
+        self, pair: Pair, slot: Slot, mono: Path | None, share: tuple[int, int]
+    ) -> dict[str, Any]:
         """Run the command, and return the counts that it prints."""
         title = self.name if share == (1, 1) else "{} {}-of-{}".format(self.name, *share)
         more = [] if mono is None else ["--mono", str(mono)]
         command = distilling.command(
-            *(pair, pair.bin_dir, self._models(pair), Recipe.load(pair.translate)),
+            *(pair, slot, pair.files.bin_dir, self._models(pair), pair.translate),
             *(self.folder(pair), share, *more),
             sampled=self.sampled,
         )
@@ -260,6 +263,6 @@ class Translation:
                     facts.update({what: int(count) for count, what in _COUNT.findall(told)})
                     say(f"{title}: {told}")
 
-            log = pair.log(title.replace(" ", "."))
-            distilling.run(pair, command, log, on_line, append=True)
+            log = pair.files.log(title.replace(" ", "."))
+            distilling.run(slot, command, log, on_line, append=True)
         return facts

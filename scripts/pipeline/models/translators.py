@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ def name(model: str) -> str:
 
 def folder(pair: Pair, model: str) -> Path:
     """Return the export folder of a model."""
-    return pair.export_dir / model
+    return pair.files.export_dir / model
 
 
 def facts(pair: Pair, model: str) -> dict[str, Any] | None:
@@ -35,7 +34,7 @@ def facts(pair: Pair, model: str) -> dict[str, Any] | None:
 
     The facts are `megabytes` and `quantization`, or `REFUSED` with the reason for no folder.
     """
-    return state.facts(pair.run_dir, name(model)) or None
+    return state.facts(pair.files.run_dir, name(model)) or None
 
 
 def exported(pair: Pair, models: Iterable[str] | None = None) -> list[str]:
@@ -48,10 +47,10 @@ def stage(pair: Pair, model: str) -> Stage:
     """Return the stage that writes the folder of a training's model."""
     return Stage(
         name(model),
-        functools.partial(export, model=model),
-        functools.partial(inputs, model=model),
+        lambda slot: export(pair, model),
+        lambda slot: inputs(pair, model),
         needs=("binarize", model, *lenpen.needs(pair, model)),
-        clear=functools.partial(clear, model=model),
+        clear=lambda: clear(pair, model),
         cheap=True,
     )
 
@@ -59,11 +58,11 @@ def stage(pair: Pair, model: str) -> Stage:
 def inputs(pair: Pair, model: str) -> dict[str, Any]:
     """Return what the folder depends on."""
     return {
-        "model": files.sha256(pair.model(model)),
+        "model": files.sha256(pair.files.model(model)),
         "quantization": pair.quantization,
         "beam": pair.decoding.beam,
         "lenpen": lenpen.of(pair, model),
-        "from binarize": state.fingerprint(pair.run_dir, "binarize"),
+        "from binarize": state.fingerprint(pair.files.run_dir, "binarize"),
     }
 
 
@@ -79,10 +78,10 @@ def export(pair: Pair, model: str) -> dict[str, Any]:
     with ONE_AT_A_TIME:
         from ka_fairseq.errors import UserError
         from ka_fairseq.export import export_folder
-    source, other = (pair.bin_dir / f"dict.{language}.txt" for language in pair.languages)
+    source, other = (pair.files.bin_dir / f"dict.{language}.txt" for language in pair.languages)
     try:
         export_folder(
-            pair.model(model),
+            pair.files.model(model),
             target,
             dictionaries=(source, other),
             segmentation=segmentation_of(pair),
@@ -104,7 +103,7 @@ def segmentation_of(pair: Pair) -> dict[str, Any]:
     """Return the steps of `prepare` and `binarize` that must be applied to raw text."""
     recipe = clean.Recipe.load(pair.languages, pair.text.get("cleaning", {}))
     return {
-        **segmentation.exported(pair.bin_dir, pair.source_lang, pair.segmentation),
+        **segmentation.exported(pair.files.bin_dir, pair.source_lang, pair.segmentation),
         "moses": recipe.tokenizer == "moses",
         "unicode_form": recipe.unicode_form,
     }
@@ -113,7 +112,7 @@ def segmentation_of(pair: Pair) -> dict[str, Any]:
 def clear(pair: Pair, model: str) -> None:
     """Remove a model's folder, and the leftovers of an interrupted run beside it."""
     files.remove(folder(pair, model))
-    for path in pair.export_dir.glob(f"{model}.tmp*"):
+    for path in pair.files.export_dir.glob(f"{model}.tmp*"):
         files.remove(path)
 
 

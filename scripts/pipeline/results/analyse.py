@@ -64,27 +64,27 @@ def analyse(pair: Pair) -> Analysis | None:
     trained = {
         name
         for name in pair.titles
-        if state.is_done(pair.run_dir, name) and pair.best_checkpoint(name).exists()
+        if state.is_done(pair.files.run_dir, name) and pair.files.best_checkpoint(name).exists()
     }
     done = {
         model.name: model.title
         for model in pair.models
         if model.start == "learner"
         and model.name in trained
-        and any(pair.model_dir(model.name).glob("checkpoint[0-9]*.pt"))
+        and any(pair.files.model_dir(model.name).glob("checkpoint[0-9]*.pt"))
     }
     if not done or not trained.issuperset(bases):
         return None
     logging.getLogger().setLevel(logging.WARNING)  # fairseq sets it to DEBUG when imported
-    folder = pair.run_dir / "analysis"
-    models = {name: state.fingerprint(pair.run_dir, name) for name in (*bases, *done)}
+    folder = pair.files.run_dir / "analysis"
+    models = {name: state.fingerprint(pair.files.run_dir, name) for name in (*bases, *done)}
     colours = {model.name: model.colour for model in pair.models if model.name in done}
     Stage(
         "analysis",
-        lambda pair: _compute(pair, done, folder),
-        lambda pair: {**NOVEL_TOKENS, "names": done, "colours": colours} | models,
+        lambda slot: _compute(pair, done, folder),
+        lambda slot: {**NOVEL_TOKENS, "names": done, "colours": colours} | models,
         cheap=True,
-    ).execute(pair)
+    ).execute(pair.files)
     return Analysis(
         folder,
         *(pd.read_csv(folder / f"{name}.csv") for name in ("entropy", "novel_tokens", "agreement")),
@@ -127,22 +127,25 @@ _Part = tuple[Callable[[_Work], None], _Work]
 
 def _compute(pair: Pair, names: dict[str, str], target: Path) -> dict[str, Any]:
     """Make all parts of the analysis, several at a time."""
-    learner = pair.best_checkpoint("learner")
+    learner = pair.files.best_checkpoint("learner")
     with files.written_whole(target) as folder:
         folder.mkdir()
         work = _Work(
             folder,
-            pair.bin_dir,
+            pair.files.bin_dir,
             pair.languages,
             learner,
-            str(pair.best_checkpoint("teacher")),
-            {name: find_run(names[name], pair.model_dir(name), learner) for name in names},
-            {"learner": learner, **{names[name]: pair.best_checkpoint(name) for name in names}},
+            str(pair.files.best_checkpoint("teacher")),
+            {name: find_run(names[name], pair.files.model_dir(name), learner) for name in names},
+            {
+                "learner": learner,
+                **{names[name]: pair.files.best_checkpoint(name) for name in names},
+            },
             plots.styles(pair.models),
-            pair.log("analysis"),
+            pair.files.log("analysis"),
         )
         parts = [(part, work) for part in (_entropy, _novel_tokens, _agreement, _places)]
-        validated = files.read_lines(pair.text_dir / f"valid.{pair.languages[0]}")
+        validated = files.read_lines(pair.files.text_dir / f"valid.{pair.languages[0]}")
         for _ in bar(
             _made(parts, processes_for(len(parts), len(validated))),
             title="analysis",

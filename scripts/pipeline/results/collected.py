@@ -94,8 +94,8 @@ def collect(shown: Shown) -> dict[str, Any]:
 
 def curve(pair: Pair, training: str, key: str) -> dict[int, float]:
     """Return the values that a finished training logged under `key`, by epoch."""
-    log = pair.log(training)
-    if not state.is_done(pair.run_dir, training) or not log.exists():
+    log = pair.files.log(training)
+    if not state.is_done(pair.files.run_dir, training) or not log.exists():
         return {}
     return training_log.by_epoch(training_log.read(log), key)
 
@@ -110,7 +110,7 @@ def _model(
     pair: Pair, model: str, trainings: Sequence[str], curves: Sequence[Mapping[int, float]]
 ) -> dict[str, Any]:
     """Return a model's facts without test sets; size and export are the first training's."""
-    facts = [state.facts(pair.run_dir, training) for training in trainings]
+    facts = [state.facts(pair.files.run_dir, training) for training in trainings]
     seconds = [found.get("train_seconds") for found in facts]
     return {
         "model": model,
@@ -194,8 +194,8 @@ def _differences(
 def _scores(shown: Shown, training: str, which: EvaluationSet) -> dict[str, Any]:
     stages = [evaluate.name(training, which)]
     if shown.comet is not None:
-        stages.append(comet.stage(training, which, shown.comet).name)
-    return {k: v for name in stages for k, v in state.facts(shown.pair.run_dir, name).items()}
+        stages.append(comet.name(training, which))
+    return {k: v for name in stages for k, v in state.facts(shown.pair.files.run_dir, name).items()}
 
 
 def _signatures(shown: Shown, scored: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:

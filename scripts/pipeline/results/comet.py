@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.engine import commands, files
+from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import bar
 from pipeline.engine.stage import Stage
@@ -57,25 +58,32 @@ def check(model: str) -> None:
         )
 
 
-def stage(training: str, which: EvaluationSet, model: str) -> Stage:
+def name(training: str, which: EvaluationSet) -> str:
+    """Return the name of a model's stage."""
+    return f"{METRIC}.{evaluate.name(training, which).removeprefix('evaluate.')}"
+
+
+def stage(pair: Pair, training: str, which: EvaluationSet, model: str) -> Stage:
     """Return the stage that scores a trained model's translations.
 
     Args:
+        pair: the language pair.
         training: the trained model.
         which: the test set.
         model: COMET's model, as in `check`.
     """
-    translated = evaluate.name(training, which)
     return Stage(
-        f"{METRIC}.{translated.removeprefix('evaluate.')}",
-        functools.partial(score, training=training, which=which, model=model),
-        functools.partial(_inputs, training=training, which=which, model=model),
-        needs=(translated,),
+        name(training, which),
+        lambda slot: score(pair, slot, training, which, model),
+        lambda slot: _inputs(pair, training, which, model),
+        needs=(evaluate.name(training, which),),
         cheap=True,
     )
 
 
-def score(pair: Pair, training: str, which: EvaluationSet, model: str) -> dict[str, Any]:
+def score(
+    pair: Pair, slot: Slot, training: str, which: EvaluationSet, model: str
+) -> dict[str, Any]:
     """Score a model's translations of a test set, sentence by sentence.
 
     Returns:
@@ -88,10 +96,10 @@ def score(pair: Pair, training: str, which: EvaluationSet, model: str) -> dict[s
     with files.written_whole(path) as output:
         texts = (which.source(pair), which.hypotheses(pair, training), which.reference(pair))
         source, translations, reference = (str(text.resolve()) for text in texts)
-        command = [_command(), "--model", model, "--gpus", str(min(pair.slot.visible, 1))]
+        command = [_command(), "--model", model, "--gpus", str(min(slot.visible, 1))]
         command += ["--sources", source, "--translations", translations, "--references", reference]
         command += ["--only_system", "--to_json", str(output.resolve())]
-        _run(command, pair, stage(training, which, model).name)
+        _run(command, pair, slot, name(training, which))
         (rows,) = files.read_json(output).values()
         segments = [row["COMET"] for row in rows]
         count = len(evaluate.references(pair, which))
@@ -121,7 +129,7 @@ def signature(model: str) -> str:
     return f"{model}, × {_PERCENT}"
 
 
-def _run(command: list[str], pair: Pair, name: str) -> None:
+def _run(command: list[str], pair: Pair, slot: Slot, name: str) -> None:
     with bar(title=name) as progress:
 
         def on_line(line: str) -> None:
@@ -129,7 +137,7 @@ def _run(command: list[str], pair: Pair, name: str) -> None:
                 progress.total = int(found[2])
                 progress.update(int(found[1]) - progress.n)
 
-        commands.run(command, pair.log(name), on_line, slot=pair.slot)
+        commands.run(command, pair.files.log(name), on_line, slot=slot)
 
 
 def _segments_file(pair: Pair, training: str, which: EvaluationSet) -> Path:

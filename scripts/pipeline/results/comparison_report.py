@@ -26,7 +26,7 @@ from pipeline.results import (
 def build(comparison: Comparison) -> dict[str, Any]:
     """Write all files of a comparison with scored models, and print its tables."""
     pair = comparison.pair
-    folder = pair.run_dir / NAME
+    folder = pair.files.run_dir / NAME
     points = compared.table(comparison)
     content = {**collect(comparison), **_further(comparison, points)}
     content["warnings"] = _all_warnings(comparison, content)
@@ -66,7 +66,7 @@ def _further(comparison: Comparison, points: pd.DataFrame) -> dict[str, Any]:
     return {
         "other_sizes": [collect(size) for size in comparison.sizes[1:]],
         "operating_points": compared.collect(comparison, points, baseline),
-        "made": {name: state.fingerprint(pair.run_dir, name) for name in names},
+        "made": {name: state.fingerprint(pair.files.run_dir, name) for name in names},
     }
 
 

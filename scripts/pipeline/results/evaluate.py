@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF
 
 from pipeline.engine import files, state
+from pipeline.engine.devices import Slot
 from pipeline.engine.stage import Stage
 from pipeline.models import lenpen
 from pipeline.models.settings import Pair
@@ -27,7 +27,7 @@ def references(pair: Pair, which: EvaluationSet = MAIN) -> list[str]:
 
 def scores(pair: Pair, model: str, which: EvaluationSet = MAIN) -> dict[str, Any] | None:
     """Return the scores that a model's stage found, or None if the stage did not run."""
-    return state.facts(pair.run_dir, name(model, which)) or None
+    return state.facts(pair.files.run_dir, name(model, which)) or None
 
 
 def name(model: str, which: EvaluationSet = MAIN) -> str:
@@ -46,8 +46,8 @@ def stage(pair: Pair, model: str, which: EvaluationSet = MAIN) -> Stage:
     made_by = () if which == MAIN else (which.made_by,)
     return Stage(
         name(model, which),
-        functools.partial(evaluate_model, model=model, which=which),
-        functools.partial(_inputs, model=model, which=which),
+        lambda slot: evaluate_model(pair, slot, model, which),
+        lambda slot: _inputs(pair, model, which),
         needs=(model, *lenpen.needs(pair, model), *made_by),
         cheap=True,
     )
@@ -55,13 +55,15 @@ def stage(pair: Pair, model: str, which: EvaluationSet = MAIN) -> Stage:
 
 def _inputs(pair: Pair, model: str, which: EvaluationSet) -> dict[str, Any]:
     decoding = pair.decoding.inputs(lenpen.of(pair, model))
-    found = {**decoding, "model": files.sha256(pair.model(model))}
+    found = {**decoding, "model": files.sha256(pair.files.model(model))}
     if which == MAIN:  # the model's stage depends on this text already
         return found
-    return {**found, "from test": state.fingerprint(pair.run_dir, which.made_by)}
+    return {**found, "from test": state.fingerprint(pair.files.run_dir, which.made_by)}
 
 
-def evaluate_model(pair: Pair, model: str, which: EvaluationSet = MAIN) -> dict[str, Any]:
+def evaluate_model(
+    pair: Pair, slot: Slot, model: str, which: EvaluationSet = MAIN
+) -> dict[str, Any]:
     """Translate a test set with one model and score the translations; return the result of `score`.
 
     Raises:
@@ -69,13 +71,14 @@ def evaluate_model(pair: Pair, model: str, which: EvaluationSet = MAIN) -> dict[
     """
     target = references(pair, which)
     translations = translate(
-        pair.model(model),
+        pair.files.model(model),
         which.bin_dir(pair),
         "test",
         count=len(target),
         pair=pair,
+        slot=slot,
         lenpen=lenpen.of(pair, model),
-        log=pair.log(name(model, which)),
+        log=pair.files.log(name(model, which)),
         title=model,
     )
     files.write_lines(which.hypotheses(pair, model), translations)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,11 @@ class EvaluationSet:
 
     def folder(self, pair: Pair) -> Path:
         """Return the folder of the text, the binary files and the translations."""
-        return pair.run_dir / "tests" / self.name if self.name else pair.run_dir
+        return pair.files.run_dir / "tests" / self.name if self.name else pair.files.run_dir
 
     def text_dir(self, pair: Pair) -> Path:
         """Return the folder of the plain text."""
-        return self.folder(pair) / pair.text_dir.name
+        return self.folder(pair) / pair.files.text_dir.name
 
     def reference(self, pair: Pair) -> Path:
         """Return the file of the target side, untokenized."""
@@ -42,11 +41,11 @@ class EvaluationSet:
 
     def bin_dir(self, pair: Pair) -> Path:
         """Return the data-bin for fairseq-generate, with the subset `test`."""
-        return self.folder(pair) / pair.bin_dir.name
+        return self.folder(pair) / pair.files.bin_dir.name
 
     def hypotheses(self, pair: Pair, model: str) -> Path:
         """Return the file of a model's translations."""
-        return self.folder(pair) / pair.evaluate_dir.name / f"{model}.{pair.target_lang}"
+        return self.folder(pair) / pair.files.evaluate_dir.name / f"{model}.{pair.target_lang}"
 
     def title(self, pair: Pair) -> str:
         """Return the name in tables."""
@@ -57,13 +56,12 @@ class EvaluationSet:
         """The stage that makes the data-bin for fairseq-generate."""
         return f"test.{self.name}" if self.name else "binarize"
 
-    @property
-    def stage(self) -> Stage:
-        """The stage that makes a further test set."""
+    def stage(self, pair: Pair) -> Stage:
+        """Return the stage that makes a further test set."""
         return Stage(
             self.made_by,
-            functools.partial(_make, which=self),
-            functools.partial(_inputs, which=self),
+            lambda slot: _make(pair, self),
+            lambda slot: _inputs(pair, self),
             needs=("binarize",),
             cheap=True,
         )
@@ -78,7 +76,7 @@ def named(pair: Pair, name: str) -> EvaluationSet:
 
 
 def _inputs(pair: Pair, which: EvaluationSet) -> dict[str, Any]:
-    upstream = {"from binarize": state.fingerprint(pair.run_dir, "binarize")}
+    upstream = {"from binarize": state.fingerprint(pair.files.run_dir, "binarize")}
     return {**prepare.test_inputs(pair, str(which.name)), **upstream}
 
 
@@ -96,9 +94,9 @@ def _make(pair: Pair, which: EvaluationSet) -> dict[str, Any]:
         for language in pair.languages:
             file = f"test.{language}"
             plain, segmented = which.text_dir(pair) / file, folder / "segmented" / file
-            segmentation.encode(pair.bin_dir, language, pair.segmentation, plain, segmented)
-        dictionaries = (pair.bin_dir / f"dict.{language}.txt" for language in pair.languages)
+            segmentation.encode(pair.files.bin_dir, language, pair.segmentation, plain, segmented)
+        dictionaries = (pair.files.bin_dir / f"dict.{language}.txt" for language in pair.languages)
         source, target = (str(path.resolve()) for path in dictionaries)
         more = ["--testpref", "segmented/test", "--srcdict", source, "--tgtdict", target]
-        binarize.preprocess(pair, folder, more, pair.log(which.made_by))
+        binarize.preprocess(pair, folder, more, pair.files.log(which.made_by))
     return {"sentences": count}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.engine import commands
+from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import bar
 from pipeline.models.settings import USER_DIR, Pair
@@ -17,6 +18,7 @@ def translate(
     *,
     count: int,
     pair: Pair,
+    slot: Slot,
     lenpen: float,
     log: Path,
     title: str,
@@ -28,7 +30,8 @@ def translate(
         data: the data-bin.
         subset: the split.
         count: the number of sentences in the split.
-        pair: languages, beam, and the machine's share for this run.
+        pair: languages and beam.
+        slot: the part of this machine that fairseq-generate may use.
         lenpen: the length penalty.
         log: the file for the output of fairseq-generate.
         title: the model's name in the progress bar and in errors.
@@ -45,7 +48,7 @@ def translate(
                 found[int(number)] = text
                 progress.update()
 
-        commands.run(_command(model, data, subset, pair, lenpen), log, on_line, slot=pair.slot)
+        commands.run(_command(model, data, subset, pair, lenpen), log, on_line, slot=slot)
     if missing := sorted(set(range(count)) - set(found)):
         raise PipelineError(
             f"{title} translated {len(found)} of {count} sentences; "

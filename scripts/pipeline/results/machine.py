@@ -45,7 +45,7 @@ def facts(threads: str = "") -> dict[str, str]:
 
 def threads_of(pair: Pair, trainings: Iterable[str]) -> str:
     """Return the number of threads of these trainings as text; empty if it is not known."""
-    found = {state.facts(pair.run_dir, name).get("threads") for name in trainings} - {None}
+    found = {state.facts(pair.files.run_dir, name).get("threads") for name in trainings} - {None}
     noun = "thread" if found == {1} else "threads"
     return f"{' or '.join(map(str, sorted(found)))} {noun} a training" if found else ""
 

@@ -52,10 +52,10 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
         found=section(
             content,
             names,
-            quality=data_addresses.figure(pair.run_dir / "quality_over_speed"),
+            quality=data_addresses.figure(pair.files.run_dir / "quality_over_speed"),
         ),
-        curves=data_addresses.figure(pair.run_dir / "validation_bleu"),
-        transfer=data_addresses.figure(pair.run_dir / "transfer_loss"),
+        curves=data_addresses.figure(pair.files.run_dir / "validation_bleu"),
+        transfer=data_addresses.figure(pair.files.run_dir / "transfer_loss"),
         analysis=analysis,
         agreement=_agreement(analysis) if analysis else [],
         analysis_settings=analyse.NOVEL_TOKENS,
@@ -69,7 +69,7 @@ def write(pair: Pair, content: dict[str, Any]) -> Path:
         style=_file(STYLE),
         script=_file(SCRIPT),
     )
-    path = pair.run_dir / "report.html"
+    path = pair.files.run_dir / "report.html"
     files.write_text(path, text)
     return path
 
@@ -102,7 +102,7 @@ def comparison_of(pair: Pair) -> dict[str, Any] | None:
     content = comparison.read(pair)
     if content is None:
         return None
-    folder = pair.run_dir / comparison.NAME
+    folder = pair.files.run_dir / comparison.NAME
     return section(
         content,
         pair.titles,
@@ -189,7 +189,7 @@ def _change(analysis: Analysis, column: str) -> dict[str, float]:
 
 def _settings(pair: Pair, models: list[str]) -> dict[str, dict[str, str]]:
     """Return the settings of each finished training."""
-    records = {model: state.read(pair.run_dir, model) for model in models}
+    records = {model: state.read(pair.files.run_dir, model) for model in models}
     return {
         model: {
             key: str(value)

@@ -40,12 +40,12 @@ def build(pair: Pair) -> str:
     }
     text = score_tables.markdown(content, pair.titles, "", figures)
     bleu, transfer = (_curves(pair, key) for key in ("valid_bleu", "valid_transfer_loss"))
-    plots.plot_validation_bleu(bleu, pair.models, pair.run_dir / "validation_bleu")
-    plots.plot_transfer_loss(transfer, pair.models, pair.run_dir / "transfer_loss")
-    files.write_json(pair.run_dir / "report.json", content)
-    files.write_text(pair.run_dir / "report.md", text)
-    quality_over_speed.draw(rows, pair.models, pair.run_dir / "quality_over_speed")
-    files.write_text(pair.run_dir / "points.csv", points.to_csv(index=False))
+    plots.plot_validation_bleu(bleu, pair.models, pair.files.run_dir / "validation_bleu")
+    plots.plot_transfer_loss(transfer, pair.models, pair.files.run_dir / "transfer_loss")
+    files.write_json(pair.files.run_dir / "report.json", content)
+    files.write_text(pair.files.run_dir / "report.md", text)
+    quality_over_speed.draw(rows, pair.models, pair.files.run_dir / "quality_over_speed")
+    files.write_text(pair.files.run_dir / "points.csv", points.to_csv(index=False))
     page.write(pair, content)
     return text
 
@@ -67,7 +67,7 @@ def collect(pair: Pair, points: pd.DataFrame) -> dict[str, Any]:
     how = {key: value for key, value in speed.facts(pair).items() if key != "points"}
     return {
         **content,
-        "text": state.facts(pair.run_dir, "prepare"),
+        "text": state.facts(pair.files.run_dir, "prepare"),
         "warnings": [*([asdict(first)] if first else []), *content["warnings"]],
         "operating_points": {
             MAIN.title(pair): {

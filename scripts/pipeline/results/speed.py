@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine import commands, files, parallel, state
+from pipeline.engine.devices import Slot
 from pipeline.engine.progress import bar, say
 from pipeline.engine.stage import Stage
 from pipeline.models import lenpen, translators
@@ -26,7 +27,6 @@ SENTENCES, SINGLE, REPEATS = 200, 50, 5
 ONE, ALL, GPU = "one_thread", "all_threads", "gpu"
 """The settings that each model is measured on."""
 
-Models = Callable[[Pair], Iterable[str]]
 
 _LONGEST_EXAMPLE = 60  # characters
 
@@ -56,38 +56,41 @@ class Measured:
 
 
 def stage(
+    pair: Pair,
     after: tuple[str, ...],
     *,
     name: str = NAME,
-    models: Models = translators.exported,
-    timed: Models | None = None,
+    models: Callable[[], Iterable[str]] | None = None,
+    timed: Callable[[], Iterable[str]] | None = None,
     tests: Sequence[EvaluationSet] = (MAIN,),
 ) -> Stage:
     """Return the stage, which runs alone, after the stages `after`.
 
     Args:
+        pair: the language pair.
         after: stages that run before, if they are requested.
         name: the name of the stage.
-        models: returns the exported models to measure, by the names of their trainings.
+        models: returns the exported models to measure, by the names of their trainings; by default
+            those of the pair.
         timed: returns the models to time; by default all.
         tests: the test sets to translate and score; the first one is also timed.
     """
 
-    def measured(pair: Pair) -> Measured:
-        found = tuple(models(pair))
-        return Measured(pair, name, found, tuple(timed(pair)) if timed else found, tuple(tests))
+    def measured() -> Measured:
+        found = tuple(models() if models else translators.exported(pair))
+        return Measured(pair, name, found, tuple(timed()) if timed else found, tuple(tests))
 
     return Stage(
         name,
-        lambda pair: run(measured(pair)),
-        lambda pair: inputs(measured(pair)),
+        lambda slot: run(measured(), slot),
+        lambda slot: inputs(measured(), slot),
         after=after,
         cheap=True,
         alone=True,
     )
 
 
-def inputs(measured: Measured) -> dict[str, Any]:
+def inputs(measured: Measured, slot: Slot) -> dict[str, Any]:
     """Return everything nameable that the numbers depend on."""
     pair = measured.pair
     sets = [which.made_by for which in measured.tests if which != MAIN]
@@ -95,14 +98,14 @@ def inputs(measured: Measured) -> dict[str, Any]:
     return {
         "beams": list(pair.decoding.beams),
         "amounts": [SENTENCES, SINGLE, REPEATS],
-        "settings": _settings(pair),
+        "settings": _settings(slot),
         "timed": list(measured.timed),
         "tests": [which.title(pair) for which in measured.tests],
-        **{f"from {name}": state.fingerprint(pair.run_dir, name) for name in upstream},
+        **{f"from {name}": state.fingerprint(pair.files.run_dir, name) for name in upstream},
     }
 
 
-def run(measured: Measured) -> dict[str, Any]:
+def run(measured: Measured, slot: Slot) -> dict[str, Any]:
     """Translate and score the test sets with each exported model and beam, and take the times.
 
     Raises:
@@ -121,11 +124,11 @@ def run(measured: Measured) -> dict[str, Any]:
         sentences=SENTENCES,
         single=SINGLE,
         repeats=REPEATS,
-        settings=_settings(pair),
+        settings=_settings(slot),
     )
-    path = pair.evaluate_dir / f"{measured.name.replace('/', '-')}.json"
+    path = pair.files.evaluate_dir / f"{measured.name.replace('/', '-')}.json"
     files.write_json(path, asdict(job))
-    points = _measure(job, path, measured)
+    points = _measure(job, path, measured, slot)
     for point in points:
         point["lenpen"] = lenpen.of(pair, point["model"])
         point["scores"] = {
@@ -142,7 +145,7 @@ def facts(pair: Pair, name: str = NAME) -> dict[str, Any]:
     A record of an older format has one beam, which all its points get. Its points have no length
     penalties and no length ratios.
     """
-    record = state.read(pair.run_dir, name)
+    record = state.read(pair.files.run_dir, name)
     if record is None or not record.done or not record.facts:
         return {}
     found = dict(record.facts)
@@ -165,7 +168,7 @@ def _of_one_beam(pair: Pair, beam: int, models: dict[str, Any]) -> list[dict[str
 
 def _is_current(pair: Pair, model: str, record: state.Record) -> bool:
     stage = translators.name(model)
-    return record.inputs.get(f"from {stage}") == state.fingerprint(pair.run_dir, stage)
+    return record.inputs.get(f"from {stage}") == state.fingerprint(pair.files.run_dir, stage)
 
 
 def command_line(pair: Pair) -> str | None:
@@ -185,16 +188,18 @@ def command_line(pair: Pair) -> str | None:
     return f"echo {shlex.quote(_example(pair))} | {' '.join(words)}"
 
 
-def _settings(pair: Pair) -> dict[str, dict[str, Any]]:
+def _settings(slot: Slot) -> dict[str, dict[str, Any]]:
     cores = parallel.cores()
     found = {ALL: {"threads": cores}} if cores > 1 else {}
     found[ONE] = {"threads": 1}
-    if pair.slot.visible:
+    if slot.visible:
         found[GPU] = {"threads": 1, "device": "cuda"}
     return found
 
 
-def _measure(job: measuring.Job, path: Path, measured: Measured) -> list[dict[str, Any]]:
+def _measure(
+    job: measuring.Job, path: Path, measured: Measured, slot: Slot
+) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     pair = measured.pair
     with bar(title="measuring exported models", total=job.steps) as progress:
@@ -211,7 +216,7 @@ def _measure(job: measuring.Job, path: Path, measured: Measured) -> list[dict[st
         command = [*commands.python_module("pipeline.results.measuring"), str(path)]
         # Run from the package's folder: a script's own folder may not be on Python's path.
         folder = REPOSITORY / "scripts"
-        commands.run(command, pair.log(measured.name), on_line, folder=folder, slot=pair.slot)
+        commands.run(command, pair.files.log(measured.name), on_line, folder=folder, slot=slot)
     for setting in job.settings:
         errors = {point[setting]["error"] for point in results if "error" in point.get(setting, {})}
         for error in errors:

@@ -21,14 +21,14 @@ MOST_UNKNOWN = 5
 _REPLACED = re.compile(r"segmented/(?P<file>\S+): .* tokens, (?P<percent>[\d.e-]+)% replaced")
 
 
-def stage() -> Stage:
+def stage(pair: Pair) -> Stage:
     """Return the stage."""
     return Stage(
         "binarize",
-        run,
-        inputs,
+        lambda slot: run(pair),
+        lambda slot: inputs(pair),
         needs=("prepare",),
-        clear=lambda pair: files.remove(pair.bin_dir),
+        clear=lambda: files.remove(pair.files.bin_dir),
     )
 
 
@@ -41,7 +41,7 @@ def inputs(pair: Pair) -> dict[str, Any]:
     settings = {f"segmentation.{key}": value for key, value in used.items()}
     if given is not None:
         settings |= given.text_inputs
-    return {**settings, "from prepare": state.fingerprint(pair.run_dir, "prepare")}
+    return {**settings, "from prepare": state.fingerprint(pair.files.run_dir, "prepare")}
 
 
 def run(pair: Pair) -> dict[str, Any]:
@@ -53,10 +53,10 @@ def run(pair: Pair) -> dict[str, Any]:
     """
     given = pretrained_teacher.of(pair)
     unknown = _Unknown()
-    with files.written_whole(pair.bin_dir) as folder:
+    with files.written_whole(pair.files.bin_dir) as folder:
         segmented = folder / "segmented"
         segmented.mkdir(parents=True)
-        text = {language: pair.text_dir / f"train.{language}" for language in pair.languages}
+        text = {language: pair.files.text_dir / f"train.{language}" for language in pair.languages}
         if given is None:
             segmentation.train(text, folder, pair.segmentation)
         else:
@@ -64,12 +64,12 @@ def run(pair: Pair) -> dict[str, Any]:
         for split in SPLITS:
             for language in pair.languages:
                 name = f"{split}.{language}"
-                source, target = pair.text_dir / name, segmented / name
+                source, target = pair.files.text_dir / name, segmented / name
                 segmentation.encode(folder, language, pair.segmentation, source, target)
         # The paths are relative to the folder: fairseq-preprocess splits paths at commas.
         more = [word for split in SPLITS for word in (f"--{split}pref", f"segmented/{split}")]
         more += given.preprocess_arguments if given else ["--joined-dictionary"]
-        preprocess(pair, folder, more, pair.log("binarize"), unknown.on_line)
+        preprocess(pair, folder, more, pair.files.log("binarize"), unknown.on_line)
         if given is not None and unknown.percent > MOST_UNKNOWN:
             raise PipelineError(
                 f"{unknown.percent:.1f} % of the subwords in {unknown.file} are not in the "

@@ -19,9 +19,14 @@ from pipeline.text.sources import homeassistant, libreoffice, releases
 Corpus = dict[str, list[tuple[str, str]]]
 
 
-def stage() -> Stage:
+def stage(pair: Pair) -> Stage:
     """Return the stage."""
-    return Stage("prepare", run, inputs, clear=lambda pair: files.remove(pair.text_dir))
+    return Stage(
+        "prepare",
+        lambda slot: run(pair),
+        lambda slot: inputs(pair),
+        clear=lambda: files.remove(pair.files.text_dir),
+    )
 
 
 def inputs(pair: Pair) -> dict[str, Any]:
@@ -35,7 +40,7 @@ def test_inputs(pair: Pair, name: str) -> dict[str, Any]:
     Raises:
         PipelineError: there is no test set of this name.
     """
-    if pair.data_dir is None:
+    if pair.files.data_dir is None:
         parts = {pair.tests[0], *pair.text.get("parts", ())} - {"train", "valid"}
         if name not in parts:
             raise PipelineError(
@@ -50,7 +55,7 @@ def _splits(pair: Pair) -> dict[str, str]:
 
 
 def _inputs(pair: Pair, splits: Mapping[str, str]) -> dict[str, Any]:
-    if pair.data_dir is None:
+    if pair.files.data_dir is None:
         # The contents of an archive matter, not its address.
         text = {**pair.text, **releases.checksums(pair.text)}
         text.pop("test", None)  # further test sets do not change this text
@@ -58,7 +63,9 @@ def _inputs(pair: Pair, splits: Mapping[str, str]) -> dict[str, Any]:
             text["parts"] = {name: parts.get(name) for name in splits.values()}
         return {f"text.{key}": value for key, value in text.items()}
     names = splits.values()
-    paths = [corpus.find(pair.data_dir, name, lang) for name in names for lang in pair.languages]
+    paths = [
+        corpus.find(pair.files.data_dir, name, lang) for name in names for lang in pair.languages
+    ]
     return {
         "languages": pair.languages,
         "text.most": pair.text.get("most"),
@@ -73,13 +80,13 @@ def run(pair: Pair) -> dict[str, Any]:
     Raises:
         PipelineError: see `corpus.read`; or no source of text is reachable.
     """
-    with files.written_whole(pair.text_dir) as folder:
+    with files.written_whole(pair.files.text_dir) as folder:
         folder.mkdir(parents=True)
-        if pair.data_dir is None and "archives" in pair.text:
+        if pair.files.data_dir is None and "archives" in pair.text:
             return _release_text(pair, folder)
-        if pair.data_dir is not None:
-            licence = f"own corpus {pair.data_dir.name}"
-            splits = corpus.read(pair.data_dir, pair.languages, pair.tests[0])
+        if pair.files.data_dir is not None:
+            licence = f"own corpus {pair.files.data_dir.name}"
+            splits = corpus.read(pair.files.data_dir, pair.languages, pair.tests[0])
         else:
             licence, splits = _demo_text(pair)
         most = pair.text.get("most") or {}
@@ -107,11 +114,11 @@ def write_test(pair: Pair, name: str, folder: Path) -> int:
     Raises:
         PipelineError: see `corpus.read_pairs` and `Release.pairs`.
     """
-    if pair.data_dir is None:
+    if pair.files.data_dir is None:
         with _unpacked(pair, {"test": name}, folder) as raw:
             return _clean(pair, "test", raw["test"], folder).kept
     most = (pair.text.get("most") or {}).get("test")
-    pairs = corpus.read_pairs(pair.data_dir, pair.languages, name)[:most]
+    pairs = corpus.read_pairs(pair.files.data_dir, pair.languages, name)[:most]
     if "cleaning" in pair.text:
         raw = ((source.encode(), target.encode()) for source, target in pairs)
         return _clean(pair, "test", raw, folder).kept
@@ -144,7 +151,7 @@ def _unpacked(
     """Yield the pairs of each split of a release; the unpacked archives are temporary."""
     release = releases.Release.load(pair.text, splits)
     unpacked = folder / "unpacked"
-    release.unpack(pair.run_dir / "archives", pair.archives_dir, unpacked)
+    release.unpack(pair.files.run_dir / "archives", pair.files.archives_dir, unpacked)
     most = pair.text.get("most") or {}
     yield {
         split: itertools.islice(release.pairs(split, unpacked), most.get(split)) for split in splits

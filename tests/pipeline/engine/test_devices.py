@@ -13,7 +13,7 @@ from fairseq.distributed.utils import infer_init_method
 from omegaconf import OmegaConf
 from pipeline import stages
 from pipeline.engine import devices, parallel, state
-from pipeline.engine.devices import Devices, Slot, slots
+from pipeline.engine.devices import WHOLE, Devices, Slot, slots
 from pipeline.engine.errors import PipelineError
 
 EIGHT = {"optimization.update_freq": [8]}
@@ -117,10 +117,10 @@ def test_the_launcher_starts_the_training(pair, tmp_path, monkeypatch):
     monkeypatch.setenv("LAUNCHER", f"{shlex.quote(sys.executable)} {launcher} --nodes=2")
     monkeypatch.setenv("GPUS", "16")
     monkeypatch.setenv("UPDATE_FREQ", "1")
-    state.write(pair.run_dir, "binarize", state.Record({}, done=True))
+    state.write(pair.files.run_dir, "binarize", state.Record({}, done=True))
     with pytest.raises(PipelineError, match="stage teacher failed"):
-        stages.table(pair)["teacher"].execute(pair)
-    log = pair.log("teacher").read_text(encoding="utf-8")
+        stages.table(pair)["teacher"].execute(pair.files)
+    log = pair.files.log("teacher").read_text(encoding="utf-8")
     assert "started --nodes=2" in log
     assert "ka_fairseq.hydra_train" in log
     assert "distributed_training.distributed_world_size=16" in log
@@ -128,9 +128,9 @@ def test_the_launcher_starts_the_training(pair, tmp_path, monkeypatch):
 
 def test_the_number_of_gpus_is_no_input(pair, monkeypatch):
     teacher = stages.trainings(pair)[0]
-    before = teacher.inputs(pair)
+    before = teacher.inputs(pair, WHOLE)
     monkeypatch.setenv("UPDATE_FREQ", "4")
-    assert teacher.inputs(pair) != before  # another batch is another model
+    assert teacher.inputs(pair, WHOLE) != before  # another batch is another model
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,12 @@ child = (
     "print(os.getpid(), child.pid, flush=True); time.sleep(600)"
 )
 def stage(name):
-    def run(pair):
+    def run(slot):
         command = [sys.executable, "-c", child]
-        commands.run(command, pair.log(name), lambda line: print(line, flush=True))
-    return Stage(name, run, lambda pair: {})
+        commands.run(command, pair.files.log(name), lambda line: print(line, flush=True))
+    return Stage(name, run, lambda slot: {})
 def run():
-    schedule.run(pair, [stage(name) for name in ("one", "two", "three")], [Slot(), Slot()])
+    schedule.run(pair.files, [stage(name) for name in ("one", "two", "three")], [Slot(), Slot()])
 sys.exit(cli.run(run))
 """
 
@@ -50,16 +50,16 @@ class Work:
     def __init__(self):
         self.events = []
 
-    def stage(self, name, needs=(), after=(), fails=False, action=lambda pair: None, alone=False):
-        def run(pair):
+    def stage(self, name, needs=(), after=(), fails=False, action=lambda slot: None, alone=False):
+        def run(slot):
             self.events.append(f"begin {name}")
-            action(pair)
+            action(slot)
             if fails:
                 raise PipelineError("out of memory")
             self.events.append(f"end {name}")
             return {}
 
-        return Stage(name, run, lambda pair: {}, needs=needs, after=after, alone=alone)
+        return Stage(name, run, lambda slot: {}, needs=needs, after=after, alone=alone)
 
     @property
     def begun(self):
@@ -73,29 +73,29 @@ def work():
 
 def test_one_at_a_time_they_come_in_their_order(pair, work):
     stages = [work.stage("a"), work.stage("b", ["a"]), work.stage("c"), work.stage("d", ["b"])]
-    schedule.run(pair, stages, [Slot()])
+    schedule.run(pair.files, stages, [Slot()])
     assert work.events == [f"{event} {name}" for name in "abcd" for event in ("begin", "end")]
 
 
 def test_what_does_not_need_each_other_runs_at_the_same_time(pair, work):
     """Each waits for the other: one after the other, they would never meet."""
     meet = threading.Barrier(2, timeout=LONGEST)
-    stages = [work.stage(name, action=lambda pair: meet.wait()) for name in ("teacher", "learner")]
-    schedule.run(pair, [*stages, work.stage("kd", ["teacher", "learner"])], TWO)
+    stages = [work.stage(name, action=lambda slot: meet.wait()) for name in ("teacher", "learner")]
+    schedule.run(pair.files, [*stages, work.stage("kd", ["teacher", "learner"])], TWO)
     assert work.begun[2] == "kd"
-    assert all(state.is_done(pair.run_dir, name) for name in ("teacher", "learner", "kd"))
+    assert all(state.is_done(pair.files.run_dir, name) for name in ("teacher", "learner", "kd"))
 
 
 def test_no_more_at_a_time_than_there_are_slots(pair, work):
     slots, held, most = [Slot((), n) for n in (1, 2)], [], []
 
-    def hold(pair):
-        held.append(pair.slot)
+    def hold(slot):
+        held.append(slot)
         most.append(list(held))
         time.sleep(0.02)
-        held.remove(pair.slot)
+        held.remove(slot)
 
-    schedule.run(pair, [work.stage(f"s{n}", action=hold) for n in range(9)], slots)
+    schedule.run(pair.files, [work.stage(f"s{n}", action=hold) for n in range(9)], slots)
     assert len(most) == 9
     assert max(map(len, most)) == 2
     assert all(len(set(together)) == len(together) for together in most)
@@ -107,10 +107,10 @@ def test_what_runs_alone_waits_for_all_that_can_run(pair, work):
         work.stage("speed", after=["learner"], alone=True),
         work.stage("latency", alone=True),
         work.stage("report", after=["speed"]),
-        work.stage("seeds/2/learner", ["learner"], action=lambda pair: time.sleep(0.05)),
+        work.stage("seeds/2/learner", ["learner"], action=lambda slot: time.sleep(0.05)),
         work.stage("seeds/2/kd", ["seeds/2/learner"]),
     ]
-    schedule.run(pair, stages, TWO)
+    schedule.run(pair.files, stages, TWO)
     alone = [event for name in ("speed", "latency") for event in (f"begin {name}", f"end {name}")]
     assert work.events[-6:] == [*alone[:2], "begin report", "end report", *alone[2:]]
 
@@ -126,26 +126,28 @@ def test_a_failure_stops_what_needs_it_and_nothing_else(pair, work, capsys):
         work.stage("report", after=["evaluate.kd", "evaluate.control"]),
     ]
     with pytest.raises(PipelineError) as error:
-        schedule.run(pair, stages, TWO)
+        schedule.run(pair.files, stages, TWO)
     assert str(error.value) == "stage teacher failed: out of memory"
     assert set(work.begun) == {"teacher", "learner", "control", "evaluate.control"}
-    assert not state.is_done(pair.run_dir, "teacher")
-    assert all(state.is_done(pair.run_dir, n) for n in ("learner", "control", "evaluate.control"))
+    assert not state.is_done(pair.files.run_dir, "teacher")
+    assert all(
+        state.is_done(pair.files.run_dir, n) for n in ("learner", "control", "evaluate.control")
+    )
     assert "not started: kd, evaluate.kd, report" in capsys.readouterr().err.splitlines()
 
 
 def test_all_failures_are_named(pair, work):
     stages = [work.stage(name, fails=name != "ka") for name in ("kd", "ka", "topk")]
     with pytest.raises(PipelineError) as error:
-        schedule.run(pair, stages, TWO)
+        schedule.run(pair.files, stages, TWO)
     failures = sorted(str(error.value).split("; "))
     assert failures == [f"stage {name} failed: out of memory" for name in ("kd", "topk")]
 
 
 def test_force_redoes_the_named_stages_and_no_others(pair, work):
     stages = [work.stage("teacher"), work.stage("kd", ["teacher"])]
-    schedule.run(pair, stages, [Slot()], force=["kd"])
-    schedule.run(pair, stages, [Slot()], force=["kd"])
+    schedule.run(pair.files, stages, [Slot()], force=["kd"])
+    schedule.run(pair.files, stages, [Slot()], force=["kd"])
     assert work.begun == ["teacher", "kd", "kd"]
 
 
@@ -154,16 +156,16 @@ def test_a_mistake_in_a_stage_is_no_failure_of_it(pair, work):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        schedule.run(pair, [work.stage("a", action=mistake), work.stage("b")], TWO[:1])
+        schedule.run(pair.files, [work.stage("a", action=mistake), work.stage("b")], TWO[:1])
 
 
 def test_each_is_kept_to_its_gpu_or_its_threads(pair, work):
     names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
     code = f"import os; print([os.environ.get(name) for name in {names}])"
 
-    def look(pair):
+    def look(slot):
         command = [sys.executable, "-c", code]
-        commands.run(command, pair.log("seen"), seen.append, append=True, slot=pair.slot)
+        commands.run(command, pair.files.log("seen"), seen.append, append=True, slot=slot)
 
     for slots, expected in {
         (Slot(("3",), 4), Slot(("GPU-5",), 4)): ["['3', '4']", "['GPU-5', '4']"],
@@ -173,11 +175,11 @@ def test_each_is_kept_to_its_gpu_or_its_threads(pair, work):
         seen = []
         meet = threading.Barrier(len(slots), timeout=LONGEST)
 
-        def both(pair, meet=meet):
+        def both(slot, meet=meet):
             meet.wait()
-            look(pair)
+            look(slot)
 
-        schedule.run(pair, [work.stage(n, action=both) for n in "ab"], slots, force="ab")
+        schedule.run(pair.files, [work.stage(n, action=both) for n in "ab"], slots, force="ab")
         assert sorted(seen) == expected
 
 

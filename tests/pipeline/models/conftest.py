@@ -31,16 +31,16 @@ def prepared(pair):
     sides = {}
     teacher = ROOT / "configs" / "demo" / "teacher"
     for language, lines in zip(pair.languages, (GERMAN, ENGLISH), strict=True):
-        files.write_lines(pair.text_dir / f"train.{language}", lines)
-        segmented = pair.bin_dir / "segmented" / f"train.{language}"
+        files.write_lines(pair.files.text_dir / f"train.{language}", lines)
+        segmented = pair.files.bin_dir / "segmented" / f"train.{language}"
         segmented.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(teacher / "sentencepiece.model", pair.bin_dir)
-        shutil.copy(teacher / "dict.txt", pair.bin_dir / f"dict.{language}.txt")
-        text = pair.text_dir / f"train.{language}"
-        segmentation.encode(pair.bin_dir, language, pair.segmentation, text, segmented)
+        shutil.copy(teacher / "sentencepiece.model", pair.files.bin_dir)
+        shutil.copy(teacher / "dict.txt", pair.files.bin_dir / f"dict.{language}.txt")
+        text = pair.files.text_dir / f"train.{language}"
+        segmentation.encode(pair.files.bin_dir, language, pair.segmentation, text, segmented)
         sides[language] = files.read_lines(segmented)
     for split in ("train", "valid"):
-        write_split(pair.bin_dir, split, sides)
+        write_split(pair.files.bin_dir, split, sides)
     for stage in ("prepare", "binarize"):
-        state.write(pair.run_dir, stage, state.Record({}, done=True))
+        state.write(pair.files.run_dir, stage, state.Record({}, done=True))
     return pair

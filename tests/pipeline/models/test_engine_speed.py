@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from pipeline.engine import commands, files
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.models import engine_speed
 
@@ -49,12 +50,12 @@ def timed(prepared, clock, monkeypatch):
         files.write_lines(Path(after["--translations"]) / "train" / "00000.tsv", rows)
 
     monkeypatch.setattr(commands, "run", run)
-    files.write_lines(prepared.model("teacher"), ["weights"])
+    files.write_lines(prepared.files.model("teacher"), ["weights"])
     return prepared
 
 
 def test_a_rate_is_of_what_is_translated_after_the_start(timed):
-    found = engine_speed.compare(timed, "teacher", 4)
+    found = engine_speed.compare(timed, WHOLE, "teacher", 4)
     assert found.to_numpy().tolist() == [
         # 3 sentences more in 1.5 s of CPU time; the start has the first one in it.
         ["ctranslate2, float32", 2.0, 4.0, 2.5, "4 of 4"],
@@ -65,4 +66,4 @@ def test_a_rate_is_of_what_is_translated_after_the_start(timed):
 
 def test_more_sentences_than_there_are_is_an_error(timed):
     with pytest.raises(PipelineError, match="--sentences 5: the text has 4; give 2 or more"):
-        engine_speed.compare(timed, "teacher", 5)
+        engine_speed.compare(timed, WHOLE, "teacher", 5)

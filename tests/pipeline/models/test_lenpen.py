@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from pipeline import stages
 from pipeline.engine import files, state
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.models import exporting, lenpen, n_best_job, settings
 from pipeline.results import evaluate
@@ -29,17 +30,17 @@ def turning(value):
 @pytest.fixture
 def pair(pair, monkeypatch):
     """A trained model whose hypotheses turn from short to long between 1.2 and 1.4; no test set."""
-    files.write_text(pair.model("ka"), "weights")
+    files.write_text(pair.files.model("ka"), "weights")
     for name in ("binarize", "ka"):
-        state.write(pair.run_dir, name, state.Record({}, done=True))
-    files.write_lines(pair.bin_dir / "segmented" / "valid.de", ["▁Satz"] * 4)
+        state.write(pair.files.run_dir, name, state.Record({}, done=True))
+    files.write_lines(pair.files.bin_dir / "segmented" / "valid.de", ["▁Satz"] * 4)
 
     def convert(checkpoint, target, dictionaries, quantization):
-        assert checkpoint == pair.model("ka") and quantization == "int8"
+        assert checkpoint == pair.files.model("ka") and quantization == "int8"
 
     def run(command, log, **options):
         job = n_best_job.Job(**files.read_json(lenpen.Path(command[-1])))
-        assert job.source == str(pair.bin_dir / "segmented" / "valid.de") and job.beam == 6
+        assert job.source == str(pair.files.bin_dir / "segmented" / "valid.de") and job.beam == 6
         files.write_lines(lenpen.Path(job.target), [json.dumps(turning(1.3))] * 4)
 
     monkeypatch.setattr(exporting, "convert", convert)
@@ -49,9 +50,9 @@ def pair(pair, monkeypatch):
 
 def choose(pair, reference):
     text = reference.replace("▁", "")
-    files.write_lines(pair.text_dir / "valid.en", [text] * 4)
+    files.write_lines(pair.files.text_dir / "valid.en", [text] * 4)
     (stage,) = lenpen.stages(pair, ["ka"])
-    stage.execute(pair)
+    stage.execute(pair.files)
     return lenpen.of(pair, "ka")
 
 
@@ -60,9 +61,9 @@ def test_the_best_on_validation_is_chosen_and_of_equal_ones_the_nearest_to_one(p
     found = lenpen.facts(pair, "ka")["tried"]
     assert list(found) == ["0.6", "0.8", "1", "1.2", "1.4", "1.6", "1.8"]
     assert found["1.2"] == pytest.approx(100) and found["1.4"] < 50
-    state.forget(pair.run_dir, "lenpen.ka")
+    state.forget(pair.files.run_dir, "lenpen.ka")
     assert choose(pair, LONG) == 1.4
-    assert not (pair.model_dir("ka") / "lenpen").exists()
+    assert not (pair.files.model_dir("ka") / "lenpen").exists()
 
 
 def test_test_scores_are_never_read(pair, monkeypatch):
@@ -70,7 +71,7 @@ def test_test_scores_are_never_read(pair, monkeypatch):
     files.write_lines(pair.source, ["Satz"] * 4)
     files.write_lines(pair.reference, [SHORT.replace("▁", "")] * 4)
     evaluated = state.Record({}, done=True, facts={"bleu": 99.0, "lenpen": 0.6})
-    state.write(pair.run_dir, "evaluate.ka", evaluated)
+    state.write(pair.files.run_dir, "evaluate.ka", evaluated)
     opened, read = [], files.Path.read_text
 
     def read_text(path, *args, **options):
@@ -79,8 +80,8 @@ def test_test_scores_are_never_read(pair, monkeypatch):
 
     monkeypatch.setattr(files.Path, "read_text", read_text)
     assert choose(pair, LONG) == 1.4
-    assert pair.text_dir / "valid.en" in opened
-    names = [path.relative_to(pair.run_dir).as_posix() for path in opened]
+    assert pair.files.text_dir / "valid.en" in opened
+    names = [path.relative_to(pair.files.run_dir).as_posix() for path in opened]
     assert not [name for name in names if "test" in name or "evaluate" in name]
 
 
@@ -88,7 +89,7 @@ def test_what_is_scored_has_the_choice_and_a_number_needs_none(pair):
     chosen = evaluate.stage(pair, "ka")
     assert "lenpen.ka" in chosen.needs and "lenpen.ka" in stages.table(pair)["export.ka"].needs
     choose(pair, LONG)
-    assert chosen.inputs(pair)["lenpen"] == 1.4
+    assert chosen.inputs(WHOLE)["lenpen"] == 1.4
     fixed = replace(pair, decoding=replace(pair.decoding, lenpen=0.7))
     assert lenpen.stages(fixed, fixed.titles) == [] and lenpen.of(fixed, "ka") == 0.7
     assert "lenpen.ka" not in stages.table(fixed)
@@ -97,7 +98,7 @@ def test_what_is_scored_has_the_choice_and_a_number_needs_none(pair):
 def test_a_model_that_is_made_anew_is_chosen_for_anew(pair):
     choose(pair, LONG)
     for name in ("binarize", "teacher", "cache.teacher"):
-        state.write(pair.run_dir, name, state.Record({}, done=True))
+        state.write(pair.files.run_dir, name, state.Record({}, done=True))
     targets = stages.named(pair, ["ka", "evaluate.ka"])
     names = [stage.name for stage in stages.chosen(pair, targets)]
     assert names == ["ka", "lenpen.ka", "evaluate.ka"]

@@ -9,6 +9,7 @@ import pytest
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from pipeline import stages
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.models import methods, settings
 
@@ -38,7 +39,7 @@ def test_a_file_of_the_pair_takes_the_place_of_a_method(tmp_path):
     shutil.copy(configs / "ka.yaml", configs / "kd.yaml")
     pair = settings.load(configs, tmp_path / "runs")
     [kd] = [training for training in stages.trainings(pair) if training.name == "kd"]
-    assert "kd" in kd.arguments(pair)
+    assert "kd" in kd.arguments(pair, WHOLE)
     assert kd.resolved(pair)["criterion._name"] == "backward_kl"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pipeline import cli, stages
 from pipeline.engine import files, state
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.models import model_list, settings
 from pipeline.results import evaluate, plots, report
@@ -112,7 +113,7 @@ def test_one_entry_and_one_file_are_a_training(load):
     after = ["lenpen", "evaluate", "export", "speed", "report"]
     assert [*stages.names(pair.models)][-6:] == ["tail", *after]
     assert "export.tail" in table["speed"].after
-    inputs = table["tail"].inputs(pair)
+    inputs = table["tail"].inputs(WHOLE)
     assert (inputs["criterion._name"], inputs["criterion.top_k_form"]) == ("backward_kl", "tail")
     assert inputs["criterion.transfer_weight"] == 0.7 and inputs["task.teacher_cache"]
     assert {"from learner", "from teacher"} <= inputs.keys()
@@ -126,16 +127,18 @@ def test_an_ensemble_teaches_where_it_is_named(load):
     needs = ("binarize", "text.best-of-teacher+kd", "learner", "teacher", "kd")
     assert table["both"].needs == (*needs, "cache.teacher+kd.best-of-teacher+kd")
     (training,) = [training for training in stages.trainings(pair) if training.name == "both"]
-    (path,) = [word for word in training.arguments(pair) if word.startswith("task.teacher_path=")]
-    checkpoints = [str(pair.best_checkpoint(name)) for name in ("teacher", "kd")]
+    (path,) = [
+        word for word in training.arguments(pair, WHOLE) if word.startswith("task.teacher_path=")
+    ]
+    checkpoints = [str(pair.files.best_checkpoint(name)) for name in ("teacher", "kd")]
     assert ":".join(checkpoints) in path
 
 
 def test_settings_in_the_list_vary_a_config(load):
     pair = load({"warm": {**ADDED["tail"], "config": "kd", "settings": {"criterion.top_k": 4}}})
     (training,) = [training for training in stages.trainings(pair) if training.name == "warm"]
-    assert training.inputs(pair)["criterion.top_k"] == 4
-    words = training.arguments(pair)
+    assert training.inputs(pair, WHOLE)["criterion.top_k"] == 4
+    words = training.arguments(pair, WHOLE)
     assert words[words.index("--config-name") + 1] == "ka"
     assert "criterion._name='forward_kl'" in words
     assert any(word.lstrip("+") == "criterion.top_k=4" for word in words)
@@ -145,31 +148,33 @@ def test_settings_in_the_list_vary_a_config(load):
 
 def add_result(pair, name, translations, references):
     record = '{"epoch": %d, "valid_bleu": "%d", "valid_transfer_loss": "1.5"}'
-    files.write_lines(pair.log(name), [record % (epoch, 10 * epoch) for epoch in (1, 2, 3)])
-    state.write(pair.run_dir, name, state.Record({"a": 1}, done=True, facts={"parameters": 9}))
-    files.write_lines(pair.evaluate_dir / f"{name}.en", translations)
+    files.write_lines(pair.files.log(name), [record % (epoch, 10 * epoch) for epoch in (1, 2, 3)])
+    state.write(
+        pair.files.run_dir, name, state.Record({"a": 1}, done=True, facts={"parameters": 9})
+    )
+    files.write_lines(pair.files.evaluate_dir / f"{name}.en", translations)
     facts = evaluate.score(translations, references)
-    state.write(pair.run_dir, f"evaluate.{name}", state.Record({}, done=True, facts=facts))
+    state.write(pair.files.run_dir, f"evaluate.{name}", state.Record({}, done=True, facts=facts))
 
 
 def test_a_model_added_by_yaml_alone_is_in_table_plots_and_page(load, monkeypatch):
     pair = load({"tail": {**ADDED["tail"], "colour": "#123abc"}})
     references = [f"This is sentence number {number} of the test" for number in range(12)]
     for language in pair.languages:
-        files.write_lines(pair.text_dir / f"test.{language}", references)
+        files.write_lines(pair.files.text_dir / f"test.{language}", references)
     facts = {"text": "hand-made", "pairs": {"train": 9, "valid": 8, "test": 12}}
-    state.write(pair.run_dir, "prepare", state.Record({}, done=True, facts=facts))
+    state.write(pair.files.run_dir, "prepare", state.Record({}, done=True, facts=facts))
     for name in ("teacher", "learner", "kd", "tail"):
         translations = [*references[:-2], f"What {name} says", references[-1]]
         add_result(pair, name, translations, references)
     text = report.build(pair)
     title = ADDED["tail"]["title"]
     assert any(line.startswith(f"| {title} ") for line in text.splitlines())
-    page = (pair.run_dir / "report.html").read_text(encoding="utf-8")
+    page = (pair.files.run_dir / "report.html").read_text(encoding="utf-8")
     assert f"<td>{title}</td>" in page and f"<summary>{title}</summary>" in page
     assert plots.styles(pair.models)[title]["color"] == "#123abc"
     for figure in ("validation_bleu", "transfer_loss"):
-        drawing = (pair.run_dir / f"{figure}.svg").read_text(encoding="utf-8")
+        drawing = (pair.files.run_dir / f"{figure}.svg").read_text(encoding="utf-8")
         assert "#123abc" in drawing
 
 
@@ -193,9 +198,9 @@ def test_the_list_is_the_one_that_the_commands_read(load, monkeypatch):
         sweep.fine_tunings(pair, ["learner"])
     slots = cli.devices.slots(2, 1, [t.resolved(pair) for t in stages.trainings(pair)])
     assert len(slots) == 2
-    monkeypatch.setattr(sizes, "CONFIGS", pair.config_dir.parent)
+    monkeypatch.setattr(sizes, "CONFIGS", pair.files.config_dir.parent)
     sizes.criterions_of.cache_clear()
-    options = sizes.criterion_options(pair.config_dir.name, "backward_kl")
+    options = sizes.criterion_options(pair.files.config_dir.name, "backward_kl")
     sizes.criterions_of.cache_clear()
     assert options[:2] == ["--criterion", "backward_kl"]
     assert "--transfer-weight" in options

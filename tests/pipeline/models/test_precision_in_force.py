@@ -1,7 +1,5 @@
 """float16 is the config's, switched off where there is no GPU, and recorded as it is in force."""
 
-from dataclasses import replace
-
 import pytest
 from pipeline.engine.devices import Slot
 from pipeline.models import settings
@@ -27,9 +25,8 @@ def training(tmp_path):
 def in_force(made, slot):
     """What fairseq-hydra-train is told of float16, and what is recorded."""
     model, pair = made
-    pair = replace(pair, slot=slot)
-    told = [word for word in model.arguments(pair) if "fp16=" in word]
-    recorded = {name: value for name, value in model.inputs(pair).items() if "fp16" in name}
+    told = [word for word in model.arguments(pair, slot) if "fp16=" in word]
+    recorded = {name: value for name, value in model.inputs(pair, slot).items() if "fp16" in name}
     return told, recorded
 
 
@@ -47,12 +44,12 @@ def test_without_a_gpu_it_is_switched_off_and_never_on(training):
 
 def test_a_run_begun_on_a_cpu_does_not_go_on_in_half_precision(training):
     model, pair = training()
-    begun, resumed = (model.inputs(replace(pair, slot=slot)) for slot in (CPU, GPU))
+    begun, resumed = (model.inputs(pair, slot) for slot in (CPU, GPU))
     assert {key for key in begun if begun[key] != resumed[key]} == {"common.fp16"}
 
 
 def test_bf16_is_left_as_it_is(training):
     model, pair = training(fp16=False, bf16=True)
     for slot in (CPU, GPU):
-        assert model.inputs(replace(pair, slot=slot))["common.bf16"] is True
-        assert not any("bf16=false" in w for w in model.arguments(replace(pair, slot=slot)))
+        assert model.inputs(pair, slot)["common.bf16"] is True
+        assert not any("bf16=false" in w for w in model.arguments(pair, slot))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from pipeline import stages
 from pipeline.engine import files, state
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.models import pretrained_teacher, settings
 from pipeline.results import evaluate
@@ -39,7 +40,7 @@ def load(configs, tmp_path):
 
 
 def done(pair, stage, inputs=None, **facts):
-    state.write(pair.run_dir, stage, state.Record(inputs or {}, done=True, facts=facts))
+    state.write(pair.files.run_dir, stage, state.Record(inputs or {}, done=True, facts=facts))
 
 
 def dictionary(path, types):
@@ -71,8 +72,8 @@ def test_a_mistake_is_one_line_before_anything_runs(load, change, says):
 def test_without_it_a_teacher_is_trained_in_a_run_of_its_own(load):
     pair = load({"checkpoint": "gone.pt"}, train_teacher=True)
     assert pair.teacher is None
-    assert (pair.name, pair.run_dir.name) == ("configs-train-teacher",) * 2
-    assert "criterion._name" in stages.trainings(pair)[0].inputs(pair)
+    assert (pair.name, pair.files.run_dir.name) == ("configs-train-teacher",) * 2
+    assert "criterion._name" in stages.trainings(pair)[0].inputs(pair, WHOLE)
     assert "segmentation.vocab_size" in binarize.inputs(pair)
 
 
@@ -90,7 +91,7 @@ def test_what_depends_on_it_is_known_by_its_bytes(load, configs):
     pair = load()
     done(pair, "prepare", text=DEMO_TEXT)
     done(pair, "binarize", binarize.inputs(pair))
-    before = binarize.inputs(pair), stages.trainings(pair)[0].inputs(pair)
+    before = binarize.inputs(pair), stages.trainings(pair)[0].inputs(pair, WHOLE)
     assert not any(key.startswith(("criterion", "segmentation.vocab")) for key in {**before[0]})
     for name, text, model in (
         ("model.pt", False, True),
@@ -100,11 +101,11 @@ def test_what_depends_on_it_is_known_by_its_bytes(load, configs):
     ):
         with (configs / "teacher" / name).open("ab") as file:
             file.write(b"x 1\n")
-        after = binarize.inputs(pair), stages.trainings(pair)[0].inputs(pair)
+        after = binarize.inputs(pair), stages.trainings(pair)[0].inputs(pair, WHOLE)
         assert (after[0] != before[0], after[1] != before[1]) == (text, model)
         before = after
     done(pair, "binarize", before[0])
-    assert stages.trainings(pair)[0].inputs(pair) != before[1]
+    assert stages.trainings(pair)[0].inputs(pair, WHOLE) != before[1]
 
 
 def test_two_dictionaries_are_not_joined(load, configs):
@@ -117,7 +118,7 @@ def test_two_dictionaries_are_not_joined(load, configs):
 def test_another_dictionary_than_the_teachers_is_refused(load, tmp_path):
     pair = load()
     for language in pair.languages:
-        dictionary(pair.bin_dir / f"dict.{language}.txt", 7)
+        dictionary(pair.files.bin_dir / f"dict.{language}.txt", 7)
     with pytest.raises(PipelineError, match=r"has 3072 target types, but .* 11: give the dict"):
         pretrained_teacher.install(pair, pair.teacher)
 
@@ -126,7 +127,7 @@ def test_what_is_no_checkpoint_is_refused(load, configs):
     (configs / "teacher" / "model.pt").write_text("weights", encoding="utf-8")
     pair = load()
     for language in pair.languages:
-        dictionary(pair.bin_dir / f"dict.{language}.txt", 7)
+        dictionary(pair.files.bin_dir / f"dict.{language}.txt", 7)
     with pytest.raises(PipelineError, match=r"teacher\.checkpoint in pair\.yaml: .*model\.pt"):
         pretrained_teacher.install(pair, pair.teacher)
 
@@ -162,13 +163,13 @@ def test_the_demos_teacher_is_small_and_names_no_machine():
 def test_the_demos_teacher_fits_the_demos_text_and_translates(load):
     pair = load({"only_for": None}, own=OWN)
     for stage in ("prepare", "binarize", "teacher", "lenpen.teacher", "evaluate.teacher"):
-        stages.table(pair)[stage].execute(pair)
-    facts = {name: state.read(pair.run_dir, name).facts for name in ("binarize", "teacher")}
+        stages.table(pair)[stage].execute(pair.files)
+    facts = {name: state.read(pair.files.run_dir, name).facts for name in ("binarize", "teacher")}
     assert facts["binarize"]["unknown_percent"] < 0.1
     assert facts["teacher"]["parameters"] == 2_669_952
     assert facts["teacher"]["train_seconds"] > 1000
     types = (SHIPPED / "dict.txt").read_text(encoding="utf-8").count("\n") + 4
-    model = torch.load(pair.best_checkpoint("teacher"), weights_only=True)["model"]
+    model = torch.load(pair.files.best_checkpoint("teacher"), weights_only=True)["model"]
     assert len(model["decoder.embed_tokens.weight"]) == types
     assert evaluate.scores(pair, "teacher")["bleu"] > 25
 

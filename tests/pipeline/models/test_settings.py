@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pipeline import stages
 from pipeline.engine import files
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.models import settings
 
@@ -41,7 +42,7 @@ def updates(pair):
 def test_a_pair_takes_another_ones_configs(load, tmp_path):
     pair = load(configs=str(DEMO))
     [ka] = [training for training in stages.trainings(pair) if training.name == "ka"]
-    words = ka.arguments(pair)
+    words = ka.arguments(pair, WHOLE)
     assert words[:4] == ["--config-dir", str(DEMO), "--config-name", "ka"]
     assert f"checkpoint.save_dir='{tmp_path / 'runs' / 'own' / 'ka'}'" in words
     assert ka.resolved(pair)["criterion._name"] == "backward_kl"
@@ -58,7 +59,7 @@ def test_what_is_said_of_all_of_fine_tunings_and_of_one(load):
     assert (found["teacher"], found["learner"], found["kd"], found["ka"]) == (1000, 1000, 100, 10)
     assert {every["dataset.max_tokens"] for every in resolved(pair).values()} == {77}
     for training in stages.trainings(pair):
-        given = [word.lstrip("+") for word in training.arguments(pair)]
+        given = [word.lstrip("+") for word in training.arguments(pair, WHOLE)]
         assert f"optimization.max_update={found[training.name]}" in given
 
 
@@ -113,5 +114,5 @@ def test_a_mistake_is_one_line(load, changes, says):
 def test_the_texts_that_methods_are_compared_on(folder):
     """They have no text of their own, so they are no pairs to be run by name."""
     pair = settings.load(folder, Path("runs"), own=(Path("text"), "de", "en"))
-    assert pair.hydra_dir == DEMO and folder.name not in settings.names()
+    assert pair.files.hydra_dir == DEMO and folder.name not in settings.names()
     assert {"control", "kd", "ka", "mixture", "topk", "seq_inter"} <= resolved(pair).keys()

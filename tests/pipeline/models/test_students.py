@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pipeline import stages
 from pipeline.engine import files
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.models import model_list, settings, students
 
@@ -85,7 +86,7 @@ def test_any_pair_can_name_any_preset_of_a_shape(pair, name, tmp_path, monkeypat
         assert all(resolved.get(k) == v for k, v in of_preset.items()) == is_student
         if len(of_preset) < len(preset):  # what an entry says of itself wins
             continue
-        words = training.arguments(found)
+        words = training.arguments(found, WHOLE)
         given = [word.lstrip("+") for word in words]
         assert (f"model.encoder_layers={preset['model.encoder_layers']}" in given) == is_student
 

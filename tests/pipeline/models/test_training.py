@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.models import model_list
 from pipeline.models.model_list import Model
@@ -31,18 +32,18 @@ def training(pair, name: str, **changes: object) -> Training:
 def test_without_a_start_nothing_is_loaded(pair):
     """The config of `kd` names the learner's checkpoint, and only a start may."""
     assert training(pair, "kd").resolved(pair)[START]
-    assert f"{START}=null" in training(pair, "kd", start=None).arguments(pair)
+    assert f"{START}=null" in training(pair, "kd", start=None).arguments(pair, WHOLE)
 
 
 def test_with_a_start_its_best_checkpoint_is_loaded(learners):
-    best = learners.best_checkpoint("learner")
-    assert f"{START}='{best}'" in training(learners, "kd").arguments(learners)
+    best = learners.files.best_checkpoint("learner")
+    assert f"{START}='{best}'" in training(learners, "kd").arguments(learners, WHOLE)
 
 
 def test_the_start_is_an_input(learners):
     """Else a result from nothing would pass for one that went on from the learner."""
-    assert training(learners, "kd").inputs(learners)[START] == "learner"
-    assert training(learners, "kd", start=None).inputs(learners)[START] is None
+    assert training(learners, "kd").inputs(learners, WHOLE)[START] == "learner"
+    assert training(learners, "kd", start=None).inputs(learners, WHOLE)[START] is None
 
 
 @pytest.mark.parametrize("name", ["kd_scratch", "ka_scratch", "seq_inter_kd"])
@@ -54,12 +55,12 @@ def test_from_nothing_beside_the_teacher(learners, name):
     assert {k: v for k, v in found.items() if k.startswith("optimization.")} == {
         k: v for k, v in learner.items() if k.startswith("optimization.")
     }
-    words = training(pair, name).arguments(pair)
-    assert f"++task.teacher_path='{pair.best_checkpoint('teacher')}'" in words
+    words = training(pair, name).arguments(pair, WHOLE)
+    assert f"++task.teacher_path='{pair.files.best_checkpoint('teacher')}'" in words
     assert f"{START}=null" in [word.lstrip("+") for word in words]
     # The cache is where the pipeline fills it, whatever the entry that switches it on says.
     [cache] = [word for word in words if "task.teacher_cache=" in word]
-    assert cache.startswith(f"++task.teacher_cache='{pair.model_dir('teacher')}")
+    assert cache.startswith(f"++task.teacher_cache='{pair.files.model_dir('teacher')}")
 
 
 def test_layers_of_the_start(pair):
@@ -73,7 +74,7 @@ def test_layers_of_the_start(pair):
     for key in ("encoder_embed_dim", "decoder_ffn_embed_dim", "encoder_attention_heads"):
         assert shape[f"model.{key}"] == teacher[f"model.{key}"]
     assert teacher["model.dropout"] and not shape["model.dropout"]
-    assert "++model.encoder_layers_to_keep='0,1'" in found.arguments(pair)
+    assert "++model.encoder_layers_to_keep='0,1'" in found.arguments(pair, WHOLE)
 
 
 def test_what_goes_on_from_such_a_model_has_its_shape(pair):
@@ -89,7 +90,7 @@ def test_what_goes_on_from_such_a_model_has_its_shape(pair):
 def test_more_layers_than_the_start_has(pair):
     kept = {"start": "teacher", "layers": {"encoder": 9, "decoder": 1}}
     with pytest.raises(PipelineError, match=r"models\.kd\.layers\.encoder: 9, but teacher has 4"):
-        training(pair, "kd", **kept).inputs(pair)
+        training(pair, "kd", **kept).inputs(pair, WHOLE)
 
 
 @pytest.mark.parametrize(

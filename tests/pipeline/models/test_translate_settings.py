@@ -8,7 +8,7 @@ from pipeline.models.translate_settings import Filters, Recipe
 
 @pytest.mark.parametrize("pair", settings.names())
 def test_every_pair_has_a_recipe(pair, tmp_path):
-    recipe = Recipe.load(settings.load(settings.CONFIGS / pair, tmp_path).translate)
+    recipe = settings.load(settings.CONFIGS / pair, tmp_path).translate
     assert recipe.n_best <= recipe.beam and recipe.filters.max_ratio == 3.0
 
 
@@ -17,8 +17,8 @@ def test_quick_changes_some_of_it(tmp_path):
     whole, quick = (
         settings.load(demo, tmp_path, variant=variant).translate for variant in ("", "quick")
     )
-    assert (whole["beam"], quick["beam"]) == (4, 2)
-    assert whole["max_tokens"] == quick["max_tokens"]
+    assert (whole.beam, quick.beam) == (4, 2)
+    assert whole.max_tokens == quick.max_tokens
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from tests.pipeline import own_configs
 @pytest.fixture
 def handed(pair, monkeypatch):
     """What the stage of a trained model hands to `export_folder`, which writes a kilobyte."""
-    files.write_text(pair.model("ka"), "weights")
+    files.write_text(pair.files.model("ka"), "weights")
     for name in ("binarize", "ka", "lenpen.ka"):
-        state.write(pair.run_dir, name, state.Record({}, done=True))
+        state.write(pair.files.run_dir, name, state.Record({}, done=True))
     calls = []
 
     def export_folder(checkpoint, target, **options):
@@ -38,25 +38,25 @@ def refusing(error):
 
 def test_a_folder_is_written_once_for_each_model_and_setting(pair, handed):
     stage = translators.stage(pair, "ka")
-    stage.execute(pair)
-    stage.execute(pair)
+    stage.execute(pair.files)
+    stage.execute(pair.files)
     (options,) = handed
-    assert options["checkpoint"] == pair.model("ka") and options["quantization"] == "int8"
+    assert options["checkpoint"] == pair.files.model("ka") and options["quantization"] == "int8"
     assert [path.name for path in options["dictionaries"]] == ["dict.de.txt", "dict.en.txt"]
     assert (options["beam"], options["lenpen"]) == (6, 1.0)
     assert translators.facts(pair, "ka") == {"quantization": "int8", "megabytes": 0.001}
-    files.write_text(pair.model("ka"), "other weights")
-    stage.execute(pair)
+    files.write_text(pair.files.model("ka"), "other weights")
+    stage.execute(pair.files)
     assert len(handed) == 2 and translators.exported(pair) == ["ka"]
 
 
 def test_a_model_that_is_refused_is_a_line_and_no_failure(pair, handed, monkeypatch, capsys):
-    translators.stage(pair, "ka").execute(pair)
+    translators.stage(pair, "ka").execute(pair.files)
     refusal = refusing(UserError("CTranslate2 has no adaptive softmax"))
     monkeypatch.setattr(ka_fairseq.export, "export_folder", refusal)
-    files.write_text(pair.export_dir / "ka.tmp.x7" / "model.pt", "of a run that was cut off")
-    translators.stage(pair, "ka").execute(pair, force=True)
-    assert not list(pair.export_dir.iterdir())
+    files.write_text(pair.files.export_dir / "ka.tmp.x7" / "model.pt", "of a run that was cut off")
+    translators.stage(pair, "ka").execute(pair.files, force=True)
+    assert not list(pair.files.export_dir.iterdir())
     said = "export.ka: not exported: CTranslate2 has no adaptive softmax\n"
     assert capsys.readouterr().out.endswith(said)
     assert translators.facts(pair, "ka") == {"refused": "CTranslate2 has no adaptive softmax"}
@@ -68,14 +68,14 @@ def test_a_full_disk_is_a_failure(pair, handed, monkeypatch):
     error.__cause__ = OSError(28, "No space left on device")
     monkeypatch.setattr(ka_fairseq.export, "export_folder", refusing(error))
     with pytest.raises(PipelineError, match=r"^stage export\.ka failed: .*No space left"):
-        translators.stage(pair, "ka").execute(pair)
+        translators.stage(pair, "ka").execute(pair.files)
     assert translators.facts(pair, "ka") is None
 
 
 def test_raw_text_is_segmented_as_it_was_for_the_training(tmp_path):
     def found(name):
         pair = settings.load(settings.CONFIGS / name, tmp_path)
-        return pair.bin_dir, translators.segmentation_of(pair)
+        return pair.files.bin_dir, translators.segmentation_of(pair)
 
     folder, demo = found("demo")
     assert demo == {

@@ -53,13 +53,13 @@ def found(pair, comet_score):
     for name in comparison.shown:
         for training in comparison.trainings(name):
             for which in comparison.tests:
-                comet.stage(training.name, which, MODEL).execute(pair)
+                comet.stage(pair, training.name, which, MODEL).execute(pair.files)
     return comparison
 
 
 def test_scores_intervals_and_tables(found):
     comparison_report.build(found)
-    pair, folder = found.pair, found.pair.run_dir / "compare"
+    pair, folder = found.pair, found.pair.files.run_dir / "compare"
     content = files.read_json(folder / "compare.json")
     for which, test in zip(found.tests, content["tests"], strict=True):
         rows = {row["model"]: row for row in test["rows"]}
@@ -86,7 +86,7 @@ def test_scores_intervals_and_tables(found):
     assert table(text, "COMET vs control")["KD (forward KL)"]["COMET vs control"] == shown
     assert f"COMET: by comet-score with {MODEL}, × 100." in text
     report.build(pair)
-    assert "COMET on test (40 sentences)" in (pair.run_dir / "report.html").read_text("utf-8")
+    assert "COMET on test (40 sentences)" in (pair.files.run_dir / "report.html").read_text("utf-8")
     scores = pd.read_csv(folder / "scores.csv")
     kd = scores[(scores.model == "kd") & (scores.test == "test")]
     assert list(kd.comet) == pytest.approx(mean["by_seed"])
@@ -116,17 +116,17 @@ def translated(pair, comet_score):
     files.write_lines(MAIN.source(pair), GOOD)
     files.write_lines(MAIN.reference(pair), ROWS)
     files.write_lines(MAIN.hypotheses(pair, "learner"), GOOD)
-    state.write(pair.run_dir, evaluate.name("learner"), state.Record({}, done=True))
+    state.write(pair.files.run_dir, evaluate.name("learner"), state.Record({}, done=True))
     return pair
 
 
 def test_scores_are_kept_until_the_text_or_the_model_is_another(translated, capsys):
     for model in (MODEL, MODEL, "Unbabel/other"):
-        comet.stage("learner", MAIN, model).execute(translated)
+        comet.stage(translated, "learner", MAIN, model).execute(translated.files)
     assert capsys.readouterr().out.count("comet.learner: done already") == 1
     assert comet.counts(translated, "learner", MAIN)[:, 0].max() > 0
     files.write_lines(MAIN.hypotheses(translated, "learner"), ["x"] * len(ROWS))
-    comet.stage("learner", MAIN, "Unbabel/other").execute(translated)
+    comet.stage(translated, "learner", MAIN, "Unbabel/other").execute(translated.files)
     assert comet.counts(translated, "learner", MAIN)[:, 0].max() == 0
 
 
@@ -140,7 +140,7 @@ def test_scores_are_kept_until_the_text_or_the_model_is_another(translated, caps
 def test_what_comet_score_cannot_do_is_one_line(translated, model, says):
     text = re.escape(f"stage comet.learner failed: {says} (log: ")
     with pytest.raises(PipelineError, match=text):
-        comet.stage("learner", MAIN, model).execute(translated)
+        comet.stage(translated, "learner", MAIN, model).execute(translated.files)
 
 
 def test_a_comparison_has_its_stages(pair, comet_score):

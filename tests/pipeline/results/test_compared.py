@@ -25,13 +25,15 @@ REFERENCES = [line.replace("Satz", WORDS["teacher"]) for line in LINES]
 def add_training(pair, training, word, seconds):
     """What is left of a training that was evaluated and exported."""
     record = {"epoch": 1, "valid_bleu": "20"}
-    files.write_text(pair.log(training), f"[x][train][INFO] - {json.dumps(record)}\n")
+    files.write_text(pair.files.log(training), f"[x][train][INFO] - {json.dumps(record)}\n")
     facts = {"parameters": 1000, "train_seconds": 60}
-    state.write(pair.run_dir, training, state.Record({}, done=True, facts=facts))
+    state.write(pair.files.run_dir, training, state.Record({}, done=True, facts=facts))
     translations = [line.replace("Satz", word) for line in LINES]
-    files.write_lines(pair.evaluate_dir / f"{training}.en", translations)
+    files.write_lines(pair.files.evaluate_dir / f"{training}.en", translations)
     facts = evaluate.score(translations, REFERENCES)
-    state.write(pair.run_dir, f"evaluate.{training}", state.Record({}, done=True, facts=facts))
+    state.write(
+        pair.files.run_dir, f"evaluate.{training}", state.Record({}, done=True, facts=facts)
+    )
     exported.add_folder(pair, training, word, seconds)
 
 
@@ -42,7 +44,7 @@ def built(tmp_path_factory):
     files.write_lines(pair.source, LINES)
     files.write_lines(pair.reference, REFERENCES)
     facts = {"text": "hand-made", "pairs": {"train": 9, "valid": 8, "test": 12}}
-    state.write(pair.run_dir, "prepare", state.Record({}, done=True, facts=facts))
+    state.write(pair.files.run_dir, "prepare", state.Record({}, done=True, facts=facts))
     found = compare.planned(pair, methods=["control", "kd"], seeds=2, sizes=["own", "small"])
     for one in found.sizes:
         for model in one.shown:
@@ -51,15 +53,15 @@ def built(tmp_path_factory):
             for training in one.trainings(model):
                 add_training(pair, training.name, word, SECONDS[size])
     (points,) = (stage for stage in found.stages(lambda _: {}) if stage.name == POINTS)
-    points.execute(pair)
+    points.execute(pair.files)
     comparison_report.build(found)
     report.build(pair)
-    return pair, json.loads((pair.run_dir / "compare" / "compare.json").read_text("utf-8"))
+    return pair, json.loads((pair.files.run_dir / "compare" / "compare.json").read_text("utf-8"))
 
 
 def test_all_seeds_of_all_sizes_are_measured_at_each_beam(built):
     pair, _ = built
-    table = pd.read_csv(pair.run_dir / "compare" / "points.csv", keep_default_na=False)
+    table = pd.read_csv(pair.files.run_dir / "compare" / "points.csv", keep_default_na=False)
     assert list(table) == tidy.COLUMNS
     bleu = table[table.metric == "bleu"]
     counts = bleu.groupby(["model", "size", "beam"], sort=False).size().to_dict()
@@ -86,9 +88,9 @@ def test_what_kd_is_worth_is_said_and_stands_in_page_and_tables(built):
     pair, content = built
     (said,) = content["operating_points"]["test"]["worth"]
     assert said.startswith("Worth of KD (forward KL) against control (NLL): at equal speed +")
-    text = (pair.run_dir / "compare" / "compare.md").read_text("utf-8")
+    text = (pair.files.run_dir / "compare" / "compare.md").read_text("utf-8")
     assert f"- {said}" in text and "![BLEU over speed](quality_over_speed.png)" in text
-    page = html.parse(pair.run_dir / "report.html").getroot()
+    page = html.parse(pair.files.run_dir / "report.html").getroot()
     assert said in page.text_content()
     drawn = [image.get("alt") for image in page.findall(".//img")]
     assert "BLEU over sentences a second of the comparison" in drawn
@@ -98,10 +100,10 @@ def test_tables_have_the_size_as_a_column(built):
     pair, content = built
     (other,) = content["other_sizes"]
     assert (content["size"], other["size"]) == ("", "small")
-    scores = pd.read_csv(pair.run_dir / "compare" / "scores.csv")
+    scores = pd.read_csv(pair.files.run_dir / "compare" / "scores.csv")
     assert scores["student"].dropna().unique().tolist() == ["small"]
     assert len(scores) == 2 * (1 + 3 * 2)
-    text = (pair.run_dir / "compare" / "compare.md").read_text("utf-8")
+    text = (pair.files.run_dir / "compare" / "compare.md").read_text("utf-8")
     heads = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| model")]
     assert len(heads) == 5 and all(head[1].strip() == "size" for head in heads)
 
@@ -109,6 +111,6 @@ def test_tables_have_the_size_as_a_column(built):
 def test_another_report_takes_the_numbers_as_long_as_the_models_are_the_same(built):
     pair, _ = built
     another = state.Record({"model": "another"}, done=True)
-    state.write(pair.run_dir, "export.compare/small/2/kd", another)
+    state.write(pair.files.run_dir, "export.compare/small/2/kd", another)
     points = speed.facts(pair, POINTS)["points"]
     assert len(points) == 24 and "compare/small/2/kd" not in {point["model"] for point in points}

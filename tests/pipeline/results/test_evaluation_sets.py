@@ -27,7 +27,11 @@ def own(pair, tmp_path):
     data = tmp_path / "own"
     for name, lines in {"train": 30, "valid": 3, "t2016": 4, "t2017": 5}.items():
         write(data, name, lines)
-    return replace(pair, data_dir=data, text={**pair.text, "test": ["t2016", "t2017"]})
+    return replace(
+        pair,
+        files=replace(pair.files, data_dir=data),
+        text={**pair.text, "test": ["t2016", "t2017"]},
+    )
 
 
 def read(path):
@@ -39,7 +43,7 @@ def test_the_first_is_made_with_the_training_text(own):
     assert read(own.reference)[0] == "en t2016 0"
     assert evaluation_sets.named(own, "t2016") == MAIN
     assert MAIN.reference(own) == own.reference
-    assert MAIN.bin_dir(own) == own.bin_dir and MAIN.title(own) == "t2016"
+    assert MAIN.bin_dir(own) == own.files.bin_dir and MAIN.title(own) == "t2016"
 
 
 def test_a_further_one_is_made_apart(own, tmp_path):
@@ -47,10 +51,10 @@ def test_a_further_one_is_made_apart(own, tmp_path):
     assert prepare.write_test(own, "t2017", tmp_path) == 5
     assert read(tmp_path / "test.de") == [f"de t2017 {n}" for n in range(5)]
     which = evaluation_sets.named(own, "t2017")
-    assert which == EvaluationSet("t2017") and which.stage.needs == ("binarize",)
+    assert which == EvaluationSet("t2017") and which.stage(own).needs == ("binarize",)
     # Neither its text nor its being there changes what models depend on.
-    write(own.data_dir, "t2017", 6)
-    write(own.data_dir, "t2018", 6)
+    write(own.files.data_dir, "t2017", 6)
+    write(own.files.data_dir, "t2018", 6)
     more = replace(own, text={**own.text, "test": ["t2016", "t2017", "t2018"]})
     assert prepare.inputs(more) == before
     assert prepare.test_inputs(own, "t2017") != prepare.test_inputs(own, "t2018")
@@ -69,8 +73,8 @@ def test_files_that_are_missing_are_told_beforehand(own):
 def test_of_a_release_it_is_one_of_its_parts(tmp_path):
     archives = releases.wmt17(tmp_path / "archives")
     pair = releases.pair_of("wmt17_de_en", archives, tmp_path)
-    pair.run_dir.mkdir(parents=True)
-    pair = replace(pair, archives_dir=archives)
+    pair.files.run_dir.mkdir(parents=True)
+    pair = replace(pair, files=replace(pair.files, archives_dir=archives))
     before = prepare.inputs(pair)
     pair.text["parts"]["older"] = pair.text["parts"]["valid"]
     assert prepare.inputs(pair) == before

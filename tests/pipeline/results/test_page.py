@@ -29,13 +29,13 @@ def written(tmp_path_factory):
     """A run that no test changes: what ``report.json`` and ``report.html`` hold."""
     pair = scored.fill(settings.load(settings.CONFIGS / "demo", tmp_path_factory.mktemp("runs")))
     document = built(pair)
-    return files.read_json(pair.run_dir / "report.json"), document
+    return files.read_json(pair.files.run_dir / "report.json"), document
 
 
 def built(pair):
     """The page of a pair, made anew."""
     report.build(pair)
-    return html.parse(pair.run_dir / "report.html").getroot()
+    return html.parse(pair.files.run_dir / "report.html").getroot()
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(written):
@@ -137,7 +137,7 @@ def test_a_long_test_set_is_cut_and_the_page_says_so(evaluated, written, monkeyp
 
 def test_with_one_model_there_are_no_translations(evaluated):
     for name in ("learner", "kd", "ka"):
-        state.forget(evaluated.run_dir, f"evaluate.{name}")
+        state.forget(evaluated.files.run_dir, f"evaluate.{name}")
     assert not built(evaluated).xpath(".//*[starts-with(@id, 'translations')]")
 
 
@@ -150,7 +150,7 @@ def test_each_figure_has_its_numbers(evaluated, monkeypatch):
     for link in links:
         kind, _, encoded = link.get("href").partition(";base64,")
         assert kind == "data:text/csv"
-        (kept,) = evaluated.run_dir.rglob(link.get("download"))
+        (kept,) = evaluated.files.run_dir.rglob(link.get("download"))
         assert base64.b64decode(encoded) == kept.read_bytes()
 
 
@@ -171,10 +171,10 @@ def test_quality_over_speed_is_drawn_where_models_were_measured(evaluated, writt
     _, document = written
     drawn = "BLEU over sentences a second"
     assert [image.get("alt") for image in document.findall(".//img")].count(drawn) == 1
-    state.forget(evaluated.run_dir, "speed")
+    state.forget(evaluated.files.run_dir, "speed")
     text = html.tostring(built(evaluated), encoding="unicode")
     assert drawn not in text and "Which model" not in text
-    assert not list(evaluated.run_dir.glob("quality_over_speed.*"))
+    assert not list(evaluated.files.run_dir.glob("quality_over_speed.*"))
 
 
 def test_each_table_scrolls_in_a_box_that_the_keyboard_reaches(written):
@@ -237,9 +237,9 @@ def test_letters_stand_out(dark, back):
 def test_models_without_a_checkpoint_of_an_epoch_are_not_analysed(pair):
     """As where max_update ends the first epoch."""
     for model in ("teacher", "learner", "kd"):
-        state.write(pair.run_dir, model, state.Record({}, done=True))
-        files.write_text(pair.best_checkpoint(model), "weights")
-        files.write_text(pair.last_checkpoint(model), "weights")
+        state.write(pair.files.run_dir, model, state.Record({}, done=True))
+        files.write_text(pair.files.best_checkpoint(model), "weights")
+        files.write_text(pair.files.last_checkpoint(model), "weights")
     assert analyse.analyse(pair) is None
 
 

@@ -35,13 +35,15 @@ def address(tmp_path_factory):
         add(pair, model, [line.replace("test", model) for line in REFERENCES])
     comparison = scored.compared(pair, REFERENCES, REFERENCES)
     content = scored.built(replace(comparison, tests=(MAIN, NEWS)))
-    files.write_json(pair.run_dir / "compare" / "compare.json", scored.widest(content, pair.titles))
+    files.write_json(
+        pair.files.run_dir / "compare" / "compare.json", scored.widest(content, pair.titles)
+    )
     files.write_lines(pair.source, [*SOURCES[:-1], "Donaudampfschiff" * 20])
     made = scored.analysis(pair)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(analyse, "analyse", lambda pair: made)
         report.build(pair)
-    return (pair.run_dir / "report.html").as_uri()
+    return (pair.files.run_dir / "report.html").as_uri()
 
 
 def look(address, folder, *options):

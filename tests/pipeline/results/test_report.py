@@ -24,7 +24,7 @@ def built(tmp_path_factory):
     """A run that no test changes: its folder, and what ``report.md`` and ``report.json`` hold."""
     pair = filled(settings.load(settings.CONFIGS / "demo", tmp_path_factory.mktemp("runs")))
     text = report.build(pair)
-    return pair.run_dir, text, files.read_json(pair.run_dir / "report.json")
+    return pair.files.run_dir, text, files.read_json(pair.files.run_dir / "report.json")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def measured(tmp_path_factory):
     add_speed(pair, teacher=20.0, learner=80.0, topk=82.5)
     add_state(pair, "kd", refused="CTranslate2 has no adaptive softmax")
     text = report.build(pair)
-    return pair.run_dir, text, files.read_json(pair.run_dir / "report.json")
+    return pair.files.run_dir, text, files.read_json(pair.files.run_dir / "report.json")
 
 
 def filled(pair):
@@ -112,15 +112,17 @@ def test_warnings_stand_in_all_three_files(built):
 
 def test_without_faults_there_are_no_warnings(evaluated):
     for model in ("teacher", "learner", "kd", "topk"):
-        evaluated.log(model).write_text(log_text([20, 30, 30.1, 30, 30.2, 30.1]), encoding="utf-8")
+        evaluated.files.log(model).write_text(
+            log_text([20, 30, 30.1, 30, 30.2, 30.1]), encoding="utf-8"
+        )
     assert "Warning" not in report.build(evaluated)
-    assert 'class="warnings"' not in (evaluated.run_dir / "report.html").read_text("utf-8")
+    assert 'class="warnings"' not in (evaluated.files.run_dir / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("missing", ["control", "kd", "teacher", "learner", "topk"])
 def test_tables_with_models_missing(evaluated, missing):
     add_result(evaluated, "control", BAD, [50, 50])
-    state.forget(evaluated.run_dir, f"evaluate.{missing}")
+    state.forget(evaluated.files.run_dir, f"evaluate.{missing}")
     text = report.build(evaluated)
     scores = table(text, "chrF")
     assert len(scores) == 4 and evaluated.titles[missing] not in scores
@@ -132,7 +134,7 @@ def test_tables_with_models_missing(evaluated, missing):
 
 def test_a_single_model_has_no_differences(evaluated):
     for model in ("teacher", "learner", "kd"):
-        state.forget(evaluated.run_dir, f"evaluate.{model}")
+        state.forget(evaluated.files.run_dir, f"evaluate.{model}")
     (row,) = table(report.build(evaluated), "chrF").values()
     assert row.keys() == {"model", "BLEU", "chrF"}
 
@@ -204,9 +206,9 @@ def test_an_epoch_that_was_repeated_counts_once(tmp_path):
 def test_the_threads_of_the_trainings_are_told(evaluated):
     def hardware(**threads):
         for model, count in threads.items():
-            record = state.read(evaluated.run_dir, model)
+            record = state.read(evaluated.files.run_dir, model)
             facts = {**record.facts, "threads": count}
-            state.write(evaluated.run_dir, model, replace(record, facts=facts))
+            state.write(evaluated.files.run_dir, model, replace(record, facts=facts))
         return report.collect(evaluated, tidy.of_points([]))["system"]["Hardware"]
 
     assert "a training" not in hardware()

@@ -53,7 +53,7 @@ def test_the_largest_first_and_no_more_than_are_shown(evaluated):
 
 
 def test_without_kd_the_last_two_are_compared(evaluated):
-    state.forget(evaluated.run_dir, "evaluate.kd")
+    state.forget(evaluated.files.run_dir, "evaluate.kd")
     found = sentences.collect(evaluated)
     assert [found["titles"][place] for place in found["compared"]] == [
         evaluated.titles["ka"],
@@ -63,7 +63,7 @@ def test_without_kd_the_last_two_are_compared(evaluated):
 
 def test_one_model_has_nothing_to_be_compared_with(evaluated):
     for name in ("learner", "kd", "ka"):
-        state.forget(evaluated.run_dir, f"evaluate.{name}")
+        state.forget(evaluated.files.run_dir, f"evaluate.{name}")
     assert sentences.collect(evaluated) is None
 
 

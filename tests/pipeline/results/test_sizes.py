@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from pipeline import compare
 from pipeline.engine import files
+from pipeline.engine.devices import WHOLE
 from pipeline.engine.errors import PipelineError
 from pipeline.models import settings, students, translators
 from pipeline.results import compared, score_tables
@@ -44,10 +45,12 @@ def test_each_method_is_trained_at_each_size_and_the_teacher_is_not(pair):
     own, small = (one.trainings("kd")[1] for one in found.sizes)
     assert (own.start, small.start) == ("compare/2/learner", "compare/small/2/learner")
     assert own.teacher == small.teacher == "teacher"
-    preset = students.settings("small", pair.config_dir, start=True)
-    changed = {k: v for k, v in small.inputs(pair).items() if own.inputs(pair).get(k) != v}
+    preset = students.settings("small", pair.files.config_dir, start=True)
+    changed = {
+        k: v for k, v in small.inputs(pair, WHOLE).items() if own.inputs(pair, WHOLE).get(k) != v
+    }
     not_of_a_size = ("from ", "checkpoint.finetune")
-    assert {k: v for k, v in preset.items() if own.inputs(pair)[k] != v} == {
+    assert {k: v for k, v in preset.items() if own.inputs(pair, WHOLE)[k] != v} == {
         k: v for k, v in changed.items() if not k.startswith(not_of_a_size)
     }
 
@@ -104,7 +107,9 @@ def test_the_pairs_own_list_is_what_is_taken_without_an_option(pair):
 
 
 def test_the_ladder_has_a_deep_encoder_and_one_decoder_layer(pair):
-    ladder = [students.settings(name, pair.config_dir) for name in ("small", "medium", "large")]
+    ladder = [
+        students.settings(name, pair.files.config_dir) for name in ("small", "medium", "large")
+    ]
     widths = [preset["model.encoder_embed_dim"] for preset in ladder]
     assert widths == sorted(set(widths)) == [64, 128, 192]
     for preset in ladder:

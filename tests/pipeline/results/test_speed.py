@@ -39,7 +39,7 @@ def pair(pair, monkeypatch):
 @pytest.fixture
 def measured(pair):
     """The pair after the stage."""
-    speed.stage(after=()).execute(pair)
+    speed.stage(pair, after=()).execute(pair.files)
     return pair
 
 
@@ -64,14 +64,14 @@ def test_models_are_scored_and_timed(measured):
         assert ratio == pytest.approx(words / 10)
     assert 10 <= teacher[speed.ONE]["p50_ms"] <= teacher[speed.ONE]["p95_ms"]
     assert "p50_ms" not in teacher[speed.ALL]  # a single sentence has one thread
-    lines = files.read_lines(measured.evaluate_dir / "export.kd.en")
+    lines = files.read_lines(measured.files.evaluate_dir / "export.kd.en")
     assert lines == [line.replace("Satz", "set") for line in SOURCES]
-    lines = files.read_lines(measured.evaluate_dir / "export.kd.beam1.en")
+    lines = files.read_lines(measured.files.evaluate_dir / "export.kd.beam1.en")
     assert lines == [line.replace("Satz", "set") + " !" for line in SOURCES]
 
 
 def test_all_are_scored_and_those_that_are_named_are_timed(pair):
-    speed.stage(after=(), timed=lambda pair: ["kd"]).execute(pair)
+    speed.stage(pair, after=(), timed=lambda: ["kd"]).execute(pair.files)
     points = speed.facts(pair)["points"]
     assert len(points) == 6 and all(point["scores"]["test"]["bleu"] > 0 for point in points)
     assert {point["model"] for point in points if speed.ONE in point or speed.ALL in point} == {
@@ -83,22 +83,22 @@ def test_a_second_run_measures_nothing_until_a_folder_is_another(measured, capsy
     def models():
         return {point["model"] for point in speed.facts(measured)["points"]}
 
-    stage = speed.stage(after=())
-    stage.execute(measured)
+    stage = speed.stage(measured, after=())
+    stage.execute(measured.files)
     assert "speed: done already" in capsys.readouterr().out
     exported.add_state(measured, "kd", quantization="int8", megabytes=1.26)
-    stage.execute(measured)
+    stage.execute(measured.files)
     assert "speed: done already" in capsys.readouterr().out
     record = state.Record({"model": "another"}, done=True, facts={"megabytes": 2})
-    state.write(measured.run_dir, "export.kd", record)
+    state.write(measured.files.run_dir, "export.kd", record)
     assert models() == {"teacher", "ka"}  # kd's are of another model
-    stage.execute(measured)
+    stage.execute(measured.files)
     assert models() == {"teacher", "kd", "ka"}
 
 
 def test_a_gpu_without_its_libraries_is_said_and_no_failure(pair, capsys, monkeypatch):
     monkeypatch.setattr(Slot, "visible", 1)
-    speed.stage(after=()).execute(pair)
+    speed.stage(pair, after=()).execute(pair.files)
     assert "speed: not measured on gpu: no GPU here" in capsys.readouterr().out
     assert speed.facts(pair)["points"][0][speed.GPU] == {"error": "no GPU here"}
 
@@ -106,19 +106,19 @@ def test_a_gpu_without_its_libraries_is_said_and_no_failure(pair, capsys, monkey
 def test_a_translator_that_fails_is_one_line(pair):
     files.write_text(translators.folder(pair, "ka") / "translate.py", "import no_such_package\n")
     with pytest.raises(PipelineError, match=r"stage speed failed: .*no_such_package") as error:
-        speed.stage(after=()).execute(pair)
+        speed.stage(pair, after=()).execute(pair.files)
     assert "\n" not in str(error.value)
 
 
 def test_the_line_to_type_is_of_the_best_student(pair, monkeypatch):
-    monkeypatch.chdir(pair.run_dir)
+    monkeypatch.chdir(pair.files.run_dir)
     exported.add_speed(pair, teacher=90.0, kd=30.0, ka=40.0)
     python = shlex.quote(sys.executable)
     expected = f"echo 'Satz 0 ist <lang>' | {python} export/ka/translate.py"
     assert speed.command_line(pair) == expected
-    record = state.read(pair.run_dir, speed.NAME)
+    record = state.read(pair.files.run_dir, speed.NAME)
     inputs = {**record.inputs, "beam": 1}  # and not the folder's own
-    state.write(pair.run_dir, speed.NAME, state.Record(inputs, done=True, facts=record.facts))
+    state.write(pair.files.run_dir, speed.NAME, state.Record(inputs, done=True, facts=record.facts))
     assert speed.command_line(pair) == f"{expected} --beam 1"
     exported.add_speed(pair, teacher=90.0, kd=30.0, ka=40.0)
     monkeypatch.chdir(Path(sys.executable).parent)
@@ -127,7 +127,7 @@ def test_the_line_to_type_is_of_the_best_student(pair, monkeypatch):
     assert line.endswith(f"{Path(sys.executable).name} {program}")
     printing = "import sys; print(sys.argv[0], sys.stdin.read())"
     files.write_text(translators.folder(pair, "ka") / "translate.py", printing)
-    monkeypatch.chdir(pair.run_dir)
+    monkeypatch.chdir(pair.files.run_dir)
     said = subprocess.run(
         ["bash", "-c", speed.command_line(pair)], capture_output=True, text=True, check=True
     )
@@ -149,7 +149,7 @@ def test_it_comes_after_all_others_and_alone(pair):
     }
     assert stages.named(pair, ["speed"]) == {"speed"}
     for model in pair.titles:
-        state.forget(pair.run_dir, translators.name(model))
+        state.forget(pair.files.run_dir, translators.name(model))
     with pytest.raises(PipelineError, match="speed needs export, which is not done"):
         stages.named(pair, ["speed"])
 

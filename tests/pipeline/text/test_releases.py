@@ -33,8 +33,8 @@ def small(tmp_path):
         archives = MAKE[name](tmp_path / "archives", **options)
         change(archives)
         pair = releases.pair_of(name, archives, tmp_path, **QUICK[name])
-        pair.run_dir.mkdir(parents=True)
-        return replace(pair, archives_dir=archives)
+        pair.files.run_dir.mkdir(parents=True)
+        return replace(pair, files=replace(pair.files, archives_dir=archives))
 
     return make
 
@@ -49,16 +49,16 @@ def test_wmt17_is_prepared(small):
     assert facts["pairs"] == {"train": 61, "valid": 6, "test": 7}
     assert facts["dropped"] == "1 broken UTF-8, 1 duplicate, 1 empty, 1 ratio of lengths"
     # A byte order mark and CRLF on one side; the three corpora one after the other.
-    german, english = read(pair.text_dir / "train.de"), read(pair.text_dir / "train.en")
+    german, english = read(pair.files.text_dir / "train.de"), read(pair.files.text_dir / "train.en")
     assert german[0] == "Der Europäische Rat tagte am 3. Mai 2016 in Brüssel . 0"
     assert [line.split()[-1] for line in german[:40]] == [str(n) for n in range(40)]
     assert len(german) == len(english) == 61
-    assert read(pair.text_dir / "test.de")[2] == (
+    assert read(pair.files.text_dir / "test.de")[2] == (
         "Wir brauchen 1.000 Stimmen , z. B. aus Köln &amp; Umgebung ."
     )
-    assert read(pair.text_dir / "test.de")[6] == ""  # an empty segment keeps its line
+    assert read(pair.files.text_dir / "test.de")[6] == ""  # an empty segment keeps its line
     assert read(pair.reference) == [*releases.ENGLISH, "Left out."]
-    assert {path.name for path in pair.text_dir.iterdir()} == {
+    assert {path.name for path in pair.files.text_dir.iterdir()} == {
         *(f"{split}.{lang}" for split in ("train", "valid", "test") for lang in ("de", "en")),
         *("test.raw.de", "test.raw.en"),
     }
@@ -70,14 +70,14 @@ def test_iwslt15_is_prepared(small):
     # 2010 and 2011 in three files of 6, 5 and 4 segments; 2012 and 2013 in two of 3 and 2.
     assert facts["pairs"] == {"train": 60, "valid": 15, "test": 5}
     assert facts["dropped"] == "1 empty"
-    thai, english = read(pair.text_dir / "train.th"), read(pair.text_dir / "train.en")
+    thai, english = read(pair.files.text_dir / "train.th"), read(pair.files.text_dir / "train.en")
     assert (thai[0], english[0]) == ("ผมชอบกินข้าวผัด 0", "I like to eat fried rice. 0")
     assert (thai[2], english[2]) == (
         "เขา & เธอไปโรงเรียนด้วยกัน 2",
         "He & she go to school together. 2",
     )
     assert not any("TED" in line or "<" in line for line in english)
-    assert read(pair.text_dir / "test.th") == [*releases.THAI[3:], *releases.THAI[4:]]
+    assert read(pair.files.text_dir / "test.th") == [*releases.THAI[3:], *releases.THAI[4:]]
     assert read(pair.reference) == [*releases.THAI_ENGLISH[3:], *releases.THAI_ENGLISH[4:]]
 
 
@@ -92,13 +92,17 @@ def test_a_release_is_binarized(small, name):
     pair = small(name)
     prepare.run(pair)
     binarize.run(pair)
-    dictionaries = [Dictionary.load(str(pair.bin_dir / f"dict.{x}.txt")) for x in pair.languages]
+    dictionaries = [
+        Dictionary.load(str(pair.files.bin_dir / f"dict.{x}.txt")) for x in pair.languages
+    ]
     assert dictionaries[0].symbols == dictionaries[1].symbols
     for split in ("train", "valid", "test"):
         for language in pair.languages:
-            assert (pair.bin_dir / f"{split}.{'-'.join(pair.languages)}.{language}.idx").exists()
-            text = read(pair.text_dir / f"{split}.{language}")
-            segmented = read(pair.bin_dir / "segmented" / f"{split}.{language}")
+            assert (
+                pair.files.bin_dir / f"{split}.{'-'.join(pair.languages)}.{language}.idx"
+            ).exists()
+            text = read(pair.files.text_dir / f"{split}.{language}")
+            segmented = read(pair.files.bin_dir / "segmented" / f"{split}.{language}")
             assert len(segmented) == len(text)
             if name == WMT:
                 assert [line.replace("@@ ", "") for line in segmented] == text
@@ -106,7 +110,7 @@ def test_a_release_is_binarized(small, name):
                 joined = [line.replace(" ", "").replace("▁", " ").strip() for line in segmented]
                 assert joined == text
     # Without which several workers write no index beyond 2 GiB, see ka_fairseq/compat/numpy_2.py.
-    assert f"user_dir={str(settings.USER_DIR)!r}" in pair.log("binarize").read_text("utf-8")
+    assert f"user_dir={str(settings.USER_DIR)!r}" in pair.files.log("binarize").read_text("utf-8")
 
 
 def lines(*sentences):
@@ -164,7 +168,7 @@ def test_what_does_not_belong_together(small, name, file, members, says):
     pair = small(name, lambda folder: releases.write_tgz(folder / file, members))
     with pytest.raises(PipelineError, match=says):
         prepare.run(pair)
-    assert not pair.text_dir.exists()
+    assert not pair.files.text_dir.exists()
 
 
 def test_another_number_of_lines_than_was_released(small):
@@ -176,11 +180,11 @@ def test_another_number_of_lines_than_was_released(small):
 
 def test_a_truncated_archive_is_found_out(small, monkeypatch, capsys):
     pair = small(WMT)
-    monkeypatch.setattr(settings, "CONFIGS", pair.config_dir.parent)
-    path = pair.archives_dir / "training-parallel-commoncrawl.tgz"
+    monkeypatch.setattr(settings, "CONFIGS", pair.files.config_dir.parent)
+    path = pair.files.archives_dir / "training-parallel-commoncrawl.tgz"
     path.write_bytes(path.read_bytes()[:-10])
-    runs = pair.run_dir.parent
-    words = [WMT, "prepare", "--quick", "--runs", runs, "--archives", pair.archives_dir]
+    runs = pair.files.run_dir.parent
+    words = [WMT, "prepare", "--quick", "--runs", runs, "--archives", pair.files.archives_dir]
     assert main([str(word) for word in words]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith(f"error: stage prepare failed: {path} (the Common Crawl corpus")
@@ -199,9 +203,9 @@ def test_a_truncated_archive_is_found_out(small, monkeypatch, capsys):
 )
 def test_a_run_that_is_cut_off_goes_on(small, monkeypatch, capsys, stage, broken):
     pair = small(WMT)
-    monkeypatch.setattr(settings, "CONFIGS", pair.config_dir.parent)
+    monkeypatch.setattr(settings, "CONFIGS", pair.files.config_dir.parent)
     words = [WMT, *("prepare", "binarize")[: 1 + (stage == "binarize")], "--quick"]
-    words += ["--runs", str(pair.run_dir.parent), "--archives", str(pair.archives_dir)]
+    words += ["--runs", str(pair.files.run_dir.parent), "--archives", str(pair.files.archives_dir)]
     module, _, name = broken.partition(".")
     module = importlib.import_module(f"pipeline.text.{module}")
     original, calls = getattr(module, name), []
@@ -218,8 +222,8 @@ def test_a_run_that_is_cut_off_goes_on(small, monkeypatch, capsys, stage, broken
         assert main(words) == 130
     assert "run the same command again to go on from here" in capsys.readouterr().err
     assert main(words) == 0
-    assert len(read(pair.text_dir / "train.de")) == 61
-    assert not list(pair.run_dir.glob("*.tmp"))
+    assert len(read(pair.files.text_dir / "train.de")) == 61
+    assert not list(pair.files.run_dir.glob("*.tmp"))
 
 
 def test_archives_go_with_a_release(tmp_path, capsys):
@@ -237,9 +241,10 @@ def test_ones_own_text_is_cleaned_as_the_pair_says(small, tmp_path):
     for split in ("train", "valid", "test"):
         (data / f"{split}.de").write_text("Guten Tag.\nGuten Tag.\n", encoding="utf-8")
         (data / f"{split}.en").write_text("Good day.\nGood day.\n", encoding="utf-8")
-    pair = replace(small(WMT), data_dir=data)
+    pair = small(WMT)
+    pair = replace(pair, files=replace(pair.files, data_dir=data))
     assert prepare.run(pair)["pairs"] == {"train": 1, "valid": 2, "test": 2}
-    assert read(pair.text_dir / "train.de") == ["Guten Tag ."]
+    assert read(pair.files.text_dir / "train.de") == ["Guten Tag ."]
     assert read(pair.reference) == ["Good day."] * 2
 
 
