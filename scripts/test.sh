@@ -34,8 +34,9 @@ if [[ -n $lint ]]; then
     ruff format --check .
     shellcheck scripts/*.sh examples/*.sh examples/slurm/*.sbatch .ci/run tests/quick/fairseq-train
 fi
-# Two files run at a time, each with one thread: a test mostly waits for the start of one process.
+# Three files run at a time, each with one thread. Three keep two cores busy, because a test often waits for
+# a process that it killed or that reads from the disk.
 # tests/conftest.py orders the files: the longest comes first. pytest names the slowest ten tests at the end.
 export OMP_NUM_THREADS=1
-pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10 \
+pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 10 \
     ${level[@]+"${level[@]}"} ${options[@]+"${options[@]}"}
