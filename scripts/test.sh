@@ -34,8 +34,8 @@ if [[ -n $lint ]]; then
     ruff format --check .
     shellcheck scripts/*.sh examples/*.sh examples/slurm/*.sbatch .ci/run tests/quick/fairseq-train
 fi
-# Three files run at a time, each with one thread. Three keep two cores busy, because a test often waits for
-# a process that it killed or that reads from the disk.
+# Three files run at a time, each with one thread. Three workers keep two cores busy: a worker sometimes waits for
+# what another worker makes for all.
 # tests/conftest.py orders the files: the longest comes first. pytest names the slowest ten tests at the end.
 export OMP_NUM_THREADS=1
 pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 10 \
