@@ -51,6 +51,7 @@ TABLES = {
         "multi30k-lambda",
         "multi30k-longer",
     ),
+    "multi30k-layers": ("multi30k-layers", "multi30k-layers"),
     "ted": ("ted",),
     "th-en": ("th-en", "th-en-second-run"),
     "wmt": ("wmt", "wmt-second-run"),
@@ -207,17 +208,25 @@ def test_length():
             assert_close(cell, [value])
 
 
-def test_what_to_do():
-    """Quality and speed of the operating points on the page."""
-    points = pd.read_csv(FOLDER / "demo-full-points.csv")
-    means = points.groupby(["model", "beam", "metric"]).value.mean()
-    (table,) = [t for t in tables(DOCS / "results.md") if "beam" in t[0]]
+@pytest.mark.parametrize(
+    ("page", "name", "test"),
+    [
+        ("results.md", "demo-full", "test"),
+        ("results/multi30k-layers.md", "multi30k-layers", "test_2016_flickr"),
+    ],
+)
+def test_operating_points(page, name, test):
+    """Quality and speed of each model with each beam."""
+    points = pd.read_csv(FOLDER / f"{name}-points.csv")
+    means = points[points.test == test].groupby(["model", "beam", "metric"]).value.mean()
+    (table,) = [t for t in tables(DOCS / page) if "sentences/s" in t[0]]
     slowest = means["teacher", 6, "one_thread.sentences_per_second"]
-    for _, model, _, beam, bleu, speed, times in table[1:]:
-        point = means[MODELS[model], int(beam)]
-        assert_close(bleu, [point["bleu"]])
-        assert_close(speed, [point["one_thread.sentences_per_second"]])
-        assert_close(times, [point["one_thread.sentences_per_second"] / slowest])
+    for row in table[1:]:
+        cells = dict(zip(table[0], row, strict=True))
+        point = means[MODELS[cells["model"]], int(cells["beam"])]
+        assert_close(cells["BLEU"], [point["bleu"]])
+        assert_close(cells["sentences/s"], [point["one_thread.sentences_per_second"]])
+        assert_close(cells["÷ teacher"], [point["one_thread.sentences_per_second"] / slowest])
 
 
 PARTS = {
