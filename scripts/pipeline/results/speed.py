@@ -27,7 +27,6 @@ SENTENCES, SINGLE, REPEATS = 200, 50, 5
 ONE, ALL, GPU = "one_thread", "all_threads", "gpu"
 """The settings that each model is measured on."""
 
-
 _LONGEST_EXAMPLE = 60  # characters
 
 

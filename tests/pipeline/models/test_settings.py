@@ -71,7 +71,10 @@ def test_quick_is_quicker_than_all(load):
     assert resolved(pair)["ka"]["dataset.max_tokens"] == 77
 
 
-@pytest.mark.parametrize("pair", ["demo", "texts/multi30k_de_en", "texts/iwslt14_ted_de_en"])
+@pytest.mark.parametrize(
+    "pair",
+    ["demo", "texts/multi30k_de_en", "texts/multi30k_layers", "texts/iwslt14_ted_de_en"],
+)
 def test_no_model_of_a_pair_is_slow_when_it_is_to_be_quick(pair, tmp_path):
     quick = settings.load(settings.CONFIGS / pair, tmp_path, variant="quick")
     assert set(updates(quick).values()) == {30}
