@@ -44,8 +44,8 @@ case $method in
     --bpe-codes) needs=(subword_nmt) words=(--remove-bpe) ;;
     --no-segmentation) needs=() words=() ;;
     *)
-        echo "error: ${segmentation[0]-no option}: choose --sentencepiece MODEL, --bpe-codes CODES or" \
-            "--no-segmentation" >&2
+        echo "error: the segmentation is missing (given: ${segmentation[*]-no option}): choose" \
+            "--sentencepiece MODEL, --bpe-codes CODES or --no-segmentation" >&2
         exit 2
         ;;
 esac

@@ -51,8 +51,9 @@ def test_own_models(segmented, tmp_path):
     assert (out / "distilled" / "distill.json").exists()
 
 
-def test_own_models_names_the_word_that_it_does_not_know():
-    words = ["bin", "teacher.pt", "out", "--sentencepeice", "pieces.model"]
+@pytest.mark.parametrize("given", ["--sentencepeice pieces.model", "--moses"])
+def test_own_models_says_that_the_segmentation_is_missing(given):
+    words = ["bin", "teacher.pt", "out", *given.split()]
     result = subprocess.run(
         ["bash", ROOT / "examples" / "own_models.sh", *words],
         capture_output=True,
@@ -60,7 +61,7 @@ def test_own_models_names_the_word_that_it_does_not_know():
         check=False,
     )
     assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert result.stderr.startswith("error: --sentencepeice: choose --sentencepiece MODEL, ")
+    assert f"missing (given: {given}): choose --sentencepiece MODEL, " in result.stderr
 
 
 @pytest.mark.parametrize("words", ["--moses --bpe-codes CODES", "--bpe-codes CODES --moses"])
