@@ -12,7 +12,7 @@ from pipeline import cli, comparison
 from pipeline.comparison import NAME, Comparison, Grid
 from pipeline.engine import schedule, state
 from pipeline.engine.errors import PipelineError
-from pipeline.models import grid, settings, students
+from pipeline.models import grid, plugin, settings, students
 from pipeline.models.model_list import Model
 from pipeline.models.settings import Pair
 from pipeline.models.training import Training
@@ -102,7 +102,8 @@ def planned(
 
 def report(found: Comparison) -> dict[str, Any]:
     """Write the tables; see `comparison_report.build`."""
-    # Imported here: the import of torch and matplotlib takes seconds.
+    # Imported here: the import of torch, fairseq and matplotlib takes seconds.
+    plugin.load()
     from pipeline.results import comparison_report
 
     return comparison_report.build(found)

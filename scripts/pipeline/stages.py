@@ -10,7 +10,7 @@ from pipeline.engine.errors import PipelineError
 from pipeline.engine.plan import plan
 from pipeline.engine.progress import say
 from pipeline.engine.stage import Stage
-from pipeline.models import lenpen, translators
+from pipeline.models import lenpen, plugin, translators
 from pipeline.models.model_list import Model
 from pipeline.models.settings import Pair
 from pipeline.models.teacher_cache import TeacherCache
@@ -181,6 +181,7 @@ def group(name: str) -> str:
 
 def _report(pair: Pair) -> dict[str, Any]:
     # Imported here: the import of torch, fairseq and matplotlib takes seconds.
+    plugin.load()
     from pipeline.results import report
 
     say(f"\n{report.build(pair)}")

@@ -17,7 +17,7 @@ from pipeline.engine import files, schedule, state
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.plan import plan
 from pipeline.engine.stage import Stage
-from pipeline.models import grid, settings
+from pipeline.models import grid, plugin, settings
 from pipeline.models.grid import Point
 from pipeline.models.model_list import Model
 from pipeline.models.settings import Pair
@@ -86,7 +86,8 @@ def draw(pair: Pair) -> pd.DataFrame:
         The best row of each criterion at each k. If k was left to the configs, the best row of
         each model.
     """
-    from ka_fairseq.analysis import sweep  # imports all of fairseq, which takes seconds
+    plugin.load()
+    from ka_fairseq.analysis import sweep
 
     path = results_file(pair).with_name("best")
     results = pd.read_csv(results_file(pair))

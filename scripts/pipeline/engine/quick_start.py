@@ -35,7 +35,12 @@ class Later(ModuleType):
 
 
 def import_fairseq() -> None:
-    """Import fairseq with stand-ins for the modules of `LATER`, and remove the stand-ins."""
+    """Import fairseq with stand-ins for the modules of `LATER`, and remove the stand-ins.
+
+    Without effect if fairseq is imported already.
+    """
+    if "fairseq" in sys.modules:
+        return
     gc.disable()
     stand_ins = {name: Later(name) for name in LATER}
     stand_ins["sklearn"].metrics = stand_ins["sklearn.metrics"]

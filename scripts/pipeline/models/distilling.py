@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.engine import commands
 from pipeline.engine.devices import Slot
-from pipeline.engine.errors import PipelineError
+from pipeline.models import plugin
 from pipeline.models.hydra_configs import ONE_AT_A_TIME
 from pipeline.models.settings import REPOSITORY, USER_DIR, Pair
 from pipeline.models.translate_settings import FAIRSEQ, Recipe
@@ -25,21 +24,6 @@ TOLD = "distill: "
 """The beginning of each line that the command prints for its user."""
 
 
-@contextlib.contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn the package's `UserError` into `PipelineError`.
-
-    The package is imported here, in one thread at a time: it imports fairseq, which takes seconds
-    and registers options with Hydra.
-    """
-    with ONE_AT_A_TIME:
-        from ka_fairseq.errors import UserError
-    try:
-        yield
-    except UserError as error:
-        raise PipelineError(str(error).removeprefix("error: ")) from None
-
-
 def data_bin(pair: Pair, mono: Path | None) -> DataBin:
     """Load the data-bin that `binarize` made.
 
@@ -50,7 +34,7 @@ def data_bin(pair: Pair, mono: Path | None) -> DataBin:
     Raises:
         PipelineError: the data-bin or the text is damaged.
     """
-    with user_errors(), ONE_AT_A_TIME:
+    with plugin.user_errors(), ONE_AT_A_TIME:
         from ka_fairseq.distill import databin
 
         data = databin.load(databin.config(pair.files.bin_dir, *pair.languages), databin.TRAIN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.engine.errors import PipelineError
-from pipeline.models.hydra_configs import ONE_AT_A_TIME
+from pipeline.models import plugin
 
 
 class NotExported(PipelineError):
@@ -18,14 +18,10 @@ def export(checkpoint: Path, target: Path) -> None:
     Raises:
         PipelineError: the file is no checkpoint, or the target cannot be written.
     """
-    # Imported here: fairseq takes seconds to import, and registers options with Hydra.
-    with ONE_AT_A_TIME:
-        from ka_fairseq import errors
+    with plugin.user_errors():
         from ka_fairseq import export as exporting
-    try:
+
         exporting.export(checkpoint, target)
-    except errors.UserError as error:
-        raise PipelineError(str(error).removeprefix("error: ")) from None
 
 
 def convert(
@@ -37,11 +33,12 @@ def convert(
         NotExported: CTranslate2 cannot express the model.
         PipelineError: the target cannot be written.
     """
-    with ONE_AT_A_TIME:
-        from ka_fairseq import errors
-        from ka_fairseq.export import convert
+    plugin.load()
+    from ka_fairseq.errors import UserError
+    from ka_fairseq.export import convert
+
     try:
         convert(checkpoint, target, dictionaries=dictionaries, quantization=quantization)
-    except errors.UserError as error:
+    except UserError as error:
         kind = PipelineError if isinstance(error.__cause__, OSError) else NotExported
-        raise kind(str(error).removeprefix("error: ")) from None
+        raise kind(plugin.message(error)) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.engine import files
 from pipeline.engine.errors import PipelineError
-from pipeline.models import distilling
+from pipeline.models import plugin
 from pipeline.models.settings import Pair
 from pipeline.text import clean, corpus
 
@@ -103,11 +103,11 @@ def translations(pair: Pair, given: Given, prepared: Path) -> Iterator[list[Cand
 
 
 def _read(pair: Pair, given: Given, lines: int, source: Path) -> Iterator[list[Candidate]]:
-    with distilling.user_errors():
+    with plugin.user_errors():
         from ka_fairseq.distill.shards import Candidate, parse
     sentences = corpus.read_sentences(given.path, columns=given.scored)
     if given.scored:
-        with distilling.user_errors():
+        with plugin.user_errors():
             rows = list(parse(sentences, given.path))
         if beyond := [line for line, _ in rows if line >= lines]:
             raise PipelineError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.engine import files, state
 from pipeline.engine.progress import bar, say
 from pipeline.engine.stage import Stage
-from pipeline.models import distilling
+from pipeline.models import distilling, plugin
 from pipeline.models.settings import Pair
 from pipeline.models.training_text import CHOOSERS, REFERENCES, SAMPLED, Text
 from pipeline.models.translate_settings import Recipe
@@ -86,7 +86,7 @@ class TrainingText:
         recipe = pair.translate
         with (
             files.written_whole(folder(pair, self.text)) as target,
-            distilling.user_errors(),
+            plugin.user_errors(),
         ):
             from ka_fairseq.distill import write
             from ka_fairseq.distill.filters import Filters
@@ -109,7 +109,7 @@ class TrainingText:
     def _part(self, pair: Pair, kind: str, times: int) -> Part:
         chosen = kind != REFERENCES
         translations = self._translation(kind).translations(pair) if chosen else None
-        with distilling.user_errors():
+        with plugin.user_errors():
             from ka_fairseq.distill.write import Part
 
             return Part(CHOOSERS.get(kind, kind), times, translations, kind)

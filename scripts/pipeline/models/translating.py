@@ -14,7 +14,7 @@ from pipeline.engine.devices import Slot
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import bar, say
 from pipeline.engine.stage import Stage, share_is_there
-from pipeline.models import distilling, external_translations
+from pipeline.models import distilling, external_translations, plugin
 from pipeline.models import training_text as spec
 from pipeline.models.external_translations import MONO, TRAIN
 from pipeline.models.settings import Pair
@@ -148,7 +148,7 @@ class Translation:
             say(f"{self.name}: {sources.pop(name).name} has no translation, and is left out")
         data = distilling.data_bin(pair, mono if MONO in sources else None)
         found: dict[str, Any] = {}
-        with distilling.user_errors():
+        with plugin.user_errors():
             from ka_fairseq.distill import shards, translations
 
             made_of = translations.made_of(data, [], {}, pair.translate.shard)
@@ -184,7 +184,7 @@ class Translation:
         mono = folder / distilling.MONO_IDS
         there = mono.with_name(f"{mono.name}.idx").exists()
         data = distilling.data_bin(pair, mono if there else None)
-        with distilling.user_errors():
+        with plugin.user_errors():
             from ka_fairseq.distill.translations import Translations
             from ka_fairseq.teacher.cache.share import ALL
 

@@ -10,8 +10,7 @@ from pipeline.engine import files, state
 from pipeline.engine.errors import PipelineError
 from pipeline.engine.progress import say
 from pipeline.engine.stage import Stage
-from pipeline.models import lenpen
-from pipeline.models.hydra_configs import ONE_AT_A_TIME
+from pipeline.models import lenpen, plugin
 from pipeline.models.settings import Pair
 from pipeline.text import clean, segmentation
 
@@ -74,10 +73,10 @@ def export(pair: Pair, model: str) -> dict[str, Any]:
     """
     target = folder(pair, model)
     clear(pair, model)
-    # Imported here: fairseq takes seconds to import, and registers options with Hydra.
-    with ONE_AT_A_TIME:
-        from ka_fairseq.errors import UserError
-        from ka_fairseq.export import export_folder
+    plugin.load()
+    from ka_fairseq.errors import UserError
+    from ka_fairseq.export import export_folder
+
     source, other = (pair.files.bin_dir / f"dict.{language}.txt" for language in pair.languages)
     try:
         export_folder(
@@ -91,7 +90,7 @@ def export(pair: Pair, model: str) -> dict[str, Any]:
             lenpen=lenpen.of(pair, model),
         )
     except UserError as error:
-        reason = str(error).removeprefix("error: ")
+        reason = plugin.message(error)
         if isinstance(error.__cause__, OSError):
             raise PipelineError(reason) from None
         say(f"{name(model)}: not exported: {reason}")

@@ -36,7 +36,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from pipeline.results import sufficient_statistics
 from pipeline.results.significance import CONFIDENCE, RESAMPLES, SEED, Interval
@@ -133,5 +133,5 @@ def interval(over_sentences: np.ndarray, by_seed: np.ndarray) -> Interval:
 
 def small_sample_factor(seeds: int) -> float:
     """Return c of the module's formula; `seeds` is 2 or more."""
-    student, normal = stats.t.ppf(_ENDS[1], seeds - 1), stats.norm.ppf(_ENDS[1])
+    student, normal = special.stdtrit(seeds - 1, _ENDS[1]), special.ndtri(_ENDS[1])
     return float(np.sqrt(seeds / (seeds - 1)) * student / normal)

@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
 
 _DISTANCES = (7, 15, 24)  # points of type
 _DIRECTIONS = (45, 315, 135, 225, 90, 270, 0, 180)  # degrees; diagonal ones first
@@ -26,20 +25,21 @@ def place(axes: Axes, labels: Sequence[Annotation]) -> None:
     """
     scale = axes.figure.dpi / 72
     middles = [axes.transData.transform(label.xy) for label in labels]
-    taken = [Bbox([m - _POINT * scale, m + _POINT * scale]) for m in middles]
-    taken += [Bbox([m - scale, m + scale]) for line in axes.lines for m in _along(line, 4 * scale)]
-    frame = axes.get_window_extent()
+    taken = [_square(middle, _POINT * scale) for middle in middles]
+    taken += [_square(part, scale) for line in axes.lines for part in _along(line, 4 * scale)]
+    frame = axes.get_window_extent().extents
     for label in labels:
         choices = []
         for distance, degrees in itertools.product(_DISTANCES, _DIRECTIONS):
             _offset(label, distance, degrees)
-            box = label.get_window_extent()
-            covered = sum(_overlap(box, other) for other in taken)
-            outside = box.width * box.height - _overlap(box, frame)
+            box = label.get_window_extent().extents
+            covered = _overlaps(box, np.array(taken)).sum()
+            whole, inside = _overlaps(box, np.array([box, frame]))
+            outside = whole - inside
             choices.append((round(covered + 2 * outside), distance, degrees))
         _, distance, degrees = min(choices, key=lambda choice: choice[:2])
         _offset(label, distance, degrees)
-        taken.append(label.get_window_extent())
+        taken.append(label.get_window_extent().extents)
 
 
 def _along(line: Line2D, step: float) -> Iterator[np.ndarray]:
@@ -59,7 +59,12 @@ def _offset(label: Annotation, distance: float, degrees: float) -> None:
     label.set_verticalalignment("center" if not y else "bottom" if y > 0 else "top")
 
 
-def _overlap(one: Bbox, other: Bbox) -> float:
-    """Return the area that both boxes cover."""
-    common = Bbox.intersection(one, other)
-    return 0.0 if common is None else common.width * common.height
+def _square(middle: np.ndarray, half: float) -> np.ndarray:
+    """Return a box: left, bottom, right, top."""
+    return np.concatenate([middle - half, middle + half])
+
+
+def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the area that a box shares with each of n boxes; shape (n,)."""
+    common = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    return common.clip(0).prod(axis=1)

@@ -17,7 +17,7 @@ from pipeline.engine.progress import bar, say
 from pipeline.engine.stage import Stage
 from pipeline.models import lenpen, translators
 from pipeline.models.settings import REPOSITORY, Pair
-from pipeline.results import evaluate, measuring, operating_points, tidy
+from pipeline.results import evaluate, measuring
 from pipeline.results.evaluation_sets import MAIN, EvaluationSet
 
 NAME = "speed"
@@ -175,6 +175,9 @@ def command_line(pair: Pair) -> str | None:
 
     The student is the best operating point that no point dominates. None without a student.
     """
+    # Imported here: pandas takes half a second, and most stages do not need it.
+    from pipeline.results import operating_points, tidy
+
     teachers = {teacher for model in pair.models for teacher in model.teachers}
     points = tidy.of_points(facts(pair).get("points", []))
     best = operating_points.recommended(operating_points.rows(tidy.over_seeds(points)), teachers)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy import stats
+import numpy as np
 
 RISE = 0.3  # BLEU; a third of the smallest gap to the teacher that counts as a gap
 
@@ -43,9 +43,15 @@ def still_rises(curve: Mapping[int, float]) -> Rise | None:
         return None
     last = max(3, math.ceil(len(curve) / 4))
     epochs, scores = list(curve)[-last:], list(curve.values())[-last:]
-    line = stats.linregress(epochs, scores)
-    length = epochs[-1] - epochs[0]
-    # For identical scores scipy's standard error is NaN, and every comparison with NaN is false.
-    if not (line.slope - line.stderr) * length > RISE:
+    slope, error = _slope(epochs, scores)
+    if (slope - error) * (epochs[-1] - epochs[0]) <= RISE:
         return None
-    return Rise(float(line.slope), len(epochs))
+    return Rise(slope, len(epochs))
+
+
+def _slope(epochs: Sequence[int], scores: Sequence[float]) -> tuple[float, float]:
+    """Return the slope of the least-squares line, and the slope's standard error."""
+    if len(epochs) == 2:
+        return float(np.polyfit(epochs, scores, 1)[0]), 0.0
+    line, covariance = np.polyfit(epochs, scores, 1, cov=True)
+    return float(line[0]), float(np.sqrt(covariance[0, 0]))
