@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from pipeline.engine import state
-from pipeline.models import training_log
 
 from tests.databins import read_split
+from tests.pipeline.nearer import assert_comes_nearer
 from tests.pipeline.project import BEAMS, MODELS, environment, error_of, run
 
 pytestmark = pytest.mark.slow
@@ -101,25 +101,6 @@ def test_the_last_line_translates_a_sentence_as_it_is_printed(second):
 
 def test_the_learner_comes_nearer_to_the_teacher(folder):
     assert_comes_nearer(folder / "logs" / "ka.log")
-
-
-@pytest.mark.extended
-def test_learners_come_nearer_by_any_criterion(finished):
-    parts = ("bin", "text", "state", "teacher", "learner", "logs")
-    others = finished.copied("runs of other criterions", *parts)
-    others.pipeline("kd", "mixture", "topk", "--jobs", 1)
-    for model in ("kd", "mixture", "topk"):
-        assert_comes_nearer(others.log(model))
-
-
-def assert_comes_nearer(log):
-    """By a third or more, with the mean of every five updates, and on validation."""
-    records = training_log.read(log)
-    distances = [float(r["transfer_loss"]) for r in records if "transfer_loss" in r]
-    assert len(distances) >= 8
-    assert distances[-1] < 0.7 * distances[0]
-    validated = training_log.by_epoch(records, "valid_transfer_loss")
-    assert max(validated.values()) < distances[0]
 
 
 def test_a_learner_is_trained_on_the_translations(finished, folder):

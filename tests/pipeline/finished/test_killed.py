@@ -16,12 +16,12 @@ from tests.pipeline.comparing import (
     assert_same_runs,
     assert_same_trainings,
 )
-from tests.pipeline.project import BINARIZED, environment
+from tests.pipeline.project import BINARIZED, MODELS, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
-# Of the pipeline, in the order in which the stages come: one in each kind of stage that takes long.
-# Three more kills are in test_killed_in_short.py.
+# Of the pipeline, in the order in which the stages come: one in each kind of stage that takes long,
+# and that later commands name. Three more kills are in test_killed_in_short.py.
 KILLS = {
     "prepare": 0,
     "binarize": 1,
@@ -34,9 +34,7 @@ KILLS = {
     "text": 0,
     "seq_kd": 0,
     "evaluate": 0,
-    "export": 1,
-    "speed": 0,
-    "report": 0,
+    "export.teacher": 1,
 }
 KILLS_OF_FAIRSEQ_TRAIN = 4
 SEED = 8
@@ -66,15 +64,23 @@ def by_stage(events: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def test_kills_of_the_pipeline_change_nothing(finished):
+def test_kills_and_stages_side_by_side_change_nothing(finished):
+    """After the kills the rest runs two at a time, so a fine-tuning is beside another training.
+
+    A teacher and a learner side by side are in the test below; the analysis is in
+    test_other_criterions.py.
+    """
     seed = random.Random(SEED)
     killed = finished.copied("runs that are killed", "bin/dict.de.txt")  # a folder for the lock
-    one_by_one = killed.command("--jobs", 1)
     stages = by_stage(killing.events(finished.trace))
-    moments = [m for name, n in KILLS.items() for m in draw(stages[name], n, seed)]
-    for moment in moments:
-        killing.run_and_kill(one_by_one, environment(), killed.run_dir, moment)
-    killed.pipeline("--jobs", 1)
+    for name, count in KILLS.items():
+        for moment in draw(stages[name], count, seed):
+            command = killed.command(name, "--jobs", 1)
+            killing.run_and_kill(command, environment(), killed.run_dir, moment)
+    printed = f"\n{killed.pipeline('--jobs', 2)}"
+    for name in MODELS:
+        there = name in ("teacher", "learner", "control")
+        assert (f"\n{name}: done already\n" in printed) == there
     assert_same_runs(killed, finished)
 
 
