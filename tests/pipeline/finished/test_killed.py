@@ -65,7 +65,7 @@ def by_stage(events: list[str]) -> dict[str, list[str]]:
 
 
 def test_kills_and_stages_side_by_side_change_nothing(finished):
-    """After the kills the rest runs two at a time, so a fine-tuning is beside another training.
+    """After the kills the rest runs two at a time: a killed fine-tuning beside other trainings.
 
     A teacher and a learner side by side are in the test below; the analysis is in
     test_other_criterions.py.
@@ -79,8 +79,9 @@ def test_kills_and_stages_side_by_side_change_nothing(finished):
             killing.run_and_kill(command, environment(), killed.run_dir, moment)
     printed = f"\n{killed.pipeline('--jobs', 2)}"
     for name in MODELS:
-        there = name in ("teacher", "learner", "control")
+        there = name in ("teacher", "learner")
         assert (f"\n{name}: done already\n" in printed) == there
+    assert "\ncontrol: going on from its last checkpoint\n" in printed
     assert_same_runs(killed, finished)
 
 
