@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 
+import ka_fairseq  # noqa: F401  before all that imports fairseq: it does so in half the time
 from tests.support import (
     DEMO_TEACHER,
     TEXT,

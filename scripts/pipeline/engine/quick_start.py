@@ -1,51 +1,27 @@
 """``python quick_start.py MODULE …``: run ``python -m MODULE …`` with a faster import of fairseq.
 
-The import of fairseq imports all its criterions and tasks. Two of them, for classifying sentences
-and sounds, import scikit-learn and SciPy's statistics. These two imports take as long as the rest.
-This module gives fairseq stand-ins for the two packages. A stand-in imports its package when one of
-its functions is called. Later imports get the packages themselves. The garbage collector is off
-during the import of fairseq, because it would find nothing to free.
+`ka_fairseq/quick_import.py` imports fairseq without the packages that take as long as the rest. The
+garbage collector is off during the import, because it would find nothing to free.
 """
 
 from __future__ import annotations
 
 import gc
-import importlib
 import runpy
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 from unittest import mock
 
-LATER = ("sklearn", "sklearn.metrics", "scipy.stats")
-
-
-class Later(ModuleType):
-    """A stand-in for a module that has functions. The call of a function imports the module."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        """Return a function that calls the module's function of this name."""
-        if name.startswith("__"):
-            raise AttributeError(name)  # the import system asks for such names
-        return lambda *args, **kwargs: getattr(importlib.import_module(self.__name__), name)(
-            *args, **kwargs
-        )
+QUICK_IMPORT = Path(__file__).parents[3] / "ka_fairseq" / "quick_import.py"
 
 
 def import_fairseq() -> None:
-    """Import fairseq with stand-ins for the modules of `LATER`, and remove the stand-ins."""
+    """Import fairseq quickly, and nothing of ka_fairseq: it is for the command to import that."""
     gc.disable()
-    stand_ins = {name: Later(name) for name in LATER}
-    stand_ins["sklearn"].metrics = stand_ins["sklearn.metrics"]
-    sys.modules.update(stand_ins)
     # One module of fairseq sets up logging. After that, the setup of the command that runs next
     # would have no effect.
     with mock.patch("logging.basicConfig"):
-        importlib.import_module("fairseq")
-    for name in stand_ins:
-        del sys.modules[name]
+        runpy.run_path(str(QUICK_IMPORT))["import_fairseq"]()
     gc.freeze()
     gc.enable()
 
