@@ -10,11 +10,13 @@ import os
 import socket
 import sys
 
+FORKED = ("fairseq_cli", "ka_fairseq", "benchmark")
+
 
 def main() -> None:
     address, name, *words = sys.argv[1:]
     module = words[1] if words[:1] == ["-m"] else ""
-    if name == "python" and module.partition(".")[0] != "ka_fairseq":
+    if name == "python" and module.partition(".")[0] not in FORKED:
         os.execv(sys.executable, [sys.executable, *words])
     folder = os.getcwd()  # noqa: PTH109  pathlib takes longer to import than all else
     asked = {"words": [name, *words], "folder": folder, "environment": dict(os.environ)}

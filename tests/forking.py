@@ -48,6 +48,8 @@ def run_here(words: list[str]) -> None:
         # Not above: importing them sets up logging, which is no business of the tests' own process.
         name = command.removeprefix("fairseq-").replace("-", "_")
         start = importlib.import_module(f"fairseq_cli.{name}").cli_main
+    # This process was told to fork from the one that imports; a user's forks its workers itself.
+    multiprocessing.set_start_method(None, force=True)
     sys.argv = [command, *arguments]
     torch.set_num_threads(1)
     start()
@@ -57,7 +59,7 @@ def run_here(words: list[str]) -> None:
 def folder_of_commands() -> Path:
     """A folder of a search path with the commands, for as long as this process lives.
 
-    Its ``python`` forks the modules of this package. It starts Python anew for all else.
+    Its ``python`` forks modules of fairseq, this package and the benchmark, and no others.
     """
     folder = Path(tempfile.mkdtemp(prefix="ka-commands-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -76,6 +78,11 @@ def folder_of_commands() -> Path:
     for name in COMMANDS:
         (folder / name).symlink_to(script)
     return folder
+
+
+def module_line(name: str) -> list[str]:
+    """The start of a command that runs a module, forked."""
+    return [str(folder_of_commands() / "python"), "-m", name]
 
 
 def _serve(listening: socket.socket) -> None:

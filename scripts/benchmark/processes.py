@@ -156,7 +156,7 @@ class Workspace:
         """Run a module in its process; return the last line of its output."""
         last = [""]
         commands.run(
-            [*commands.python_module(module), *words],
+            [*commands.fairseq_module(module), *words],
             self.folder / "log",
             last.append,
             environment=environment(self.setting.tuned, self.setting.threads),
