@@ -32,7 +32,7 @@ export PATH="$venv/bin:$PATH"
 if [[ -n $lint ]]; then
     ruff check .
     ruff format --check .
-    shellcheck scripts/*.sh examples/*.sh examples/slurm/*.sbatch .ci/run tests/quick/fairseq-train
+    shellcheck scripts/*.sh examples/*.sh examples/slurm/*.sbatch .ci/run
 fi
 # Three files run at a time, each with one thread. Three workers keep two cores busy: a worker sometimes waits for
 # what another worker makes for all.

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import json
-import multiprocessing
 import os
 import re
-import runpy
 import subprocess
 import sys
 import tempfile
@@ -36,11 +33,12 @@ from omegaconf import DictConfig, open_dict
 
 import ka_fairseq  # noqa: F401  registers the tasks and criterions
 from ka_fairseq.loss.projection import Projection
+from tests import forking
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = ROOT / "tests" / "data" / "libreoffice-help"
 USER_DIR = ROOT / "ka_fairseq"
-QUICK = ROOT / "tests" / "quick"
+QUICK_START = ROOT / "scripts" / "pipeline" / "engine" / "quick_start.py"
 DEMO_TEACHER = ROOT / "configs" / "demo" / "teacher"
 
 
@@ -50,13 +48,15 @@ def command_line(command: str, *arguments: object, python: str = sys.executable)
 
 
 def quick_line(command: str, *arguments: object) -> list[str]:
-    """The same command, started as the pipeline starts it: it begins a second sooner."""
-    return [str(QUICK / command), *map(str, arguments)]
+    """The same command, started as the pipeline starts it: it begins seconds sooner."""
+    module = f"fairseq_cli.{command.removeprefix('fairseq-').replace('-', '_')}"
+    return [sys.executable, str(QUICK_START), module, *map(str, arguments)]
 
 
 def quick_path() -> str:
-    """A search path on which fairseq's commands start so, before the scripts of this Python."""
-    return os.pathsep.join([str(QUICK), str(Path(sys.executable).parent), os.environ["PATH"]])
+    """A search path on which Python's commands are forked, before the scripts of this Python."""
+    own = [str(forking.folder_of_commands()), str(Path(sys.executable).parent)]
+    return os.pathsep.join([*own, os.environ["PATH"]])
 
 
 def run(
@@ -147,21 +147,18 @@ def run_together(
 ) -> list[subprocess.CompletedProcess]:
     """Run commands side by side, in processes that share one start of Python.
 
-    They are forked from a process that has done nothing but import what fairseq-train imports,
-    which takes longer than the training of a tiny model.
+    They are forked (:mod:`tests.forking`).
 
     Args:
         commands: of fairseq, or ``python -m MODULE``, each with its arguments.
         watch: a function of a module; each process is inside of what it returns.
     """
-    forking = multiprocessing.get_context("forkserver")
-    # PyTorch's compiler, too: the first optimizer of a process imports it.
-    forking.set_forkserver_preload(["fairseq_cli.train", "torch._dynamo", "tests.support"])
+    context = forking.context()
     with tempfile.TemporaryDirectory() as folder:
         numbers = range(len(commands))
         said = [[Path(folder, f"{number}.{end}") for end in ("out", "err")] for number in numbers]
         processes = [
-            forking.Process(target=_run_here, args=([str(word) for word in words], files, watch))
+            context.Process(target=_run_here, args=([str(word) for word in words], files, watch))
             for words, files in zip(commands, said, strict=True)
         ]
         try:
@@ -185,18 +182,8 @@ def _run_here(words: list[str], said: list[Path], watch: Watch) -> None:
     for descriptor, path in enumerate(said, start=1):
         with path.open("wb") as file:
             os.dup2(file.fileno(), descriptor)
-    command, *arguments = words
-    if command == "python":
-        _, module, *arguments = arguments  # after -m
-        start = functools.partial(runpy.run_module, module, run_name="__main__", alter_sys=True)
-    else:
-        # Not above: importing them sets up logging, which is no business of the tests' own process.
-        name = command.removeprefix("fairseq-").replace("-", "_")
-        start = importlib.import_module(f"fairseq_cli.{name}").cli_main
-    sys.argv = [command, *arguments]
-    torch.set_num_threads(1)
     with watch():
-        start()
+        forking.run_here(words)
 
 
 def succeeded(results: list[subprocess.CompletedProcess]) -> list[subprocess.CompletedProcess]:

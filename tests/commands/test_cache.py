@@ -2,13 +2,13 @@
 
 import re
 import shutil
-import subprocess
-import sys
+from unittest import mock
 
 import pytest
 import torch
 
-from tests.support import ROOT, run, same_weights, train
+from ka_fairseq.teacher.cache import store
+from tests.support import run, run_together, same_weights, succeeded, train
 
 pytestmark = pytest.mark.slow
 
@@ -100,40 +100,24 @@ def test_a_build_that_was_cut_off_goes_on_and_mends(binarized, teacher, built, t
     assert all(new == 0 for new, _ in answered(build(binarized, *options)).values())
 
 
-# The command, with files of as few pairs as make several of this text.
-SMALL_FILES = """
-import sys
-from ka_fairseq import cache
-from ka_fairseq.teacher.cache import store
-store.PAIRS_PER_SHARD = 100
-cache.main(sys.argv[1:])
-"""
+def small_files():
+    """Files of as few pairs as make several of this text."""
+    return mock.patch.object(store, "PAIRS_PER_SHARD", 100)
 
 
 @pytest.mark.extended
 @pytest.mark.parametrize("fairseqs_own", [False, True])
 def test_two_builds_share_the_work(binarized, teacher, tmp_path, fairseqs_own):
-    folder = tmp_path / "cache"
-    options = (*teacher, "--teacher-cache", folder, "--max-tokens", 400, "--cpu")
-    command = (sys.executable, "-c", SMALL_FILES, "build", binarized, *options)
+    options = (*teacher, "--teacher-cache", tmp_path / "cache", "--max-tokens", 400, "--cpu")
+    command = ["python", "-m", "ka_fairseq.cache", "build", binarized, *options]
     shares = [
         ("--num-shards", 2, "--shard-id", n - 1) if fairseqs_own else ("--shard", f"{n}/2")
         for n in (1, 2)
     ]
-    processes = [
-        subprocess.Popen(
-            [*map(str, (*command, *share))], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        for share in shares
-    ]
-    printed = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    new = [int(re.search(r"train-0: (\d+) of", text).group(1)) for text in printed]
-    assert new == [300, 300]
-    rest = subprocess.run(
-        [*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert all(new == 0 for new, _ in answered(rest).values())
+    built = succeeded(run_together(*([*command, *share] for share in shares), watch=small_files))
+    assert [answered(result)["train-0"][0] for result in built] == [300, 300]
+    (rest,) = succeeded(run_together(command, watch=small_files))
+    assert answered(rest) and all(new == 0 for new, _ in answered(rest).values())
 
 
 def test_a_share_that_is_none_is_one_line(binarized, teacher, tmp_path):

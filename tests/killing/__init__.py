@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import runpy
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from tests import forking
 
 HOOK = Path(__file__).parent / "hook"
 
@@ -73,6 +76,28 @@ def run_and_kill(command: Sequence[str], env: Mapping[str, str], folder: Path, a
         time.sleep(0.01)
     assert process.returncode == -signal.SIGKILL, f"{at} never came:\n{output}"
     return output
+
+
+def fork_and_kill(
+    act: Callable[..., None], words: Sequence[object], folder: Path, at: Moment
+) -> None:
+    """The same for a function of a module, in a process that is forked: it begins at once.
+
+    Raises:
+        AssertionError: it came to an end by itself.
+    """
+    words = (act, words, watched(folder, at=at))
+    process = forking.context().Process(target=_act_watched, args=words)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, f"{at} never came"
+
+
+def _act_watched(act: Callable[..., None], words: Sequence[object], env: Mapping[str, str]) -> None:
+    os.setpgrp()  # all of the group is killed
+    os.environ.update(env)
+    runpy.run_path(str(HOOK / "sitecustomize.py"))
+    act(*words)
 
 
 def _members(group: int) -> list[int]:

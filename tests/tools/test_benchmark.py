@@ -20,12 +20,14 @@ from benchmark.__main__ import main
 from benchmark.cases import PlainCase
 from benchmark.processes import CROSS_ENTROPY, Case, Setting, Workspace, cases_of, environment, run
 from gpu_probe import peers
+from pipeline.engine import commands
 from pipeline.engine.errors import PipelineError
 
 from ka_fairseq.errors import UserError
 from ka_fairseq.loss.chunked import transfer_loss
 from ka_fairseq.loss.ensemble import TeacherOutput
 from ka_fairseq.loss.positions import select
+from tests import forking
 from tests.support import ROOT
 
 pytestmark = pytest.mark.extended
@@ -460,19 +462,26 @@ def test_no_thread_spins_beside_the_measurements(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_quick_run_measures_every_row(tmp_path):
-    script = str(ROOT / "scripts" / "benchmark.py")
+def test_the_script_says_a_mistake_in_one_line():
+    script = [sys.executable, ROOT / "scripts" / "benchmark.py", "--tokens", "10"]
+    result = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and not result.stdout
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: argument --tokens: must be a number from 32 up, not 10")
+
+
+@pytest.mark.slow
+def test_a_quick_run_measures_every_row(tmp_path, monkeypatch, capsys):
+    """Each measurement in a process of its own, which is forked."""
+    monkeypatch.setattr(commands, "python_module", forking.module_line)
     criterions = ("backward_kl", "topk_kl")
     options = ("--quick", "--repeats", "1", "--threads", "1", "--output", str(tmp_path))
-    options += ("--criterions", *criterions)
-    result = subprocess.run(
-        [sys.executable, script, *options], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    assert main([*options, "--criterions", *criterions]) == 0
+    printed = capsys.readouterr().out
     name = "iwslt15_th_en-cpu-quick"
-    assert result.stdout.strip() == (tmp_path / f"{name}.md").read_text(encoding="utf-8").strip()
+    assert printed.strip() == (tmp_path / f"{name}.md").read_text(encoding="utf-8").strip()
     cases = [f"{name} {variant}" for name in criterions for variant in sizes.VARIANTS]
-    first = [line.split("|")[1].strip() for line in result.stdout.splitlines() if "|" in line]
+    first = [line.split("|")[1].strip() for line in printed.splitlines() if "|" in line]
     assert first[2:12] == [*report.NAMES.values(), *cases]
     assert sum("teacher run at every step ÷ floor" in what for what in first) == 2
     assert sum("chunked ÷ plain" in what for what in first) == 4
@@ -480,4 +489,4 @@ def test_a_quick_run_measures_every_row(tmp_path):
     measured = pd.read_csv(tmp_path / f"{name}.csv")
     assert len(measured) == 8 and measured.step_ms.min() > 0
     assert measured[measured.variant == "plain"].difference.max() < 1e-4
-    assert "Hardware: " in result.stdout and "Versions: " in result.stdout
+    assert "Hardware: " in printed and "Versions: " in printed

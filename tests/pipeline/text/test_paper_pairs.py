@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 from pipeline import sweep
 from pipeline.__main__ import main
+from pipeline.engine import commands
 from pipeline.models import settings, training_log
 
+from tests import forking
 from tests.pipeline import releases
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
@@ -84,6 +86,7 @@ def project(request, tmp_path_factory):
         paths = [str(settings.REPOSITORY), os.environ.get("PYTHONPATH", "")]
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setattr(commands, "fairseq_module", forking.module_line)
         assert project.run_all() == 0
         yield project
 

@@ -9,11 +9,13 @@ import pytest
 import yaml
 from fairseq.data import Dictionary
 from pipeline.__main__ import main
+from pipeline.engine import commands
 from pipeline.engine.errors import PipelineError
 from pipeline.models import settings
 from pipeline.text import binarize, prepare
 from pipeline.text.sources.releases import Release
 
+from tests import forking
 from tests.pipeline import releases
 from tests.support import ROOT
 
@@ -26,8 +28,10 @@ MAKE = {WMT: releases.wmt17, IWSLT: releases.iwslt15}
 
 
 @pytest.fixture
-def small(tmp_path):
+def small(tmp_path, monkeypatch):
     """Make a pair with its archives; `change` may spoil them before they are recorded."""
+
+    monkeypatch.setattr(commands, "fairseq_module", forking.module_line)
 
     def make(name, change=lambda archives: None, **options):
         archives = MAKE[name](tmp_path / "archives", **options)

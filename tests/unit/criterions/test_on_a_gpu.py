@@ -50,14 +50,17 @@ CONFIGS = {
     "chunked_cross_entropy": ChunkedCrossEntropyConfig,
 }
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "amp": None}
-# What a precision changes is the same for all criterions, nearly.
+# What a precision changes is the same for all criterions, nearly. A mixture has both KLs in it.
+IN_ALL = [("jsd_mixture", {}), *(each for each in RESTRICTED if each[1]["order"] == "mixture")]
 STEPS = [
-    pytest.param(
-        *(name, options, precision),
-        marks=() if precision == "fp16" or name == "backward_kl" else pytest.mark.extended,
-    )
-    for name, options in (*WHOLE, *RESTRICTED)
-    for precision in PRECISIONS
+    *((name, options, "fp16") for name, options in (*WHOLE, *RESTRICTED)),
+    *(("backward_kl", {}, precision) for precision in PRECISIONS if precision != "fp16"),
+    *(
+        pytest.param(name, options, precision, marks=pytest.mark.extended)
+        for name, options in IN_ALL
+        for precision in PRECISIONS
+        if precision != "fp16"
+    ),
 ]
 # Where the host counts the target tokens: at the first batch, or where it cannot know them.
 COUNTED = ["aten.nonzero.default"]

@@ -1,9 +1,7 @@
 """Checkpoints are written whole or not at all, whatever happens while fairseq writes them."""
 
 import errno
-import os
 import pickle
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +14,14 @@ from ka_fairseq.hardening import writing
 from tests import killing
 
 OLD, NEW = {"model": torch.zeros(100_000)}, {"model": torch.ones(100_000)}
-SAVE = "checkpoint_utils.torch_persistent_save({'model': torch.ones(100_000)}, sys.argv[1])"
-COPY = "PathManager.copy(sys.argv[2], sys.argv[1], overwrite=True)"
+
+
+def save(path, _):
+    checkpoint_utils.torch_persistent_save(NEW, str(path))
+
+
+def copy(path, best):
+    PathManager.copy(str(best), str(path), overwrite=True)
 
 
 @pytest.fixture
@@ -33,19 +37,13 @@ def holds(path: Path, state) -> bool:
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("action", [SAVE, COPY], ids=["written", "copied"])
+@pytest.mark.parametrize("action", [save, copy], ids=["written", "copied"])
 @pytest.mark.parametrize("size", [1, 200_000, None], ids=["begun", "half done", "not yet renamed"])
 def test_killed_in_the_middle_the_previous_one_stays(last, tmp_path, action, size):
     best = tmp_path / "checkpoint_best.pt"
     torch.save(NEW, best)
-    code = (
-        "import sys, torch, ka_fairseq; from fairseq import checkpoint_utils; "
-        f"from fairseq.file_io import PathManager; {action}"
-    )
     event = "write checkpoint_last.pt.tmp" if size else "rename checkpoint_last.pt.tmp"
-    at = killing.Moment(event, size)
-    command = [sys.executable, "-c", code, str(last), str(best)]
-    killing.run_and_kill(command, dict(os.environ), tmp_path, at)
+    killing.fork_and_kill(action, [last, best], tmp_path, killing.Moment(event, size))
     assert holds(last, OLD)
 
 
