@@ -7,12 +7,13 @@ import pytest
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 
+from ka_fairseq.loss import chunked
 from ka_fairseq.loss.chunked import transfer_loss
 from ka_fairseq.loss.divergences import BACKWARD_KL, FORWARD_KL, JSD_MIXTURE, TOP_K_FORMS, KLMixture
 from ka_fairseq.loss.divergences.alpha_beta import AlphaBeta
 from ka_fairseq.loss.divergences.jensen_shannon import JensenShannon
 from ka_fairseq.loss.ensemble import TeacherOutput
-from ka_fairseq.loss.objective import Objective
+from ka_fairseq.loss.objective import Objective, row_losses
 from ka_fairseq.loss.projection import Logits, Projection
 from tests.support import projection, whole_logits
 
@@ -234,13 +235,10 @@ def test_no_tensor_of_all_rows_and_types_is_made(monkeypatch):
     assert largest.numel < N * V
 
 
-COMPILED = [JSD_MIXTURE, BACKWARD_KL.restricted(5, "generalized"), JensenShannon(), AlphaBeta()]
+needs_compiler = pytest.mark.skipif(not hasattr(torch, "compile"), reason="torch 1 has no compiler")
 
 
-@pytest.mark.extended
-@pytest.mark.skipif(not hasattr(torch, "compile"), reason="torch 1 has no compiler")
-@pytest.mark.parametrize("divergence", COMPILED, ids=repr)
-def test_compiled_is_the_same(divergence):
+def assert_compiled_is_the_same(divergence):
     objective = Objective(divergence, 0.5, 0.1)
     results = []
     for kernel in ("eager", "compiled"):
@@ -249,3 +247,23 @@ def test_compiled_is_the_same(divergence):
         results.append((result.loss, *gradients(result.loss, learner)))
     for plain, fused in zip(*results, strict=True):
         torch.testing.assert_close(fused, plain, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.extended
+@needs_compiler
+def test_compiled_is_the_same():
+    """Without vector instructions, which PyTorch would first try with the C++ compiler."""
+    from torch._inductor import config
+
+    with config.patch({"cpp.vec_isa_ok": False}):
+        assert_compiled_is_the_same(BACKWARD_KL.restricted(5, "generalized"))
+
+
+@pytest.mark.extended
+@needs_compiler
+@pytest.mark.parametrize("divergence", [JSD_MIXTURE, JensenShannon(), AlphaBeta()], ids=repr)
+def test_what_the_compiler_sees_is_the_same(divergence, monkeypatch):
+    """All of the divergence is in its graph; for the code that it makes of one, see above."""
+    compiled = torch.compile(row_losses, dynamic=True, fullgraph=True, backend="aot_eager")
+    monkeypatch.setattr(chunked, "compiled_row_losses", lambda: compiled)
+    assert_compiled_is_the_same(divergence)
