@@ -22,6 +22,7 @@ MODELS = {
     "learner": "learner",
     "learner, longer": "learner_long",
     "three translations": "several",
+    "control, longer": "control_longer",
     "control": "control",
     "control (NLL)": "control",
     "KD (forward KL)": "kd",
@@ -227,6 +228,22 @@ def test_operating_points(page, name, test):
         assert_close(cells["BLEU"], [point["bleu"]])
         assert_close(cells["sentences/s"], [point["one_thread.sentences_per_second"]])
         assert_close(cells["÷ teacher"], [point["one_thread.sentences_per_second"] / slowest])
+
+
+@pytest.mark.parametrize("name", ["multi30k-layers-longer", "multi30k-layers-two-sizes"])
+def test_two_test_sets_side_by_side(name):
+    """BLEU of exported models on both of Multi30k's test sets, by a run's CSV."""
+    points = pd.read_csv(FOLDER / f"{name}-points.csv").fillna({"size": ""})
+    keys = ["test", "model", "size", "beam"]
+    means = points[points.metric == "bleu"].groupby(keys).value.mean()
+    place = ["multi30k-layers-longer", "multi30k-layers-two-sizes"].index(name)
+    found = [t for t in tables(FOLDER / "multi30k-layers.md") if "test_2016" in t[0]]
+    header, *rows = found[place]
+    for model, beam, *cells in rows:
+        model, _, layers = model.partition(", 4 + 2")
+        size = "layers_4_2" if layers else ""
+        for test, cell in zip(header[2:], cells, strict=True):
+            assert_close(cell, [means[f"{test}_flickr", MODELS[model], size, int(beam)]])
 
 
 PARTS = {
