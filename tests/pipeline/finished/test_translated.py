@@ -33,8 +33,7 @@ def shards(project: Project, translator: str = "teacher") -> dict[str, bytes]:
 
 def test_a_learner_on_translations_has_a_cache_of_the_teachers_answers_to_them(finished):
     further = finished.copied("runs further on translations")
-    printed = further.pipeline("seq_kd_ka", "--jobs", 1)
-    assert "seq_kd: done already" in printed
+    further.pipeline("seq_kd_ka", "--jobs", 1)
     assert (further.run_dir / "teacher" / "cache-best" / "teacher.json").exists()
     records = training_log.read(further.log("seq_kd_ka"))
     assert any("transfer_loss" in record for record in records)
