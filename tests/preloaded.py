@@ -1,5 +1,6 @@
 """What commands import, for the process that they are forked from (tests/forking.py)."""
 
+import contextlib
 import runpy
 from pathlib import Path
 
@@ -9,6 +10,8 @@ QUICK_START = Path(__file__).parents[1] / "scripts" / "pipeline" / "engine" / "q
 runpy.run_path(str(QUICK_START))["import_fairseq"]()
 
 import fairseq_cli.train  # noqa: E402, F401
-import torch._dynamo  # noqa: E402, F401  PyTorch's compiler: the first optimizer imports it
 
 import tests.support  # noqa: E402, F401
+
+with contextlib.suppress(ImportError):  # torch 1 has no compiler
+    import torch._dynamo  # noqa: F401  the first optimizer imports it
