@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 
+QUICK_START = Path(__file__).parents[1] / "scripts" / "pipeline" / "engine" / "quick_start.py"
 COMMANDS = (
     "python",
     *("fairseq-eval-lm", "fairseq-generate", "fairseq-hydra-train", "fairseq-interactive"),

@@ -2,11 +2,11 @@
 
 import contextlib
 import runpy
-from pathlib import Path
+
+from tests.forking import QUICK_START
 
 # First: in half the time, and without setting up logging. By its path, as that process has only the
 # path that Python begins with, and says nothing where it cannot import.
-QUICK_START = Path(__file__).parents[1] / "scripts" / "pipeline" / "engine" / "quick_start.py"
 runpy.run_path(str(QUICK_START))["import_fairseq"]()
 
 import fairseq_cli.train  # noqa: E402, F401

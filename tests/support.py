@@ -38,7 +38,6 @@ from tests import forking
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = ROOT / "tests" / "data" / "libreoffice-help"
 USER_DIR = ROOT / "ka_fairseq"
-QUICK_START = ROOT / "scripts" / "pipeline" / "engine" / "quick_start.py"
 DEMO_TEACHER = ROOT / "configs" / "demo" / "teacher"
 
 
@@ -50,7 +49,7 @@ def command_line(command: str, *arguments: object, python: str = sys.executable)
 def quick_line(command: str, *arguments: object) -> list[str]:
     """The same command, started as the pipeline starts it: it begins seconds sooner."""
     module = f"fairseq_cli.{command.removeprefix('fairseq-').replace('-', '_')}"
-    return [sys.executable, str(QUICK_START), module, *map(str, arguments)]
+    return [sys.executable, str(forking.QUICK_START), module, *map(str, arguments)]
 
 
 def quick_path() -> str:
